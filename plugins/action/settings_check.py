@@ -1,0 +1,128 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Checks every setting on the controller, before the first machine is touched; documented in plugins/modules/settings_check.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+
+from ..module_utils.model_data import ModelDataError, check_model, find_model
+from ..module_utils.settings_check import (
+    DERIVED,
+    SHARED,
+    address_problems,
+    argument_problems,
+    group_problems,
+    name_problems,
+    placeholder_problems,
+    relation_problems,
+)
+
+_COLLECTION = Path(__file__).resolve().parents[2]
+#: Connection variables in which the shipped inventory may still hold its placeholder.
+_CONNECTION = ("ansible_host", "ansible_user")
+#: Facts that roles set for later plays.
+_FACTS = ("model_download_result", "model_download_path")
+
+
+def role_options() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the options of every role of this collection, by role name, from its argument specs."""
+    found = {}
+    for path in sorted((_COLLECTION / "roles").glob("*/meta/argument_specs.yml")):
+        specs = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+        found[path.parts[-3]] = {name: option for spec in specs.values() for name, option in (spec.get("options") or {}).items()}
+    return found
+
+
+def validator_spec(option: dict[str, Any]) -> dict[str, Any]:
+    """Return an option of a role's argument spec as the module validator wants it: without prose, and not required."""
+    kept = {key: value for key, value in option.items() if key in {"type", "elements", "choices", "no_log"}}
+    if "options" in option:
+        kept["options"] = {
+            name: {**validator_spec(inner), **({"required": True} if inner.get("required") else {})} for name, inner in option["options"].items()
+        }
+    return kept
+
+
+class ActionModule(ActionBase):
+    """Runs without a connection."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        del tmp
+        variables = task_vars or {}
+        problems = group_problems(variables["groups"]) or self._problems(variables)
+        if problems:
+            result.update(failed=True, problems=problems, msg=". ".join(problems))
+            return result
+        hostvars, groups = variables["hostvars"], variables["groups"]
+        head = groups["head"][0]
+        nodes = [head, *sorted(groups.get("workers") or [])]
+        result.update(
+            changed=False,
+            head_name=head,
+            head_fabric_address=str(hostvars[head]["spark_fabric_address"]),
+            node_addresses=[str(hostvars[node]["spark_fabric_address"]) for node in nodes],
+            gpu_count=sum(int(hostvars[node].get("spark_gpus_per_node", SHARED["spark_gpus_per_node"]["default"])) for node in nodes),
+            msg=f"the settings of {len(nodes)} node{'s' if len(nodes) > 1 else ''} are sound",
+        )
+        return result
+
+    def _problems(self, variables: dict[str, Any]) -> list[str]:
+        hostvars, hosts = variables["hostvars"], sorted(variables["groups"]["sparks"])
+        connection = {host: {name: hostvars[host][name] for name in (*_CONNECTION, "spark_fabric_address") if name in hostvars[host]} for host in hosts}
+        problems = placeholder_problems(connection)
+        if problems:
+            return problems
+        roles = role_options()
+        options = {**SHARED, **{name: option for spec in roles.values() for name, option in spec.items()}}
+        known = {*options, *DERIVED, *_FACTS}
+        for host in hosts:
+            found = name_problems(hostvars[host], known, roles)
+            found += [text for name in options if name in hostvars[host] for text in self._value_problems(host, name, options[name], hostvars[host])]
+            found += [
+                f"setting {name} of {host} is missing: add it to the settings file of your inventory"
+                for name, option in SHARED.items()
+                if option.get("required") and name not in hostvars[host]
+            ]
+            problems += [text for text in found if text not in problems]
+        if problems:
+            return problems
+        problems = address_problems({host: hostvars[host]["spark_fabric_address"] for host in hosts})
+        first = hostvars[hosts[0]]
+        try:
+            folders = [*([Path(first["inventory_dir"]) / "models"] if first.get("inventory_dir") else []), _COLLECTION / "models"]
+            path = find_model(str(first["spark_model"]), folders)
+            check_model(yaml.safe_load(path.read_text(encoding="utf-8")), path)
+        except (ModelDataError, yaml.YAMLError) as error:
+            problems.append(str(error))
+        size = first.get("vllm_serve_tensor_parallel_size")
+        problems += argument_problems([str(argument) for argument in first.get("vllm_serve_extra_arguments") or []])
+        problems += relation_problems(
+            nodes=len(hosts),
+            gpus_per_node=int(first.get("spark_gpus_per_node", SHARED["spark_gpus_per_node"]["default"])),
+            tensor_parallel_size=int(size) if size is not None else None,
+            ports={name: int(first[name]) for name, option in options.items() if name.endswith("_port") and option.get("type") == "int" and name in first},
+        )
+        return problems
+
+    def _value_problems(self, host: str, name: str, option: dict[str, Any], values: Any) -> list[str]:
+        try:
+            value = values[name]
+        except AnsibleError as error:
+            return [f"setting {name} of {host} cannot be worked out: {str(error).splitlines()[0]}"]
+        if value is None:
+            return []
+        outcome = ArgumentSpecValidator({name: validator_spec(option)}).validate({name: value})
+        shown = "" if option.get("no_log") else f" (it is {value!r})"
+        return [f"setting {name} of {host} is wrong: {text}{shown}" for text in outcome.error_messages]

@@ -1,0 +1,29 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Filters of the cluster: what to restart, and how vLLM is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ..module_utils.restart_plan import restart_plan
+from ..module_utils.serving_environment import serving_environment
+from ..module_utils.vllm_flags import ServeIntents, serve_command
+
+
+def serve_command_filter(intents: dict[str, Any]) -> list[str]:
+    """Return the command of ``vllm serve`` for a mapping of intents; see vllm_flags.ServeIntents."""
+    try:
+        return serve_command(ServeIntents(**{name: value for name, value in intents.items() if value is not None}))
+    except (TypeError, ValueError) as error:
+        raise AnsibleFilterError(f"serve_command: {error}") from None
+
+
+class FilterModule:
+    """Filters by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"restart_plan": restart_plan, "serve_command": serve_command_filter, "serving_environment": serving_environment}

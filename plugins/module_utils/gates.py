@@ -1,0 +1,203 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Gates in front of a unit's start, and the proof behind it: ``spark-gate KIND ...`` on a node.
+
+A gate waits until something is there and says once what it waits for, then again each minute; waiting is no failure, so a
+machine that boots before its peer comes up later by itself. Only ``serving`` fails: a start that lost a rank hangs for ever
+by itself (seen with vLLM 0.32 and Ray 2.60), so it has a time limit and watches the cluster under it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .http_json import HttpClient, HttpError, read_secret_file
+from .ray_cluster import judge, read_cluster
+
+DASHBOARD = "http://127.0.0.1:8265"
+TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"  # noqa: S105 - a path
+API_KEY_FILE = "/etc/dgx-spark/secrets/api_key"
+_POLL_S = 2.0
+_REMIND_S = 60.0
+
+
+class GateError(Exception):
+    """The gate can never open, or the start has failed: one sentence."""
+
+
+def wait_for(obstacle: Callable[[], str], *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> None:
+    """Return once ``obstacle`` returns an empty text; print what is waited for when it changes and once a minute."""
+    shown, shown_at = "", 0.0
+    while text := obstacle():
+        if text != shown or clock() - shown_at >= _REMIND_S:
+            print(f"waiting: {text}", flush=True)
+            shown, shown_at = text, clock()
+        sleep(_POLL_S)
+    if shown:
+        print("no longer waiting", flush=True)
+
+
+def address_obstacle(address: str) -> str:
+    """Say what is missing while no interface of this node has the address (``ip -json address``)."""
+    answer = subprocess.run(["ip", "-json", "address", "show"], capture_output=True, text=True, check=False)
+    try:
+        interfaces = json.loads(answer.stdout or "[]")
+    except ValueError:
+        return f"`ip -json address show` gives no JSON: {answer.stderr.strip()}"
+    for interface in interfaces:
+        for entry in interface.get("addr_info") or []:
+            if entry.get("local") == address:
+                return "" if interface.get("operstate") != "DOWN" else f"interface {interface.get('ifname')} with {address} is down"
+    return f"no interface has the fabric address {address} yet"
+
+
+def port_obstacle(address: str, port: int) -> str:
+    """Say what is missing while nothing listens on a TCP port of a peer."""
+    try:
+        with socket.create_connection((address, port), timeout=5):
+            return ""
+    except OSError as error:
+        return f"nothing answers on {address}:{port} yet ({error.strerror or error})"
+
+
+def weights_obstacle(snapshot: Path) -> str:
+    """Say what is missing while a snapshot is not there or not stamped as verified (the stamp is ``<snapshot>.verified``)."""
+    if not snapshot.is_dir():
+        return f"the weights {snapshot} are not there yet"
+    if not snapshot.with_name(f"{snapshot.name}.verified").is_file():
+        return f"the weights {snapshot} are not verified yet"
+    return ""
+
+
+def memory_obstacle(need_gib: float, meminfo: Path = Path("/proc/meminfo")) -> str:
+    """Say what is missing while the kernel's MemAvailable is below ``need_gib`` (GiB).
+
+    The kernel's figure is used because nvidia-smi shows N/A for memory on a GB10.
+    """
+    for line in meminfo.read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) / 2**20
+            if available >= need_gib:
+                return ""
+            return f"{available:.1f} GiB of memory are available, {need_gib:g} GiB are needed: see what uses it with `ps aux --sort=-rss | head`"
+    return f"{meminfo} has no MemAvailable"
+
+
+def ray_obstacle(dashboard: str, token_file: str, nodes: Sequence[str], gpus: int) -> str:
+    """Say what is missing while Ray does not have exactly the expected nodes and GPUs."""
+    try:
+        client = HttpClient(dashboard, token=read_secret_file(token_file), timeout=10)
+    except (OSError, ValueError) as error:
+        return f"the cluster's token cannot be read: {error}"
+    return judge(read_cluster(client), list(nodes), gpus)
+
+
+def serving_obstacle(url: str, model: str, api_key_file: str) -> str:
+    """Say what is missing while the server does not answer a completion: ``/health`` can be green while nothing is served."""
+    try:
+        client = HttpClient(url, token=read_secret_file(api_key_file), timeout=120)
+        client.get("/health")
+        answer = client.post_json("/v1/completions", {"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0})
+    except (OSError, ValueError, HttpError) as error:
+        return str(error)
+    return "" if answer.get("choices") else "the server answers without a choice"
+
+
+def serve_proof(
+    ray: Callable[[], str],
+    serving: Callable[[], str],
+    timeout_s: float,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> float:
+    """Wait for the first completion and return the seconds it took.
+
+    Raises:
+        GateError: the cluster under the server lost a node for three polls in a row, or the time is up.
+    """
+    start = clock()
+    lost = 0
+    shown_at = start
+    while True:
+        obstacle = serving()
+        if not obstacle:
+            return clock() - start
+        # One bad answer may be a busy dashboard; three in a row are a lost rank, for which vLLM would wait for ever.
+        trouble = ray()
+        lost = lost + 1 if trouble else 0
+        if lost >= 3:
+            raise GateError(f"the start is given up after {clock() - start:.0f} s, because the Ray cluster changed under it: {trouble}")
+        if clock() - start > timeout_s:
+            raise GateError(f"no completion within {timeout_s:g} s ({obstacle}): raise vllm_serve_start_timeout if loading takes longer")
+        if clock() - shown_at >= _REMIND_S:
+            print(f"starting for {clock() - start:.0f} s: {obstacle}", flush=True)
+            shown_at = clock()
+        sleep(_POLL_S)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="spark-gate", description="Waits until something is there; see --help of each kind.")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    kind = kinds.add_parser("address", help="an interface has this address")
+    kind.add_argument("address")
+    kind = kinds.add_parser("port", help="a TCP port answers")
+    kind.add_argument("address")
+    kind.add_argument("port", type=int)
+    kind = kinds.add_parser("weights", help="a snapshot is there and stamped as verified")
+    kind.add_argument("snapshot", type=Path)
+    kind = kinds.add_parser("memory", help="this many GiB are available")
+    kind.add_argument("gib", type=float)
+    for name, text in (("ray", "Ray has exactly these nodes and GPUs"), ("serving", "the server answers a completion; fails when it cannot any more")):
+        kind = kinds.add_parser(name, help=text)
+        kind.add_argument("--node", action="append", required=True, dest="nodes", help="fabric address of a node; once for each")
+        kind.add_argument("--gpus", type=int, required=True)
+        kind.add_argument("--dashboard", default=DASHBOARD)
+        kind.add_argument("--token-file", default=TOKEN_FILE)
+        if name == "serving":
+            kind.add_argument("--url", required=True)
+            kind.add_argument("--model", required=True)
+            kind.add_argument("--timeout", type=float, required=True, help="seconds")
+            kind.add_argument("--api-key-file", default=API_KEY_FILE)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one gate; the exit status is 0 when it opened and 1 when it never will."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.kind == "address":
+            wait_for(lambda: address_obstacle(options.address))
+        elif options.kind == "port":
+            wait_for(lambda: port_obstacle(options.address, options.port))
+        elif options.kind == "weights":
+            wait_for(lambda: weights_obstacle(options.snapshot))
+        elif options.kind == "memory":
+            wait_for(lambda: memory_obstacle(options.gib))
+        else:
+
+            def ray() -> str:
+                return ray_obstacle(options.dashboard, options.token_file, options.nodes, options.gpus)
+
+            if options.kind == "ray":
+                wait_for(ray)
+            else:
+                seconds = serve_proof(ray, lambda: serving_obstacle(options.url, options.model, options.api_key_file), options.timeout)
+                print(f"serving {options.model}: first completion {seconds:.0f} s after the start", flush=True)
+    except GateError as error:
+        print(f"failed: {error}", flush=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Models as data: where their files are, which keys they have."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+#: Keys of a model file: type, and whether it must be there. docs/models.md explains them.
+KEYS: dict[str, tuple[type | tuple[type, ...], bool]] = {
+    "repo_id": (str, True),
+    "revision": (str, True),
+    "served_name": (str, True),
+    "tool_call_parser": (str, False),
+    "max_model_len": (int, False),
+    "trust_remote_code": (bool, False),
+    "enforce_eager": (bool, False),
+    "weights_gib": ((int, float), False),
+    "tool_prompt": (str, False),
+    "notes": (str, False),
+}
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+
+class ModelDataError(Exception):
+    """One sentence for the user."""
+
+
+def find_model(name: str, folders: Sequence[Path]) -> Path:
+    """Return the file of a model, the first that is found.
+
+    Raises:
+        ModelDataError: no such model; the sentence names those that exist.
+    """
+    if _NAME.match(name):
+        for folder in folders:
+            path = folder / f"{name}.yml"
+            if path.is_file():
+                return path
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yml")})
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ModelDataError(
+        f"spark_model is {name!r}, but there is no such model: {hint}known are {', '.join(known) or 'none'}; "
+        "write models/<name>.yml beside the inventory to add one"
+    )
+
+
+def check_model(data: Any, path: Path) -> dict[str, Any]:
+    """Return a model's data once every key is known and of the right type.
+
+    Raises:
+        ModelDataError: one sentence that names the file and the key.
+    """
+    if not isinstance(data, dict):
+        raise ModelDataError(f"{path} holds no mapping: write `key: value` lines as in docs/models.md")
+    for key, value in data.items():
+        if key not in KEYS:
+            near = difflib.get_close_matches(str(key), KEYS, n=1)
+            raise ModelDataError(f"{path}: key {key!r} is unknown{f', did you mean {near[0]!r}?' if near else ''}; known are {', '.join(KEYS)}")
+        kind = KEYS[key][0]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ModelDataError(f"{path}: {key} is {value!r}, expected {_kind_name(kind)}")
+    for key, (_kind, required) in KEYS.items():
+        if required and not data.get(key):
+            raise ModelDataError(f"{path}: {key} is missing: add it")
+    return dict(data)
+
+
+def _kind_name(kind: type | tuple[type, ...]) -> str:
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+    return names[kind[-1]] if isinstance(kind, tuple) else names[kind]

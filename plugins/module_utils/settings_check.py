@@ -1,0 +1,148 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting is looked at before the first machine is: names, groups, addresses and how they fit together."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+#: What a shipped inventory holds where the user has to write something.
+PLACEHOLDER = "EDIT-ME"
+
+#: Settings that several roles need; each role's defaults refer to them. Type names as in argument specs.
+SHARED: dict[str, dict[str, Any]] = {
+    "spark_model": {"type": "str", "required": True},
+    "spark_serving_image": {"type": "str", "required": True},
+    "spark_store_path": {"type": "path", "required": True},
+    "spark_api_port": {"type": "int", "required": True},
+    "spark_fabric_address": {"type": "str", "required": True},
+    "spark_gpus_per_node": {"type": "int", "default": 1},
+    "spark_api_key": {"type": "str", "no_log": True},
+    "spark_ca_bundle": {"type": "path"},
+    "spark_environment": {"type": "dict"},
+    "spark_devices": {"type": "list", "elements": "str"},
+}
+#: Facts that the first play sets from the inventory; no user sets them.
+DERIVED = ("spark_head_name", "spark_head_fabric_address", "spark_node_addresses", "spark_gpu_count")
+
+#: Settings and flags that people bring along from older scripts, with what became of them.
+GONE: dict[str, str] = {
+    "swap_space": "vLLM removed --swap-space in 0.18.0 (before that its V1 engine ignored it): delete the setting; more context needs "
+    "vllm_serve_gpu_memory_utilization or a shorter vllm_serve_max_model_len",
+    "disable_log_requests": "vLLM removed --disable-log-requests; requests are not logged unless asked for: delete the setting",
+    "qwen3_xml": "the parser qwen3_xml never parses this model's tool calls: use hermes",
+}
+
+
+def group_problems(groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return what is wrong with the inventory's groups ``sparks``, ``head`` and ``workers``."""
+    sparks, head, workers = (list(groups.get(name) or []) for name in ("sparks", "head", "workers"))
+    if not sparks:
+        return ["the inventory has no group 'sparks' with hosts: start from inventory/sparks/hosts.yml, which has it"]
+    problems = []
+    if len(head) != 1:
+        names = ", ".join(head) or "none"
+        problems.append(f"group 'head' has {len(head)} hosts ({names}), expected exactly one: move the others to group 'workers'")
+    both = sorted(set(head) & set(workers))
+    if both:
+        problems.append(f"{', '.join(both)} is in group 'head' and in group 'workers': keep it in one of them")
+    loose = sorted(set(sparks) - set(head) - set(workers))
+    if loose:
+        problems.append(f"{', '.join(loose)} is in group 'sparks' but neither in 'head' nor in 'workers': put it into one of them")
+    return problems
+
+
+def placeholder_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one sentence when the inventory is still the shipped example."""
+    edit = sorted({f"{name} of {host}" for host, values in hosts.items() for name, value in values.items() if isinstance(value, str) and PLACEHOLDER in value})
+    if not edit:
+        return []
+    return [
+        f"the inventory is not edited yet ({', '.join(edit)} still says {PLACEHOLDER}): write your machines' addresses into "
+        "inventory/sparks/hosts.yml, or run `make demo` to see everything work on two simulated Sparks"
+    ]
+
+
+def address_problems(addresses: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with ``spark_fabric_address`` of each host."""
+    problems = []
+    seen: dict[str, str] = {}
+    for host, value in sorted(addresses.items()):
+        try:
+            address = str(ipaddress.IPv4Address(str(value)))
+        except ValueError:
+            problems.append(f"spark_fabric_address of {host} is {value!r}, expected the IPv4 address of its fabric port, for example 192.168.100.10")
+            continue
+        if address in seen:
+            problems.append(f"spark_fabric_address {address} is given to {seen[address]} and to {host}: each node needs its own")
+        seen[address] = host
+    return problems
+
+
+def name_problems(names: Iterable[str], known: Iterable[str], roles: Iterable[str]) -> list[str]:
+    """Return a sentence for each name that looks like a setting of ours but is none.
+
+    Args:
+        names: variable names of the inventory and the command line.
+        known: names of all settings, shared and of roles.
+        roles: role names; whatever starts with ``<role>_`` or ``spark_`` must be known. A name of the same domain that is nearly
+            a known one (``vllm_sevre_port``) is taken for a slip as well; other names are the user's own.
+    """
+    known_names = sorted(known)
+    prefixes = tuple(f"{role}_" for role in (*roles, "spark"))
+    domains = tuple({f"{role.split('_', maxsplit=1)[0]}_" for role in roles} | {"spark_"})
+    problems = []
+    for name in sorted(set(names)):
+        if name in known_names or not name.startswith((*prefixes, *domains)):
+            continue
+        gone = next((text for key, text in GONE.items() if name.endswith(key)), "")
+        near = difflib.get_close_matches(name, known_names, n=1, cutoff=0.85)
+        if gone:
+            problems.append(f"setting {name} is not supported: {gone}")
+        elif name.startswith(prefixes):
+            near = near or difflib.get_close_matches(name, known_names, n=1, cutoff=0.6)
+            problems.append(f"setting {name} does not exist{f': did you mean {near[0]}?' if near else ': see docs/settings.md'}")
+        elif near:
+            problems.append(f"setting {name} does not exist: did you mean {near[0]}?")
+    return problems
+
+
+def argument_problems(arguments: Sequence[str]) -> list[str]:
+    """Return what is wrong with ``vllm_serve_extra_arguments``."""
+    problems = []
+    for argument in arguments:
+        flag = argument.split("=", maxsplit=1)[0].lstrip("-").replace("-", "_")
+        if flag in GONE:
+            problems.append(f"vllm_serve_extra_arguments has {argument!r}: {GONE[flag]}")
+        elif flag in {"api_key", "hf_token"}:
+            problems.append(f"vllm_serve_extra_arguments has --{flag.replace('_', '-')}, which every process list would show: use spark_api_key")
+    return problems
+
+
+def relation_problems(*, nodes: int, gpus_per_node: int, tensor_parallel_size: int | None, ports: Mapping[str, int]) -> list[str]:
+    """Return what does not fit together.
+
+    Args:
+        nodes: number of nodes.
+        gpus_per_node: GPUs that each node gives to Ray.
+        tensor_parallel_size: as set by the user, or None for one rank on each GPU.
+        ports: TCP ports by setting name; no two may be equal.
+    """
+    problems = []
+    gpus = nodes * gpus_per_node
+    if tensor_parallel_size is not None and tensor_parallel_size > gpus:
+        problems.append(
+            f"vllm_serve_tensor_parallel_size is {tensor_parallel_size}, but {nodes} node{'s' if nodes > 1 else ''} with {gpus_per_node} GPU each "
+            f"give {gpus}: set it to {gpus} or add nodes to group 'workers'"
+        )
+    seen: dict[int, str] = {}
+    for name, port in ports.items():
+        if not 1 <= port <= 65535:
+            problems.append(f"{name} is {port}, expected a TCP port from 1 to 65535")
+        elif port in seen:
+            problems.append(f"{name} and {seen[port]} are both {port}: give each a port of its own")
+        seen[port] = name
+    return problems

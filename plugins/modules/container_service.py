@@ -1,0 +1,387 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One container under one systemd unit."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_service
+short_description: One container under one systemd unit
+version_added: 0.1.0
+description:
+  - Writes the systemd unit that runs one container in the foreground, with its gates, secrets and retry limits, and the record that
+    M(dgx_spark.vllm.container_service_info) compares the running container with.
+  - With O(state=present) nothing is started or restarted. Restarts belong to the play that knows the order of the whole cluster.
+  - O(state=started), O(state=stopped) and O(state=restarted) need only O(name). They do not wait; wait with
+    M(dgx_spark.vllm.container_service_info).
+options:
+  name:
+    description: Name of the container, and of its unit without C(.service).
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) writes and enables the unit, V(absent) stops and removes it.
+      - V(started) starts it unless it is active or on the way, V(stopped) stops it, V(restarted) does both.
+    type: str
+    choices: [present, absent, started, stopped, restarted]
+    default: present
+  image:
+    description: Name or id of an image that is on this node. The unit runs the id that it has now, so that a moved tag shows as a change.
+    type: str
+  command:
+    description: The program in the container and its arguments.
+    type: list
+    elements: str
+  environment:
+    description: Environment of the container. Everyone who may talk to Docker can read it; put secrets into O(secrets).
+    type: dict
+    default: {}
+  mounts:
+    description: Bind mounts.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      source:
+        description: Absolute path on the node.
+        type: str
+        required: true
+      target:
+        description: Absolute path in the container.
+        type: str
+        required: true
+      read_only:
+        description: Whether the container can only read it.
+        type: bool
+        default: false
+  secrets:
+    description: Files of the node that are mounted under C(/run/secrets), readable for root only.
+    type: list
+    elements: dict
+    default: []
+    no_log: false
+    suboptions:
+      name:
+        description: Name of the file under C(/run/secrets).
+        type: str
+        required: true
+      path:
+        description: Absolute path of the file on the node.
+        type: str
+        required: true
+      environment:
+        description: Variable that gets the text of the file, inside the container only.
+        type: str
+  devices:
+    description: Devices as C(docker run --device) takes them, CDI names included.
+    type: list
+    elements: str
+    default: []
+  ulimits:
+    description: Limits as C(docker run --ulimit) takes them, for example C(memlock) to C(-1).
+    type: dict
+    default: {}
+  shm_size:
+    description: Size of C(/dev/shm), for example C(10g). Has no effect with O(ipc=host).
+    type: str
+  network:
+    description: Network mode.
+    type: str
+    default: host
+  ipc:
+    description: IPC mode.
+    type: str
+  pid:
+    description: PID mode.
+    type: str
+  cap_add:
+    description: Capabilities to add.
+    type: list
+    elements: str
+    default: []
+  description:
+    description: Description of the unit.
+    type: str
+  after:
+    description: Units that this one is ordered after.
+    type: list
+    elements: str
+    default: []
+  gates:
+    description: Argument lists of C(spark-gate), run one after the other before each start. A gate waits; it does not fail.
+    type: list
+    elements: list
+    default: []
+  ready:
+    description: Argument list of C(spark-gate) that runs after the start. The unit is active only once it passed.
+    type: list
+    elements: str
+    default: []
+  clear:
+    description: Folders on the node that are emptied before each start.
+    type: list
+    elements: path
+    default: []
+  restart_sec:
+    description: Seconds between an exit and the next start.
+    type: int
+    default: 10
+  start_limit_burst:
+    description: Starts within O(start_limit_interval_sec) after which systemd gives up and keeps the unit failed.
+    type: int
+    default: 5
+  start_limit_interval_sec:
+    description: Seconds of the window of O(start_limit_burst).
+    type: int
+    default: 3600
+  stop_timeout_sec:
+    description: Seconds that the container gets to stop before it is killed.
+    type: int
+    default: 60
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Write the unit of the Ray head
+  dgx_spark.vllm.container_service:
+    name: spark-ray-head
+    image: example/vllm-ray:1
+    command: [ray, start, --block, --head]
+    ipc: host
+    pid: host
+    gates:
+      - [address, 192.168.100.10]
+
+- name: Start it
+  dgx_spark.vllm.container_service:
+    name: spark-ray-head
+    state: started
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in words.
+  returned: success
+  type: list
+  elements: str
+  sample: ["wrote /etc/systemd/system/spark-ray-head.service"]
+digest:
+  description: Digest of the wanted container.
+  returned: when O(state=present)
+  type: str
+image_id:
+  description: Id of the image on this node.
+  returned: when O(state=present)
+  type: str
+msg:
+  description: One sentence.
+  returned: always
+  type: str
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.container_spec import ContainerSpec, Mount, Secret, UnitSpec, record, unit_text
+from ..module_utils.container_state import RECORDS, UNITS, ContainerServiceError, image_id, secret_hashes, unit_state
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent", "started", "stopped", "restarted"], "default": "present"},
+    "image": {"type": "str"},
+    "command": {"type": "list", "elements": "str"},
+    "environment": {"type": "dict", "default": {}},
+    "mounts": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "source": {"type": "str", "required": True},
+            "target": {"type": "str", "required": True},
+            "read_only": {"type": "bool", "default": False},
+        },
+    },
+    "secrets": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "no_log": False,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "path": {"type": "str", "required": True},
+            "environment": {"type": "str"},
+        },
+    },
+    "devices": {"type": "list", "elements": "str", "default": []},
+    "ulimits": {"type": "dict", "default": {}},
+    "shm_size": {"type": "str"},
+    "network": {"type": "str", "default": "host"},
+    "ipc": {"type": "str"},
+    "pid": {"type": "str"},
+    "cap_add": {"type": "list", "elements": "str", "default": []},
+    "description": {"type": "str"},
+    "after": {"type": "list", "elements": "str", "default": []},
+    "gates": {"type": "list", "elements": "list", "default": []},
+    "ready": {"type": "list", "elements": "str", "default": []},
+    "clear": {"type": "list", "elements": "path", "default": []},
+    "restart_sec": {"type": "int", "default": 10},
+    "start_limit_burst": {"type": "int", "default": 5},
+    "start_limit_interval_sec": {"type": "int", "default": 3600},
+    "stop_timeout_sec": {"type": "int", "default": 60},
+}
+
+
+class ContainerService:
+    """Brings one unit to its wanted state; ``actions`` says in words what was done."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.name: str = module.params["name"]
+        self.unit_path = UNITS / f"{self.name}.service"
+        self.record_path = RECORDS / f"{self.name}.json"
+        self.actions: list[str] = []
+        self.diff: list[dict[str, str]] = []
+
+    def run(self, argv: Any) -> tuple[int, str, str]:
+        code, out, err = self.module.run_command(list(argv))
+        return code, out, err
+
+    def systemctl(self, *arguments: str) -> None:
+        if self.module.check_mode:
+            return
+        code, out, err = self.run(["systemctl", *arguments])
+        if code != 0:
+            raise ContainerServiceError(f"systemctl {' '.join(arguments)} failed: {(err or out).strip()}; see `journalctl -u {self.name}`")
+
+    def write(self, path: Path, text: str) -> bool:
+        """Write a file of root's when it differs; readable for all, since no secret is in it."""
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        right_mode = path.exists() and path.stat().st_mode & 0o777 == 0o644
+        if before == text and right_mode:
+            return False
+        self.actions.append(f"wrote {path}")
+        self.diff.append({"before": before, "after": text, "before_header": str(path), "after_header": str(path)})
+        if not self.module.check_mode:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.new")
+            temporary.write_text(text, encoding="utf-8")
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        return True
+
+    def present(self) -> dict[str, Any]:
+        params = self.module.params
+        container = ContainerSpec(
+            name=self.name,
+            image=params["image"],
+            command=tuple(params["command"]),
+            environment={key: str(value) for key, value in params["environment"].items()},
+            mounts=tuple(Mount(**mount) for mount in params["mounts"]),
+            secrets=tuple(Secret(**secret) for secret in params["secrets"]),
+            devices=tuple(params["devices"]),
+            ulimits={key: str(value) for key, value in params["ulimits"].items()},
+            shm_size=params["shm_size"],
+            network=params["network"],
+            ipc=params["ipc"],
+            pid=params["pid"],
+            cap_add=tuple(params["cap_add"]),
+        )
+        unit = UnitSpec(
+            description=params["description"] or self.name,
+            after=tuple(params["after"]),
+            gates=tuple(tuple(str(part) for part in gate) for gate in params["gates"]),
+            ready=tuple(params["ready"]),
+            clear=tuple(params["clear"]),
+            restart_sec=params["restart_sec"],
+            start_limit_burst=params["start_limit_burst"],
+            start_limit_interval_sec=params["start_limit_interval_sec"],
+            stop_timeout_sec=params["stop_timeout_sec"],
+        )
+        found_image = image_id(self.run, container.image)
+        digest = container.digest(found_image, secret_hashes({secret.name: secret.path for secret in container.secrets}))
+        wanted = json.dumps(record(container, found_image, digest), indent=2) + "\n"
+        written = self.write(self.unit_path, unit_text(container, unit, found_image, digest))
+        self.write(self.record_path, wanted)
+        state = unit_state(self.run, self.name)
+        if written or state.need_reload:
+            # Only when needed: a daemon-reload can take the GPU from containers that got it by the legacy hook.
+            self.systemctl("daemon-reload")
+        if not state.enabled:
+            self.actions.append(f"enabled {self.name}.service at boot")
+            self.systemctl("enable", f"{self.name}.service")
+        return {"digest": digest, "image_id": found_image}
+
+    def absent(self) -> dict[str, Any]:
+        state = unit_state(self.run, self.name)
+        if state.loaded and state.active not in {"inactive", "failed"}:
+            self.actions.append(f"stopped {self.name}.service")
+            self.systemctl("stop", f"{self.name}.service")
+        if state.enabled:
+            self.actions.append(f"disabled {self.name}.service")
+            self.systemctl("disable", f"{self.name}.service")
+        for path in (self.unit_path, self.record_path):
+            if path.exists():
+                self.actions.append(f"removed {path}")
+                if not self.module.check_mode:
+                    path.unlink()
+        if self.actions:
+            self.systemctl("daemon-reload")
+        return {}
+
+    def started(self) -> dict[str, Any]:
+        state = self.known_state()
+        if state.active not in {"active", "activating", "reloading"}:
+            self.actions.append(f"started {self.name}.service")
+            # Forgets earlier failures: the operator asked, so the retry limit counts anew.
+            self.systemctl("reset-failed", f"{self.name}.service")
+            self.systemctl("start", "--no-block", f"{self.name}.service")
+        return {}
+
+    def stopped(self) -> dict[str, Any]:
+        state = self.known_state()
+        if state.active not in {"inactive", "failed"}:
+            self.actions.append(f"stopped {self.name}.service")
+            self.systemctl("stop", f"{self.name}.service")
+        return {}
+
+    def restarted(self) -> dict[str, Any]:
+        self.known_state()
+        self.actions.append(f"restarted {self.name}.service")
+        self.systemctl("reset-failed", f"{self.name}.service")
+        self.systemctl("restart", "--no-block", f"{self.name}.service")
+        return {}
+
+    def known_state(self) -> Any:
+        state = unit_state(self.run, self.name)
+        if not state.loaded and not self.module.check_mode:
+            raise ContainerServiceError(f"unit {self.name}.service does not exist on this node: write it first with state=present")
+        return state
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        supports_check_mode=True,
+        required_if=[("state", "present", ("image", "command"))],
+    )
+    service = ContainerService(module)
+    try:
+        result = getattr(service, module.params["state"])()
+    except (ContainerServiceError, ValueError) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename or service.name}: {error.strerror}; container_service needs root on the node")
+    message = "; ".join(service.actions) or f"{service.name} is as wanted"
+    module.exit_json(changed=bool(service.actions), actions=service.actions, diff=service.diff, msg=message, **result)
+
+
+if __name__ == "__main__":
+    main()

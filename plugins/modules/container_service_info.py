@@ -1,0 +1,142 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""How the running containers compare with their wishes."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_service_info
+short_description: How the running containers compare with what was asked for
+version_added: 0.1.0
+description:
+  - Compares each container that M(dgx_spark.vllm.container_service) wrote with what runs, by what C(docker inspect) shows of it.
+  - Only reads.
+options:
+  names:
+    description: Names of the containers. Left out, all that M(dgx_spark.vllm.container_service) wrote on this node.
+    type: list
+    elements: str
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Read what runs
+  dgx_spark.vllm.container_service_info:
+  register: services
+"""
+
+RETURN = r"""
+units:
+  description: One entry for each unit.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the container and its unit.
+      type: str
+    present:
+      description: Whether M(dgx_spark.vllm.container_service) wrote it.
+      type: bool
+    active:
+      description: systemd's ActiveState.
+      type: str
+    sub:
+      description: systemd's SubState; C(start-pre) while a gate waits, C(start-post) while readiness is being proven.
+      type: str
+    enabled:
+      description: Whether it starts at boot.
+      type: bool
+    restarts:
+      description: How often systemd restarted it by itself.
+      type: int
+    result:
+      description: systemd's result of the last run.
+      type: str
+    running:
+      description: Whether the container runs.
+      type: bool
+    settled:
+      description: Whether the unit is active, so that its gates passed and its readiness was proven.
+      type: bool
+    differs:
+      description: Why what runs is not what is wanted; empty when it is.
+      type: list
+      elements: str
+settled:
+  description: Whether every unit is active.
+  returned: success
+  type: bool
+failed_units:
+  description: Units that systemd has given up on.
+  returned: success
+  type: list
+  elements: str
+journal:
+  description: The last lines that each unit that is not active wrote to the journal, by name.
+  returned: success
+  type: dict
+msg:
+  description: One sentence.
+  returned: always
+  type: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.container_state import RECORDS, ContainerServiceError, service_status
+
+JOURNAL_LINES = 25
+
+
+def journal(module: AnsibleModule, name: str) -> list[str]:
+    """Return the last lines of a unit's journal, oldest first."""
+    code, out, _err = module.run_command(["journalctl", "--unit", f"{name}.service", "--lines", str(JOURNAL_LINES), "--no-pager", "--output", "cat"])
+    return out.splitlines() if code == 0 else []
+
+
+def summary(units: list[dict[str, Any]]) -> str:
+    """Return one sentence on the units."""
+    if not units:
+        return "no container is managed on this node"
+    words = []
+    for unit in units:
+        if unit["differs"]:
+            words.append(f"{unit['name']}: {'; '.join(unit['differs'])}")
+        elif not unit["settled"]:
+            words.append(f"{unit['name']} is {unit['active']} ({unit['sub']})")
+    return ". ".join(words) or f"as wanted and active: {', '.join(unit['name'] for unit in units)}"
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"names": {"type": "list", "elements": "str"}}, supports_check_mode=True)
+
+    def run(argv: Any) -> tuple[int, str, str]:
+        code, out, err = module.run_command(list(argv))
+        return code, out, err
+
+    names = module.params["names"]
+    if names is None:
+        names = sorted(path.stem for path in RECORDS.glob("*.json"))
+    try:
+        units = [service_status(run, name) for name in names]
+    except ContainerServiceError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(
+        changed=False,
+        units=units,
+        settled=all(unit["settled"] for unit in units),
+        failed_units=[unit["name"] for unit in units if unit["active"] == "failed"],
+        journal={unit["name"]: journal(module, unit["name"]) for unit in units if unit["present"] and not unit["settled"]},
+        msg=summary(units),
+    )
+
+
+if __name__ == "__main__":
+    main()

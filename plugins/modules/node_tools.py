@@ -1,0 +1,219 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The programs that the services on a node need."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_tools
+short_description: The programs that the services on a node need
+version_added: 0.1.0
+description:
+  - Installs the Python package that gates and shares on a node run, the same code that the modules of this collection run, and its launchers.
+  - Optionally makes a virtual environment with third-party packages, because the system's Python is externally managed on DGX OS and Debian.
+options:
+  path:
+    description: Folder of lib, bin and venv.
+    type: path
+    default: /opt/dgx-spark
+  packages:
+    description: Packages of the virtual environment, each pinned as C(name==version). Empty, there is no virtual environment.
+    type: list
+    elements: str
+    default: []
+  wheelhouse:
+    description: Folder on the node with wheels of the packages and all they need. When set, no package index is asked.
+    type: path
+  ca_bundle:
+    description: File on the node with certificate authorities for the package index, where a proxy signs anew.
+    type: path
+  folders:
+    description: Further folders that must exist, readable for all.
+    type: list
+    elements: path
+    default: []
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Install the node's programs
+  dgx_spark.vllm.node_tools:
+    packages:
+      - huggingface_hub==2.4.0
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, in words.
+  returned: success
+  type: list
+  elements: str
+missing_packages:
+  description: Packages of the operating system without which the virtual environment cannot be made; install them and run again.
+  returned: success
+  type: list
+  elements: str
+msg:
+  description: One sentence.
+  returned: always
+  type: str
+"""
+
+import importlib.util
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import chat_check, fabric_share, gates, hf_store, http_json, ray_cluster, vllm_server
+
+#: What the services on the node run; everything that one of them imports must be in the list.
+LIBRARY: tuple[ModuleType, ...] = (chat_check, fabric_share, gates, hf_store, http_json, ray_cluster, vllm_server)
+PROGRAMS = {"spark-gate": "gates", "spark-fabric-share": "fabric_share"}
+_LAUNCHER = """#!/bin/sh
+# Written by dgx_spark.vllm.node_tools.
+PYTHONPATH={path}/lib exec /usr/bin/python3 -B -m dgx_spark_node.{module} "$@"
+"""
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([A-Za-z0-9.+!_-]+)$")
+
+
+class NodeToolsError(Exception):
+    """One sentence for the user."""
+
+
+def source(module: ModuleType) -> str:
+    """Return the source of a module, also from the archive that Ansible runs modules from."""
+    spec = module.__spec__
+    text = spec.loader.get_source(module.__name__) if spec and hasattr(spec.loader, "get_source") else None
+    if not text:
+        raise NodeToolsError(f"the source of {module.__name__} cannot be read: install the collection anew")
+    return str(text)
+
+
+class NodeTools:
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.path = Path(module.params["path"])
+        self.actions: list[str] = []
+        self.diff: list[dict[str, str]] = []
+
+    def folder(self, path: Path) -> None:
+        if path.is_dir():
+            return
+        self.actions.append(f"made folder {path}")
+        if not self.module.check_mode:
+            path.mkdir(mode=0o755, parents=True)
+
+    def file(self, path: Path, text: str, mode: int) -> None:
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if before == text and path.stat().st_mode & 0o777 == mode:
+            return
+        self.actions.append(f"wrote {path}")
+        self.diff.append({"before": before, "after": text, "before_header": str(path), "after_header": str(path)})
+        if not self.module.check_mode:
+            temporary = path.with_name(f".{path.name}.new")
+            temporary.write_text(text, encoding="utf-8")
+            temporary.chmod(mode)
+            temporary.replace(path)
+
+    def library(self) -> None:
+        package = self.path / "lib" / "dgx_spark_node"
+        for folder in (Path("/etc/dgx-spark"), self.path / "bin", package, *map(Path, self.module.params["folders"])):
+            self.folder(folder)
+        wanted = {f"{module.__name__.rpartition('.')[2]}.py": source(module) for module in LIBRARY}
+        wanted["__init__.py"] = '"""Programs of dgx_spark.vllm on this node."""\n'
+        for name, text in wanted.items():
+            self.file(package / name, text, 0o644)
+        for stale in sorted(package.glob("*.py")) if package.is_dir() else ():
+            if stale.name not in wanted:
+                self.actions.append(f"removed {stale}")
+                if not self.module.check_mode:
+                    stale.unlink()
+        for name, module_name in PROGRAMS.items():
+            self.file(self.path / "bin" / name, _LAUNCHER.format(path=self.path, module=module_name), 0o755)
+
+    def installed(self, venv: Path, name: str, version: str) -> bool:
+        escaped = re.sub(r"[-_.]+", "_", name).lower()
+        return any(
+            path.name.lower().replace("-", "_") == f"{escaped}_{version}.dist_info".lower().replace("-", "_")
+            for path in venv.glob("lib/python3*/site-packages/*.dist-info")
+        )
+
+    def venv(self, packages: list[str]) -> list[str]:
+        """Make the virtual environment; return the operating system's packages that are missing for it."""
+        venv = self.path / "venv"
+        pins = []
+        for package in packages:
+            match = _PIN.match(package)
+            if not match:
+                raise NodeToolsError(f"packages: {package!r} is not pinned, expected name==version")
+            pins.append(match.groups())
+        python = venv / "bin" / "python"
+        current = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        # A new Python of the operating system leaves an environment whose packages it does not see.
+        usable = python.exists() and (venv / "lib" / current).is_dir()
+        if usable and all(self.installed(venv, name, version) for name, version in pins):
+            return []
+        if importlib.util.find_spec("ensurepip") is None:
+            return ["python3-venv"]
+        self.actions.append(f"installed {', '.join(packages)} into {venv}")
+        if self.module.check_mode:
+            return []
+        if not usable:
+            shutil.rmtree(venv, ignore_errors=True)
+            self.run([sys.executable, "-m", "venv", str(venv)], "making the virtual environment")
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+        if self.module.params["wheelhouse"]:
+            command += ["--no-index", "--find-links", self.module.params["wheelhouse"]]
+        if self.module.params["ca_bundle"]:
+            command += ["--cert", self.module.params["ca_bundle"]]
+        self.run([*command, *packages], f"installing {', '.join(packages)}")
+        return []
+
+    def run(self, argv: list[str], what: str) -> None:
+        code, out, err = self.module.run_command(argv)
+        if code != 0:
+            last = ((err or out).strip().splitlines() or ["no output"])[-1]
+            raise NodeToolsError(
+                f"{what} failed: {last}; without a package index set node_tools_wheelhouse, behind a proxy that signs anew set spark_ca_bundle"
+            )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "default": "/opt/dgx-spark"},
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "wheelhouse": {"type": "path"},
+            "ca_bundle": {"type": "path"},
+            "folders": {"type": "list", "elements": "path", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    tools = NodeTools(module)
+    missing: list[str] = []
+    try:
+        tools.library()
+        if module.params["packages"]:
+            missing = tools.venv(module.params["packages"])
+    except NodeToolsError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename or tools.path}: {error.strerror}; node_tools needs root on the node")
+    result: dict[str, Any] = {"actions": tools.actions, "diff": tools.diff, "missing_packages": missing}
+    message = "; ".join(tools.actions) or "the node's programs are in place"
+    if missing:
+        message += f"; missing for the virtual environment: {', '.join(missing)}"
+    module.exit_json(changed=bool(tools.actions), msg=message, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Documentation of the action plugin of the same name, which does the work on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: settings_check
+short_description: Every setting is sound, before a machine is touched
+version_added: 0.1.0
+description:
+  - Checks on the controller the settings of all hosts in group C(sparks) - their names (one that no role knows is refused, with the name that was
+    probably meant), types, the inventory's groups, addresses, the model's name, ports and sizes.
+  - Needs no connection to any host.
+options: {}
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Check the settings
+  dgx_spark.vllm.settings_check:
+  register: settings
+"""
+
+RETURN = r"""
+head_name:
+  description: Inventory name of the head.
+  returned: success
+  type: str
+head_fabric_address:
+  description: Fabric address of the head.
+  returned: success
+  type: str
+node_addresses:
+  description: Fabric addresses of all nodes, the head's first.
+  returned: success
+  type: list
+  elements: str
+gpu_count:
+  description: GPUs of all nodes together.
+  returned: success
+  type: int
+problems:
+  description: What is wrong, a sentence each.
+  returned: failure
+  type: list
+  elements: str
+msg:
+  description: One sentence.
+  returned: always
+  type: str
+"""

@@ -1,0 +1,48 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.model_data import ModelDataError, check_model, find_model
+
+MODELS = Path(__file__).parents[4] / "models"
+GOOD = {"repo_id": "a/b", "revision": "main", "served_name": "b"}
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.yml")), ids=lambda path: path.stem)
+def test_every_shipped_model_is_sound(path: Path) -> None:
+    check_model(yaml.safe_load(path.read_text()), path)
+
+
+def test_the_first_folder_wins(tmp_path: Path) -> None:
+    own = tmp_path / "qwen3-235b-awq.yml"
+    own.write_text("x")
+    assert find_model("qwen3-235b-awq", [tmp_path, MODELS]) == own
+
+
+@pytest.mark.parametrize(("name", "words"), [("qwen3-235b-awk", "did you mean 'qwen3-235b-awq'?"), ("../etc/passwd", "there is no such model")])
+def test_an_unknown_model_names_the_known(name: str, words: str) -> None:
+    with pytest.raises(ModelDataError) as caught:
+        find_model(name, [MODELS])
+    assert words in str(caught.value)
+    assert "tiny-qwen3-moe" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (None, "no mapping"),
+        ({**GOOD, "revison": "x"}, "did you mean 'revision'"),
+        ({**GOOD, "max_model_len": "8192"}, "max_model_len is '8192', expected a whole number"),
+        ({**GOOD, "max_model_len": True}, "expected a whole number"),
+        ({"repo_id": "a/b"}, "revision is missing"),
+    ],
+)
+def test_a_bad_file_names_the_key(data: Any, words: str) -> None:
+    with pytest.raises(ModelDataError) as caught:
+        check_model(data, Path("m.yml"))
+    assert words in str(caught.value)

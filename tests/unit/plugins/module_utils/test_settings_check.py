@@ -1,0 +1,109 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings_check import (
+    address_problems,
+    argument_problems,
+    group_problems,
+    name_problems,
+    placeholder_problems,
+    relation_problems,
+)
+
+ROLES = ("vllm_serve", "ray_head", "model_share")
+KNOWN = ("vllm_serve_port", "vllm_serve_max_model_len", "ray_head_port", "model_share_method", "spark_model")
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ({}, "no group 'sparks'"),
+        ({"sparks": ["a"], "workers": ["a"]}, "group 'head' has 0 hosts (none)"),
+        ({"sparks": ["a", "b"], "head": ["a", "b"]}, "group 'head' has 2 hosts (a, b)"),
+        ({"sparks": ["a", "b"], "head": ["a"], "workers": ["a", "b"]}, "a is in group 'head' and in group 'workers'"),
+        ({"sparks": ["a", "b"], "head": ["a"]}, "b is in group 'sparks' but neither"),
+    ],
+)
+def test_odd_groups(groups: dict[str, list[str]], words: str) -> None:
+    problems = group_problems(groups)
+    assert len(problems) == 1
+    assert words in problems[0]
+
+
+def test_sound_groups() -> None:
+    assert group_problems({"sparks": ["a", "b"], "head": ["a"], "workers": ["b"]}) == []
+    assert group_problems({"sparks": ["a"], "head": ["a"]}) == []
+
+
+def test_the_shipped_inventory_asks_to_be_edited_in_one_sentence() -> None:
+    problems = placeholder_problems({"spark-1": {"ansible_host": "EDIT-ME"}, "spark-2": {"ansible_host": "EDIT-ME", "ansible_user": "me"}})
+    assert len(problems) == 1
+    assert "inventory/sparks/hosts.yml" in problems[0]
+    assert "make demo" in problems[0]
+    assert placeholder_problems({"spark-1": {"ansible_host": "10.0.0.1"}}) == []
+
+
+@pytest.mark.parametrize(
+    ("addresses", "words"),
+    [
+        ({"a": "192.168.100.300"}, "spark_fabric_address of a is '192.168.100.300'"),
+        ({"a": None}, "is None"),
+        ({"a": "192.168.100.10", "b": "192.168.100.10"}, "given to a and to b"),
+    ],
+)
+def test_bad_addresses(addresses: dict[str, Any], words: str) -> None:
+    assert words in address_problems(addresses)[0]
+
+
+def test_good_addresses() -> None:
+    assert address_problems({"a": "192.168.100.10", "b": "192.168.100.11"}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vllm_serve_prot", "did you mean vllm_serve_port?"),
+        ("vllm_sevre_port", "did you mean vllm_serve_port?"),
+        ("spark_modell", "did you mean spark_model?"),
+        ("vllm_serve_swap_space", "removed --swap-space in 0.18.0"),
+        ("ray_head_qqqqqqqqqqqqqqqqqqqqqqq", "does not exist: see docs/settings.md"),
+    ],
+)
+def test_a_name_that_is_no_setting(name: str, words: str) -> None:
+    problems = name_problems([name], KNOWN, ROLES)
+    assert len(problems) == 1
+    assert words in problems[0]
+
+
+@pytest.mark.parametrize("name", ["vllm_serve_port", "spark_model", "ansible_host", "my_variable", "vllm_notes", "rayon_size"])
+def test_a_name_that_may_be_there(name: str) -> None:
+    assert name_problems([name], KNOWN, ROLES) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--swap-space", "16"], "0.18.0"), (["--swap_space=16"], "0.18.0"), (["--api-key=x"], "spark_api_key")],
+)
+def test_arguments_that_must_not_be_there(arguments: list[str], words: str) -> None:
+    assert words in argument_problems(arguments)[0]
+
+
+def test_other_arguments_pass() -> None:
+    assert argument_problems(["--max-num-batched-tokens", "2048"]) == []
+
+
+def test_a_tensor_parallel_size_that_the_gpus_do_not_give() -> None:
+    problems = relation_problems(nodes=2, gpus_per_node=1, tensor_parallel_size=4, ports={})
+    assert problems == [
+        "vllm_serve_tensor_parallel_size is 4, but 2 nodes with 1 GPU each give 2: set it to 2 or add nodes to group 'workers'"
+    ]
+    assert relation_problems(nodes=2, gpus_per_node=1, tensor_parallel_size=2, ports={"a": 1, "b": 2}) == []
+
+
+def test_ports() -> None:
+    assert "are both 8235" in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 8235, "b": 8235})[0]
+    assert "expected a TCP port" in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 0})[0]
