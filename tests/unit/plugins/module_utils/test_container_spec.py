@@ -97,7 +97,12 @@ def test_the_order_of_the_environment_does_not_matter() -> None:
 
 
 def test_gates_come_before_the_start_and_readiness_after() -> None:
-    unit = UnitSpec("vLLM", gates=(("address", "192.168.100.10"), ("memory", "90")), ready=("serving", "--url", "http://x"), clear=("/var/lib/x",))
+    unit = UnitSpec(
+        "vLLM",
+        gates=(("address", "192.168.100.10"), ("memory", "90")),
+        ready=("serving", "--url", "http://x"),
+        clear=("/var/lib/x",),
+    )
     lines = unit_text(spec(), unit, IMAGE, "d").splitlines()
     keys = [line.partition("=")[0] for line in lines if line.startswith("Exec")]
     assert keys == ["ExecStartPre"] * 4 + ["ExecStart", "ExecStartPost", "ExecStop", "ExecStopPost"]
@@ -131,7 +136,9 @@ def test_another_image_is_named() -> None:
 
 
 def test_a_changed_secret_shows_by_the_digest_alone() -> None:
-    assert differences(record(spec(), IMAGE, "new"), running(spec(), "old")) == ["a secret or a limit changed since it was started"]
+    assert differences(record(spec(), IMAGE, "new"), running(spec(), "old")) == [
+        "a secret or a limit changed since it was started"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,23 @@ def test_the_exit_status_tells(capsys: pytest.CaptureFixture[str], monkeypatch: 
         raise gates.GateError("it is over")
 
     monkeypatch.setattr(gates, "serve_proof", never)
-    assert gates.main(["serving", "--node", "192.0.2.1", "--gpus", "1", "--url", "http://127.0.0.1:1", "--model", "m", "--timeout", "1"]) == 1
+    assert (
+        gates.main(
+            [
+                "serving",
+                "--node",
+                "192.0.2.1",
+                "--gpus",
+                "1",
+                "--url",
+                "http://127.0.0.1:1",
+                "--model",
+                "m",
+                "--timeout",
+                "1",
+            ]
+        )
+        == 1
+    )
     assert capsys.readouterr().out == "failed: it is over\n"
     assert gates.main(["memory", "0"]) == 0

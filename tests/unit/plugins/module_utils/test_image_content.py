@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.image_content import content_digest, content_of_archive, content_of_inspect
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.image_content import (
+    content_digest,
+    content_of_archive,
+    content_of_inspect,
+)
 
 LAYERS = ["sha256:1", "sha256:2"]
 CONFIG = {"Env": ["PATH=/bin"], "Cmd": ["sh"], "Labels": {"a": "b"}}
@@ -28,9 +32,16 @@ def archive(path: Path, members: dict[str, Any]) -> Path:
 def test_archive_and_inspect_agree(tmp_path: Path) -> None:
     path = archive(
         tmp_path / "image.tar",
-        {"c.json": {"rootfs": {"diff_ids": LAYERS}, "config": CONFIG}, "manifest.json": [{"Config": "c.json", "RepoTags": ["serving:1"]}]},
+        {
+            "c.json": {"rootfs": {"diff_ids": LAYERS}, "config": CONFIG},
+            "manifest.json": [{"Config": "c.json", "RepoTags": ["serving:1"]}],
+        },
     )
-    inspected = {"Id": "sha256:anything", "RootFS": {"Layers": LAYERS}, "Config": {**CONFIG, "Hostname": "x", "Entrypoint": None}}
+    inspected = {
+        "Id": "sha256:anything",
+        "RootFS": {"Layers": LAYERS},
+        "Config": {**CONFIG, "Hostname": "x", "Entrypoint": None},
+    }
     assert content_of_archive(path) == (content_of_inspect(inspected), ["serving:1"])
 
 
@@ -40,7 +51,9 @@ def test_a_layer_or_the_run_configuration_changes_the_content() -> None:
     assert content_digest(LAYERS, CONFIG) == content_digest(LAYERS, {**CONFIG, "Labels": {}})
 
 
-@pytest.mark.parametrize("members", [{}, {"manifest.json": []}, {"manifest.json": [{"Config": "gone"}]}, {"manifest.json": [{}, {}]}])
+@pytest.mark.parametrize(
+    "members", [{}, {"manifest.json": []}, {"manifest.json": [{"Config": "gone"}]}, {"manifest.json": [{}, {}]}]
+)
 def test_something_else_is_refused(tmp_path: Path, members: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="archive"):
         content_of_archive(archive(tmp_path / "x.tar", members))

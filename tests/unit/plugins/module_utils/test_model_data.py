@@ -24,7 +24,10 @@ def test_the_first_folder_wins(tmp_path: Path) -> None:
     assert find_model("qwen3-235b-awq", [tmp_path, MODELS]) == own
 
 
-@pytest.mark.parametrize(("name", "words"), [("qwen3-235b-awk", "did you mean 'qwen3-235b-awq'?"), ("../etc/passwd", "there is no such model")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("qwen3-235b-awk", "did you mean 'qwen3-235b-awq'?"), ("../etc/passwd", "there is no such model")],
+)
 def test_an_unknown_model_names_the_known(name: str, words: str) -> None:
     with pytest.raises(ModelDataError) as caught:
         find_model(name, [MODELS])

@@ -40,7 +40,9 @@ def test_sound_groups() -> None:
 
 
 def test_the_shipped_inventory_asks_to_be_edited_in_one_sentence() -> None:
-    problems = placeholder_problems({"spark-1": {"ansible_host": "EDIT-ME"}, "spark-2": {"ansible_host": "EDIT-ME", "ansible_user": "me"}})
+    problems = placeholder_problems(
+        {"spark-1": {"ansible_host": "EDIT-ME"}, "spark-2": {"ansible_host": "EDIT-ME", "ansible_user": "me"}}
+    )
     assert len(problems) == 1
     assert "inventory/sparks/hosts.yml" in problems[0]
     assert "make demo" in problems[0]
@@ -79,7 +81,9 @@ def test_a_name_that_is_no_setting(name: str, words: str) -> None:
     assert words in problems[0]
 
 
-@pytest.mark.parametrize("name", ["vllm_serve_port", "spark_model", "ansible_host", "my_variable", "vllm_notes", "rayon_size"])
+@pytest.mark.parametrize(
+    "name", ["vllm_serve_port", "spark_model", "ansible_host", "my_variable", "vllm_notes", "rayon_size"]
+)
 def test_a_name_that_may_be_there(name: str) -> None:
     assert name_problems([name], KNOWN, ROLES) == []
 
@@ -105,5 +109,11 @@ def test_a_tensor_parallel_size_that_the_gpus_do_not_give() -> None:
 
 
 def test_ports() -> None:
-    assert "are both 8235" in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 8235, "b": 8235})[0]
-    assert "expected a TCP port" in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 0})[0]
+    assert (
+        "are both 8235"
+        in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 8235, "b": 8235})[0]
+    )
+    assert (
+        "expected a TCP port"
+        in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 0})[0]
+    )

@@ -40,4 +40,7 @@ def test_a_command_that_may_fail_has_a_dash() -> None:
 
 
 def test_sections_keep_their_order() -> None:
-    assert render([("Unit", [("After", "a"), ("After", "b")]), ("Service", [])]) == "[Unit]\nAfter=a\nAfter=b\n\n[Service]\n"
+    assert (
+        render([("Unit", [("After", "a"), ("After", "b")]), ("Service", [])])
+        == "[Unit]\nAfter=a\nAfter=b\n\n[Service]\n"
+    )

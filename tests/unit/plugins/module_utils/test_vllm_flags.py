@@ -9,7 +9,9 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm_flags import S
 
 
 def intents(**changes: Any) -> ServeIntents:
-    return ServeIntents(**{"model_path": "/srv/models/m", "served_model_name": "qwen3-235b-awq", "tensor_parallel_size": 2, **changes})
+    return ServeIntents(
+        **{"model_path": "/srv/models/m", "served_model_name": "qwen3-235b-awq", "tensor_parallel_size": 2, **changes}
+    )
 
 
 def test_the_executor_is_always_named() -> None:
@@ -21,7 +23,13 @@ def test_the_executor_is_always_named() -> None:
 def test_the_seeds_settings_become_flags() -> None:
     command = " ".join(
         serve_command(
-            intents(max_model_len=8192, gpu_memory_utilization=0.75, enforce_eager=True, trust_remote_code=True, tool_call_parser="hermes")
+            intents(
+                max_model_len=8192,
+                gpu_memory_utilization=0.75,
+                enforce_eager=True,
+                trust_remote_code=True,
+                tool_call_parser="hermes",
+            )
         )
     )
     for flag in (
@@ -42,7 +50,11 @@ def test_no_parser_no_tool_choice() -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"tensor_parallel_size": 0}, "tensor_parallel_size"), ({"gpu_memory_utilization": 75}, "between 0.1 and 0.98"), ({"max_model_len": 0}, "at least 1")],
+    [
+        ({"tensor_parallel_size": 0}, "tensor_parallel_size"),
+        ({"gpu_memory_utilization": 75}, "between 0.1 and 0.98"),
+        ({"max_model_len": 0}, "at least 1"),
+    ],
 )
 def test_bad_intents(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):

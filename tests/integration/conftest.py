@@ -1,0 +1,117 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Integration tests drive playbooks with ansible-runner against the simulated pair and assert on its events.
+
+They expect a pair on which site.yml has run; `tests/run` leaves one from the molecule scenario `site`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+import pytest
+import testinfra
+from testinfra.host import Host
+
+REPOSITORY = Path(__file__).parents[2]
+SIMULATION = REPOSITORY / "inventory" / "simulation"
+sys.path.insert(0, str(REPOSITORY / "molecule" / "shared"))
+
+
+@dataclass
+class Run:
+    """What a playbook did, from the events of ansible-runner."""
+
+    status: str
+    changed: set[tuple[str, str]] = field(default_factory=set)
+    failures: list[str] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
+    output: str = ""
+
+    @property
+    def changed_tasks(self) -> set[str]:
+        return {task for _host, task in self.changed}
+
+
+Playbook = Callable[..., Run]
+
+
+@pytest.fixture
+def playbook(tmp_path: Path) -> Playbook:
+    """Run a playbook of the checkout; keyword ``extra`` are extra variables, ``inventory`` another inventory."""
+
+    def run(name: str = "site.yml", *, extra: dict[str, Any] | None = None, inventory: Path = SIMULATION) -> Run:
+        outcome = ansible_runner.run(
+            private_data_dir=str(tmp_path / "runner"),
+            project_dir=str(REPOSITORY),
+            playbook=str(REPOSITORY / name),
+            inventory=str(inventory),
+            extravars=extra or {},
+            envvars={
+                "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+                "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections"),
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
+            quiet=True,
+        )
+        result = Run(status=outcome.status)
+        for event in outcome.events:
+            data = event.get("event_data") or {}
+            answer = data.get("res") or {}
+            name_of_task = str(data.get("task") or "")
+            if event["event"] == "playbook_on_task_start":
+                result.tasks.append(name_of_task)
+            elif event["event"] == "runner_on_ok" and answer.get("changed"):
+                result.changed.add((data["host"], name_of_task))
+            elif event["event"] == "runner_on_failed" and not data.get("ignore_errors"):
+                result.failures.append(str(answer.get("msg") or ""))
+            elif event["event"] == "runner_on_unreachable":
+                result.unreachable.append(str(answer.get("msg") or ""))
+        result.output = Path(outcome.config.artifact_dir, "stdout").read_text(encoding="utf-8", errors="replace")
+        return result
+
+    return run
+
+
+def _host(name: str) -> Host:
+    return testinfra.get_host(f"ansible://{name}?force_ansible=True", ansible_inventory=str(SIMULATION))
+
+
+@pytest.fixture(scope="session")
+def head() -> Host:
+    os.environ["ANSIBLE_CONFIG"] = str(REPOSITORY / "ansible.cfg")
+    return _host("spark-1")
+
+
+@pytest.fixture(scope="session")
+def worker() -> Host:
+    os.environ["ANSIBLE_CONFIG"] = str(REPOSITORY / "ansible.cfg")
+    return _host("spark-2")
+
+
+def simulation(*arguments: str) -> None:
+    """Run the driver of the simulated pair, for example ``simulation("reboot", "spark-2", "--hard")``."""
+    subprocess.run([sys.executable, "-m", "simulation", *arguments], cwd=REPOSITORY, check=True)
+
+
+@pytest.fixture
+def containers(head: Host, worker: Host) -> Iterator[Callable[[], dict[str, str]]]:
+    """Ids of the running containers by name: what restarted has another one."""
+
+    def ids() -> dict[str, str]:
+        found = {}
+        for host in (head, worker):
+            with host.sudo():
+                lines = host.check_output("docker ps --no-trunc --format '{{.Names}} {{.ID}}'").splitlines()
+            found.update(line.split() for line in lines if line.startswith("spark-"))
+        return found
+
+    yield ids

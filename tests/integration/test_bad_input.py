@@ -1,0 +1,119 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input stops before anything is changed, with one sentence that names the value and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import REPOSITORY, SIMULATION, Playbook, Run
+from testinfra.host import Host
+
+#: The first task that talks to a node; settings are refused before it.
+FIRST_CONTACT = "Reach"
+
+
+def refused(run: Run, *words: str) -> None:
+    """Assert one sentence with these words, no traceback and no change."""
+    assert run.status == "failed", run.output[-2000:]
+    assert run.changed == set()
+    text = " ".join(run.failures)
+    for word in words:
+        assert word in text, f"{word!r} is not in {text!r}"
+    assert "Traceback" not in run.output
+    assert len(set(run.failures)) == 1, run.failures
+
+
+def inventory(tmp_path: Path, **changes: Any) -> Path:
+    """Write the simulation's inventory with its groups changed; group_vars come along."""
+    folder = tmp_path / "inventory"
+    folder.mkdir()
+    hosts = yaml.safe_load((SIMULATION / "hosts.yml").read_text())
+    children = hosts["sparks"]["children"]
+    for group, names in changes.pop("groups", {}).items():
+        every = {name: values for child in yaml.safe_load((SIMULATION / "hosts.yml").read_text())["sparks"]["children"].values() for name, values in child["hosts"].items()}
+        children[group]["hosts"] = {name: every[name] for name in names}
+    for host, values in changes.items():
+        for child in children.values():
+            if host in (child["hosts"] or {}):
+                child["hosts"][host] = {**(child["hosts"][host] or {}), **values}
+    (folder / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    (folder / "group_vars").symlink_to(SIMULATION / "group_vars")
+    return folder
+
+
+def test_the_shipped_inventory_says_what_to_edit(playbook: Playbook) -> None:
+    run = playbook(inventory=REPOSITORY / "inventory" / "sparks")
+    refused(run, "inventory/sparks/hosts.yml", "make demo")
+    assert run.unreachable == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"spark_model": "qwen3-235b-awk"}, ("'qwen3-235b-awk'", "did you mean 'qwen3-235b-awq'?")),
+        ({"vllm_serve_tensor_parallel_size": 4}, ("vllm_serve_tensor_parallel_size is 4", "give 2")),
+        ({"vllm_serve_prot": 1}, ("vllm_serve_prot", "did you mean vllm_serve_port?")),
+        ({"vllm_serve_swap_space": 16}, ("vllm_serve_swap_space", "0.18.0")),
+        ({"vllm_serve_extra_arguments": ["--swap-space", "16"]}, ("--swap-space", "0.18.0")),
+        ({"vllm_serve_max_model_len": "many"}, ("vllm_serve_max_model_len", "many")),
+        ({"spark_api_port": 99999}, ("spark_api_port is 99999", "1 to 65535")),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_setting(playbook: Playbook, extra: dict[str, Any], words: tuple[str, ...]) -> None:
+    run = playbook(extra=extra)
+    refused(run, *words)
+    assert run.unreachable == []
+    assert len(run.tasks) == 1, "a machine was touched before the settings were checked"
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ({"head": [], "workers": ["spark-1", "spark-2"]}, ("group 'head' has 0 hosts",)),
+        ({"head": ["spark-1", "spark-2"], "workers": []}, ("group 'head' has 2 hosts (spark-1, spark-2)",)),
+    ],
+    ids=["no head", "two heads"],
+)
+def test_an_odd_group(playbook: Playbook, tmp_path: Path, groups: dict[str, list[str]], words: tuple[str, ...]) -> None:
+    refused(playbook(inventory=inventory(tmp_path, groups=groups)), *words)
+
+
+def test_a_node_that_does_not_answer(playbook: Playbook, tmp_path: Path) -> None:
+    run = playbook(inventory=inventory(tmp_path, **{"spark-2": {"ansible_host": "172.31.235.99"}}))
+    refused(run, "spark-2", "172.31.235.99", "does not answer")
+
+
+def test_a_revision_that_does_not_exist(playbook: Playbook) -> None:
+    refused(playbook(extra={"model_download_revision": "no-such-branch"}), "no-such-branch", "dgx-spark/tiny-qwen3-moe")
+
+
+def test_a_hub_that_does_not_answer(playbook: Playbook) -> None:
+    extra = {"model_download_endpoint": "http://172.31.235.2:9", "model_download_revision": "other"}
+    refused(playbook(extra=extra), "http://172.31.235.2:9")
+
+
+def test_a_port_that_someone_else_has(playbook: Playbook) -> None:
+    refused(playbook(extra={"spark_api_port": 22}), "22", "sshd")
+
+
+@pytest.fixture
+def small_disk(head: Host, worker: Host) -> Iterator[str]:
+    """A file system of 2 MiB on both nodes."""
+    path = "/mnt/small"
+    for host in (head, worker):
+        with host.sudo():
+            host.check_output(f"mkdir -p {path} && mount -t tmpfs -o size=2m tmpfs {path}")
+    yield path
+    for host in (head, worker):
+        with host.sudo():
+            host.check_output(f"umount {path} && rmdir {path}")
+
+
+def test_too_little_disk(playbook: Playbook, small_disk: str) -> None:
+    refused(playbook(extra={"spark_store_path": small_disk}), "GiB", small_disk)

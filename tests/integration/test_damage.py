@@ -1,0 +1,85 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a hand damages, the next run reports as changed, exactly that, and repairs; it restarts only what it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from conftest import Playbook
+from endpoint import api_key, chat
+from testinfra.host import Host
+
+REPOSITORY = "/srv/models/dgx-spark--tiny-qwen3-moe"
+SHARD = f"$(ls {REPOSITORY}/$(cat {REPOSITORY}/refs/main)/*.safetensors | head -n 1)"
+Containers = Callable[[], dict[str, str]]
+
+
+def sudo(host: Host, command: str) -> str:
+    with host.sudo():
+        return str(host.check_output(command))
+
+
+def restarted(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {name for name in before | after if before.get(name) != after.get(name)}
+
+
+def test_damage_that_needs_no_restart(playbook: Playbook, head: Host, worker: Host, containers: Containers) -> None:
+    before = containers()
+    sudo(head, "sed -i 's/^Description=.*/Description=edited by hand/' /etc/systemd/system/spark-vllm.service")
+    sudo(head, "chmod 0644 /etc/dgx-spark/secrets/api_key")
+    # Same size, other content: only its time and its hash give it away.
+    sudo(head, f"printf X | dd of={SHARD} bs=1 seek=4000 conv=notrunc")
+    sudo(worker, f"truncate --size=-10 {SHARD}")
+    sudo(worker, "echo '# edited' >> /opt/dgx-spark/lib/dgx_spark_node/gates.py")
+    sudo(worker, "systemctl disable spark-ray-worker.service")
+    sudo(worker, "systemctl disable docker.service")
+    sudo(worker, "docker rmi --force dgx-spark-sim/serving:current")
+
+    run = playbook()
+
+    assert run.status == "successful", run.output[-3000:]
+    assert {(host, task.rpartition(" : ")[2]) for host, task in run.changed} == {
+        ("spark-1", "Write the unit of the endpoint"),
+        ("spark-1", "Make the secrets on their source"),
+        ("spark-1", "Download the weights"),
+        ("spark-2", "Install the node's programs"),
+        ("spark-2", "Write the unit of the Ray worker"),
+        ("spark-2", "Run the daemon, now and at boot"),
+        ("spark-2", "Fetch the image over the fabric (about half a minute for each 2 GB)"),
+        ("spark-2", "Copy the weights"),
+    }
+    assert restarted(before, containers()) == set()
+    assert sudo(worker, "systemctl is-enabled spark-ray-worker.service docker.service").split() == ["enabled", "enabled"]
+    assert playbook().changed == set()
+
+
+def test_a_changed_setting_restarts_vllm_alone_and_a_wrong_parser_does_not_pass(
+    playbook: Playbook, head: Host, containers: Containers
+) -> None:
+    before = containers()
+    wrong = playbook(extra={"vllm_serve_tool_call_parser": "qwen3_xml", "vllm_serve_max_model_len": 4096})
+    # The server came up, is green and answers; only the proof of a parsed tool call can tell.
+    assert wrong.status == "failed"
+    assert "tool call" in wrong.failures[-1]
+    assert "hermes" in wrong.failures[-1]
+    assert wrong.changed_tasks == {"dgx_spark.vllm.vllm_serve : Write the unit of the endpoint", "Stop vLLM", "Start vLLM"}
+    assert restarted(before, containers()) == {"spark-vllm"}
+    assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
+
+    right = playbook()
+    assert right.status == "successful", right.output[-3000:]
+    assert right.changed_tasks == wrong.changed_tasks
+
+
+def test_a_stopped_worker_comes_back_and_takes_only_vllm_along(
+    playbook: Playbook, head: Host, worker: Host, containers: Containers
+) -> None:
+    before = containers()
+    sudo(worker, "systemctl stop spark-ray-worker.service")
+    run = playbook()
+    assert run.status == "successful", run.output[-3000:]
+    assert ("spark-2", "Start the Ray workers") in run.changed
+    assert run.changed_tasks <= {"Stop vLLM", "Start the Ray workers", "Start vLLM"}
+    assert restarted(before, containers()) == {"spark-ray-worker", "spark-vllm"}
+    assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
