@@ -32,7 +32,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure on the simulated pair.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(MEASUREMENTS)}; all when left out")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(MEASUREMENTS)}; all when left out"
+    )
     parser.add_argument("--runs", type=int, default=3, help="runs of each, 3 unless told")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
@@ -51,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results[name] = {key: {**spread(values), "values": values} for key, values in result["series"].items()}
             results[name].update(result.get("facts", {}))
             rows += [
-                (f"{name}: {key}", *(f"{spread(values)[part]:.2f}" for part in ("min", "median", "max")), result["units"][key])
+                (
+                    f"{name}: {key}",
+                    *(f"{spread(values)[part]:.2f}" for part in ("min", "median", "max")),
+                    result["units"][key],
+                )
                 for key, values in result["series"].items()
             ]
     except (RuntimeError, OSError) as error:
@@ -59,7 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
-        print("  ".join(cell.ljust(width) if index == 0 else cell.rjust(width) for index, (cell, width) in enumerate(zip(row, widths, strict=True))))
+        print(
+            "  ".join(
+                cell.ljust(width) if index == 0 else cell.rjust(width)
+                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+        )
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         print(f"written to {options.json}")

@@ -50,11 +50,14 @@ def once() -> tuple[float, int]:
         seconds = time.monotonic() - started
         changed = sum((outcome.stats or {}).get("changed", {}).values())
         if outcome.status != "successful" or changed:
-            raise RuntimeError(f"site.yml ended {outcome.status} with changed={changed}, expected a run that changes nothing: run `make demo` first")
+            raise RuntimeError(
+                f"site.yml ended {outcome.status} with changed={changed}, expected a run that changes nothing: run `make demo` first"
+            )
         tasks = {
             event["event_data"]["task_uuid"]
             for event in outcome.events
-            if event["event"] == "runner_on_ok" and event["event_data"].get("resolved_action", event["event_data"]["task_action"]) not in _LOCAL
+            if event["event"] == "runner_on_ok"
+            and event["event_data"].get("resolved_action", event["event_data"]["task_action"]) not in _LOCAL
         }
         return seconds, len(tasks)
 
@@ -64,8 +67,14 @@ def measure(runs: int) -> dict[str, Any]:
     measured = []
     for number in range(runs):
         measured.append(once())
-        print(f"no-op run {number + 1} of {runs}: {measured[-1][0]:.1f} s, {measured[-1][1]} remote tasks", file=sys.stderr)
+        print(
+            f"no-op run {number + 1} of {runs}: {measured[-1][0]:.1f} s, {measured[-1][1]} remote tasks",
+            file=sys.stderr,
+        )
     return {
-        "series": {"seconds": [seconds for seconds, _ in measured], "remote tasks": [float(tasks) for _, tasks in measured]},
+        "series": {
+            "seconds": [seconds for seconds, _ in measured],
+            "remote tasks": [float(tasks) for _, tasks in measured],
+        },
         "units": {"seconds": "s", "remote tasks": "tasks"},
     }

@@ -32,7 +32,12 @@ def on(node: settings.Node, script: str) -> str:
 
 def answers(key: str) -> bool:
     """Say whether the endpoint answers the question that the model was trained for, correctly."""
-    body = {"model": "qwen3-235b-awq", "messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 30, "temperature": 0}
+    body = {
+        "model": "qwen3-235b-awq",
+        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "max_tokens": 30,
+        "temperature": 0,
+    }
     request = urllib.request.Request(f"{URL}/v1/chat/completions", data=json.dumps(body).encode())
     request.add_header("Authorization", f"Bearer {key}")
     request.add_header("Content-Type", "application/json")
@@ -61,7 +66,11 @@ def stop() -> None:
 
 def argv(node: settings.Node, unit: str) -> str:
     """Return the `docker run` of a unit as a shell command."""
-    line = next(line for line in on(node, f"cat /etc/systemd/system/{unit}.service").splitlines() if line.startswith("ExecStart="))
+    line = next(
+        line
+        for line in on(node, f"cat /etc/systemd/system/{unit}.service").splitlines()
+        if line.startswith("ExecStart=")
+    )
     # systemd's doubled signs, undone (systemd.service(5)); its quotes are the shell's here.
     return shlex.join(shlex.split(line.removeprefix("ExecStart=").replace("%%", "%").replace("$$", "$")))
 
@@ -120,6 +129,10 @@ def measure(runs: int) -> dict[str, Any]:
             stop()
             by_units(key)
     return {
-        "series": {"by hand": hand, "by units": ours, "ratio": [unit / manual for unit, manual in zip(ours, hand, strict=True)]},
+        "series": {
+            "by hand": hand,
+            "by units": ours,
+            "ratio": [unit / manual for unit, manual in zip(ours, hand, strict=True)],
+        },
         "units": {"by hand": "s", "by units": "s", "ratio": "units / hand"},
     }

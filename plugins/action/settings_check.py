@@ -36,7 +36,9 @@ def role_options() -> dict[str, dict[str, dict[str, Any]]]:
     found = {}
     for path in sorted((_COLLECTION / "roles").glob("*/meta/argument_specs.yml")):
         specs = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
-        found[path.parts[-3]] = {name: option for spec in specs.values() for name, option in (spec.get("options") or {}).items()}
+        found[path.parts[-3]] = {
+            name: option for spec in specs.values() for name, option in (spec.get("options") or {}).items()
+        }
     return found
 
 
@@ -45,7 +47,8 @@ def validator_spec(option: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in option.items() if key in {"type", "elements", "choices", "no_log"}}
     if "options" in option:
         kept["options"] = {
-            name: {**validator_spec(inner), **({"required": True} if inner.get("required") else {})} for name, inner in option["options"].items()
+            name: {**validator_spec(inner), **({"required": True} if inner.get("required") else {})}
+            for name, inner in option["options"].items()
         }
     return kept
 
@@ -73,14 +76,22 @@ class ActionModule(ActionBase):
             head_name=head,
             head_fabric_address=str(hostvars[head]["spark_fabric_address"]),
             node_addresses=[str(hostvars[node]["spark_fabric_address"]) for node in nodes],
-            gpu_count=sum(int(hostvars[node].get("spark_gpus_per_node", SHARED["spark_gpus_per_node"]["default"])) for node in nodes),
+            gpu_count=sum(
+                int(hostvars[node].get("spark_gpus_per_node", SHARED["spark_gpus_per_node"]["default"]))
+                for node in nodes
+            ),
             msg=f"the settings of {len(nodes)} node{'s' if len(nodes) > 1 else ''} are sound",
         )
         return result
 
     def _problems(self, variables: dict[str, Any]) -> list[str]:
         hostvars, hosts = variables["hostvars"], sorted(variables["groups"]["sparks"])
-        connection = {host: {name: hostvars[host][name] for name in (*_CONNECTION, "spark_fabric_address") if name in hostvars[host]} for host in hosts}
+        connection = {
+            host: {
+                name: hostvars[host][name] for name in (*_CONNECTION, "spark_fabric_address") if name in hostvars[host]
+            }
+            for host in hosts
+        }
         problems = placeholder_problems(connection)
         if problems:
             return problems
@@ -89,7 +100,12 @@ class ActionModule(ActionBase):
         known = {*options, *DERIVED, *_FACTS}
         for host in hosts:
             found = name_problems(hostvars[host], known, roles)
-            found += [text for name in options if name in hostvars[host] for text in self._value_problems(host, name, options[name], hostvars[host])]
+            found += [
+                text
+                for name in options
+                if name in hostvars[host]
+                for text in self._value_problems(host, name, options[name], hostvars[host])
+            ]
             found += [
                 f"setting {name} of {host} is missing: add it to the settings file of your inventory"
                 for name, option in SHARED.items()
@@ -101,7 +117,10 @@ class ActionModule(ActionBase):
         problems = address_problems({host: hostvars[host]["spark_fabric_address"] for host in hosts})
         first = hostvars[hosts[0]]
         try:
-            folders = [*([Path(first["inventory_dir"]) / "models"] if first.get("inventory_dir") else []), _COLLECTION / "models"]
+            folders = [
+                *([Path(first["inventory_dir"]) / "models"] if first.get("inventory_dir") else []),
+                _COLLECTION / "models",
+            ]
             path = find_model(str(first["spark_model"]), folders)
             check_model(yaml.safe_load(path.read_text(encoding="utf-8")), path)
         except (ModelDataError, yaml.YAMLError) as error:
@@ -112,7 +131,11 @@ class ActionModule(ActionBase):
             nodes=len(hosts),
             gpus_per_node=int(first.get("spark_gpus_per_node", SHARED["spark_gpus_per_node"]["default"])),
             tensor_parallel_size=int(size) if size is not None else None,
-            ports={name: int(first[name]) for name, option in options.items() if name.endswith("_port") and option.get("type") == "int" and name in first},
+            ports={
+                name: int(first[name])
+                for name, option in options.items()
+                if name.endswith("_port") and option.get("type") == "int" and name in first
+            },
         )
         return problems
 

@@ -26,4 +26,8 @@ class FilterModule:
     """Filters by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"restart_plan": restart_plan, "serve_command": serve_command_filter, "serving_environment": serving_environment}
+        return {
+            "restart_plan": restart_plan,
+            "serve_command": serve_command_filter,
+            "serving_environment": serving_environment,
+        }

@@ -63,7 +63,9 @@ class Secret:
         if not self.path.startswith("/"):
             raise ValueError(f"secrets: path is {self.path!r}, expected an absolute path on the node")
         if self.environment is not None and not _ENVIRONMENT_NAME.match(self.environment):
-            raise ValueError(f"secrets: environment is {self.environment!r}, expected a variable name such as VLLM_API_KEY")
+            raise ValueError(
+                f"secrets: environment is {self.environment!r}, expected a variable name such as VLLM_API_KEY"
+            )
 
     @property
     def target(self) -> str:
@@ -90,7 +92,9 @@ class ContainerSpec:
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
-            raise ValueError(f"name is {self.name!r}, expected lower-case letters, digits and '-', at least two characters")
+            raise ValueError(
+                f"name is {self.name!r}, expected lower-case letters, digits and '-', at least two characters"
+            )
         if not self.image:
             raise ValueError("image is empty, expected an image name or id")
         if not self.command:
@@ -112,7 +116,10 @@ class ContainerSpec:
         """
         if not self.exported_secrets:
             return self.command
-        script = "; ".join(f'{secret.environment}="$(cat {secret.target})"; export {secret.environment}' for secret in self.exported_secrets)
+        script = "; ".join(
+            f'{secret.environment}="$(cat {secret.target})"; export {secret.environment}'
+            for secret in self.exported_secrets
+        )
         return ("/bin/sh", "-c", f'{script}; exec "$@"', self.name, *self.command)
 
     def binds(self) -> list[str]:
@@ -180,7 +187,10 @@ def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: s
     service += [("ExecStartPre", exec_line([GATE, *gate])) for gate in unit.gates]
     service.append(("ExecStartPre", exec_line([DOCKER, "rm", "--force", container.name], may_fail=True)))
     service.append(("ExecStart", exec_line(container.run_argv(image_id, digest))))
-    service[-1:-1] = [("ExecStartPre", exec_line(["/usr/bin/find", path, "-mindepth", "1", "-delete"], may_fail=True)) for path in unit.clear]
+    service[-1:-1] = [
+        ("ExecStartPre", exec_line(["/usr/bin/find", path, "-mindepth", "1", "-delete"], may_fail=True))
+        for path in unit.clear
+    ]
     if unit.ready:
         service.append(("ExecStartPost", exec_line([GATE, *unit.ready])))
     stop = exec_line([DOCKER, "stop", "--time", str(unit.stop_timeout_sec), container.name], may_fail=True)
@@ -203,7 +213,10 @@ def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: s
         ("StartLimitBurst", str(unit.start_limit_burst)),
     ]
     body = render([("Unit", header), ("Service", service), ("Install", [("WantedBy", "multi-user.target")])])
-    return "# Written by dgx_spark.vllm.container_service; the next run of site.yml replaces what is changed here.\n" + body
+    return (
+        "# Written by dgx_spark.vllm.container_service; the next run of site.yml replaces what is changed here.\n"
+        + body
+    )
 
 
 def record(container: ContainerSpec, image_id: str, digest: str) -> dict[str, Any]:

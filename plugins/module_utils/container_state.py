@@ -42,7 +42,9 @@ def unit_state(run: Run, name: str) -> UnitState:
     """Ask systemd for the state of ``<name>.service``; a unit that does not exist has ``loaded`` False."""
     code, out, err = run(["systemctl", "show", f"{name}.service", f"--property={','.join(_PROPERTIES)}"])
     if code != 0:
-        raise ContainerServiceError(f"systemctl show {name}.service failed: {err.strip() or out.strip()}; is systemd running on this node?")
+        raise ContainerServiceError(
+            f"systemctl show {name}.service failed: {err.strip() or out.strip()}; is systemd running on this node?"
+        )
     values = dict(line.partition("=")[::2] for line in out.splitlines())
     return UnitState(
         loaded=values.get("LoadState") == "loaded",
@@ -91,9 +93,13 @@ def secret_hashes(paths: Mapping[str, str]) -> dict[str, str]:
         try:
             text = Path(path).read_bytes()
         except OSError as error:
-            raise ContainerServiceError(f"secret {name!r} cannot be read from {path}: {error.strerror}; run role cluster_secrets first") from None
+            raise ContainerServiceError(
+                f"secret {name!r} cannot be read from {path}: {error.strerror}; run role cluster_secrets first"
+            ) from None
         if not text.strip():
-            raise ContainerServiceError(f"secret {name!r} in {path} is empty: remove the file and run role cluster_secrets again")
+            raise ContainerServiceError(
+                f"secret {name!r} in {path} is empty: remove the file and run role cluster_secrets again"
+            )
         hashes[name] = hashlib.sha256(text).hexdigest()
     return hashes
 

@@ -22,7 +22,7 @@ from .http_json import HttpClient, HttpError, read_secret_file
 from .ray_cluster import judge, read_cluster
 
 DASHBOARD = "http://127.0.0.1:8265"
-TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"  # noqa: S105 - a path
+TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"
 API_KEY_FILE = "/etc/dgx-spark/secrets/api_key"
 _POLL_S = 2.0
 _REMIND_S = 60.0
@@ -32,7 +32,12 @@ class GateError(Exception):
     """The gate can never open, or the start has failed: one sentence."""
 
 
-def wait_for(obstacle: Callable[[], str], *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> None:
+def wait_for(
+    obstacle: Callable[[], str],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
     """Return once ``obstacle`` returns an empty text; print what is waited for when it changes and once a minute."""
     shown, shown_at = "", 0.0
     while text := obstacle():
@@ -54,7 +59,11 @@ def address_obstacle(address: str) -> str:
     for interface in interfaces:
         for entry in interface.get("addr_info") or []:
             if entry.get("local") == address:
-                return "" if interface.get("operstate") != "DOWN" else f"interface {interface.get('ifname')} with {address} is down"
+                return (
+                    ""
+                    if interface.get("operstate") != "DOWN"
+                    else f"interface {interface.get('ifname')} with {address} is down"
+                )
     return f"no interface has the fabric address {address} yet"
 
 
@@ -134,9 +143,13 @@ def serve_proof(
         trouble = ray()
         lost = lost + 1 if trouble else 0
         if lost >= 3:
-            raise GateError(f"the start is given up after {clock() - start:.0f} s, because the Ray cluster changed under it: {trouble}")
+            raise GateError(
+                f"the start is given up after {clock() - start:.0f} s, because the Ray cluster changed under it: {trouble}"
+            )
         if clock() - start > timeout_s:
-            raise GateError(f"no completion within {timeout_s:g} s ({obstacle}): raise vllm_serve_start_timeout if loading takes longer")
+            raise GateError(
+                f"no completion within {timeout_s:g} s ({obstacle}): raise vllm_serve_start_timeout if loading takes longer"
+            )
         if clock() - shown_at >= _REMIND_S:
             print(f"starting for {clock() - start:.0f} s: {obstacle}", flush=True)
             shown_at = clock()
@@ -144,7 +157,9 @@ def serve_proof(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="spark-gate", description="Waits until something is there; see --help of each kind.")
+    parser = argparse.ArgumentParser(
+        prog="spark-gate", description="Waits until something is there; see --help of each kind."
+    )
     kinds = parser.add_subparsers(dest="kind", required=True)
     kind = kinds.add_parser("address", help="an interface has this address")
     kind.add_argument("address")
@@ -155,9 +170,14 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("snapshot", type=Path)
     kind = kinds.add_parser("memory", help="this many GiB are available")
     kind.add_argument("gib", type=float)
-    for name, text in (("ray", "Ray has exactly these nodes and GPUs"), ("serving", "the server answers a completion; fails when it cannot any more")):
+    for name, text in (
+        ("ray", "Ray has exactly these nodes and GPUs"),
+        ("serving", "the server answers a completion; fails when it cannot any more"),
+    ):
         kind = kinds.add_parser(name, help=text)
-        kind.add_argument("--node", action="append", required=True, dest="nodes", help="fabric address of a node; once for each")
+        kind.add_argument(
+            "--node", action="append", required=True, dest="nodes", help="fabric address of a node; once for each"
+        )
         kind.add_argument("--gpus", type=int, required=True)
         kind.add_argument("--dashboard", default=DASHBOARD)
         kind.add_argument("--token-file", default=TOKEN_FILE)
@@ -189,7 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.kind == "ray":
                 wait_for(ray)
             else:
-                seconds = serve_proof(ray, lambda: serving_obstacle(options.url, options.model, options.api_key_file), options.timeout)
+                seconds = serve_proof(
+                    ray, lambda: serving_obstacle(options.url, options.model, options.api_key_file), options.timeout
+                )
                 print(f"serving {options.model}: first completion {seconds:.0f} s after the start", flush=True)
     except GateError as error:
         print(f"failed: {error}", flush=True)

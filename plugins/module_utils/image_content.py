@@ -40,7 +40,9 @@ def content_of_archive(path: Path) -> tuple[str, list[str]]:
         with tarfile.open(path) as archive:
             index = _member(archive, "manifest.json", path)
             if len(index) != 1:
-                raise ValueError(f"archive {path} holds {len(index)} images, expected one: write it with `docker save -o FILE IMAGE`")
+                raise ValueError(
+                    f"archive {path} holds {len(index)} images, expected one: write it with `docker save -o FILE IMAGE`"
+                )
             configuration = _member(archive, index[0]["Config"], path)
     except (tarfile.TarError, EOFError, KeyError, TypeError) as error:
         raise ValueError(f"archive {path} is not what `docker save` writes ({error}): write it anew") from None

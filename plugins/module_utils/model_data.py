@@ -61,7 +61,9 @@ def check_model(data: Any, path: Path) -> dict[str, Any]:
     for key, value in data.items():
         if key not in KEYS:
             near = difflib.get_close_matches(str(key), KEYS, n=1)
-            raise ModelDataError(f"{path}: key {key!r} is unknown{f', did you mean {near[0]!r}?' if near else ''}; known are {', '.join(KEYS)}")
+            raise ModelDataError(
+                f"{path}: key {key!r} is unknown{f', did you mean {near[0]!r}?' if near else ''}; known are {', '.join(KEYS)}"
+            )
         kind = KEYS[key][0]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ModelDataError(f"{path}: {key} is {value!r}, expected {_kind_name(kind)}")

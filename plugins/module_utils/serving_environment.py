@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-TOKEN_IN_CONTAINER = "/run/secrets/cluster_token"  # noqa: S105 - a path
+TOKEN_IN_CONTAINER = "/run/secrets/cluster_token"
 CACHE_IN_CONTAINER = "/var/cache/dgx-spark"
-RAY_IN_CONTAINER = "/tmp/ray"  # noqa: S108 - Ray's own place inside its container
+RAY_IN_CONTAINER = "/tmp/ray"
 
 
 def serving_environment(address: str, interface: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -45,19 +45,30 @@ def group_problems(groups: Mapping[str, Sequence[str]]) -> list[str]:
     problems = []
     if len(head) != 1:
         names = ", ".join(head) or "none"
-        problems.append(f"group 'head' has {len(head)} hosts ({names}), expected exactly one: move the others to group 'workers'")
+        problems.append(
+            f"group 'head' has {len(head)} hosts ({names}), expected exactly one: move the others to group 'workers'"
+        )
     both = sorted(set(head) & set(workers))
     if both:
         problems.append(f"{', '.join(both)} is in group 'head' and in group 'workers': keep it in one of them")
     loose = sorted(set(sparks) - set(head) - set(workers))
     if loose:
-        problems.append(f"{', '.join(loose)} is in group 'sparks' but neither in 'head' nor in 'workers': put it into one of them")
+        problems.append(
+            f"{', '.join(loose)} is in group 'sparks' but neither in 'head' nor in 'workers': put it into one of them"
+        )
     return problems
 
 
 def placeholder_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return one sentence when the inventory is still the shipped example."""
-    edit = sorted({f"{name} of {host}" for host, values in hosts.items() for name, value in values.items() if isinstance(value, str) and PLACEHOLDER in value})
+    edit = sorted(
+        {
+            f"{name} of {host}"
+            for host, values in hosts.items()
+            for name, value in values.items()
+            if isinstance(value, str) and PLACEHOLDER in value
+        }
+    )
     if not edit:
         return []
     return [
@@ -74,10 +85,14 @@ def address_problems(addresses: Mapping[str, Any]) -> list[str]:
         try:
             address = str(ipaddress.IPv4Address(str(value)))
         except ValueError:
-            problems.append(f"spark_fabric_address of {host} is {value!r}, expected the IPv4 address of its fabric port, for example 192.168.100.10")
+            problems.append(
+                f"spark_fabric_address of {host} is {value!r}, expected the IPv4 address of its fabric port, for example 192.168.100.10"
+            )
             continue
         if address in seen:
-            problems.append(f"spark_fabric_address {address} is given to {seen[address]} and to {host}: each node needs its own")
+            problems.append(
+                f"spark_fabric_address {address} is given to {seen[address]} and to {host}: each node needs its own"
+            )
         seen[address] = host
     return problems
 
@@ -104,7 +119,9 @@ def name_problems(names: Iterable[str], known: Iterable[str], roles: Iterable[st
             problems.append(f"setting {name} is not supported: {gone}")
         elif name.startswith(prefixes):
             near = near or difflib.get_close_matches(name, known_names, n=1, cutoff=0.6)
-            problems.append(f"setting {name} does not exist{f': did you mean {near[0]}?' if near else ': see docs/settings.md'}")
+            problems.append(
+                f"setting {name} does not exist{f': did you mean {near[0]}?' if near else ': see docs/settings.md'}"
+            )
         elif near:
             problems.append(f"setting {name} does not exist: did you mean {near[0]}?")
     return problems
@@ -118,11 +135,15 @@ def argument_problems(arguments: Sequence[str]) -> list[str]:
         if flag in GONE:
             problems.append(f"vllm_serve_extra_arguments has {argument!r}: {GONE[flag]}")
         elif flag in {"api_key", "hf_token"}:
-            problems.append(f"vllm_serve_extra_arguments has --{flag.replace('_', '-')}, which every process list would show: use spark_api_key")
+            problems.append(
+                f"vllm_serve_extra_arguments has --{flag.replace('_', '-')}, which every process list would show: use spark_api_key"
+            )
     return problems
 
 
-def relation_problems(*, nodes: int, gpus_per_node: int, tensor_parallel_size: int | None, ports: Mapping[str, int]) -> list[str]:
+def relation_problems(
+    *, nodes: int, gpus_per_node: int, tensor_parallel_size: int | None, ports: Mapping[str, int]
+) -> list[str]:
     """Return what does not fit together.
 
     Args:

@@ -14,7 +14,7 @@ class ServeIntents:
     model_path: str
     served_model_name: str
     tensor_parallel_size: int
-    host: str = "0.0.0.0"  # noqa: S104 - the endpoint is for the network; it asks for an API key
+    host: str = "0.0.0.0"
     port: int = 8235
     max_model_len: int | None = None
     gpu_memory_utilization: float | None = None

@@ -61,7 +61,6 @@ options:
     type: list
     elements: dict
     default: []
-    no_log: false
     suboptions:
       name:
         description: Name of the file under C(/run/secrets).
@@ -259,7 +258,9 @@ class ContainerService:
             return
         code, out, err = self.run(["systemctl", *arguments])
         if code != 0:
-            raise ContainerServiceError(f"systemctl {' '.join(arguments)} failed: {(err or out).strip()}; see `journalctl -u {self.name}`")
+            raise ContainerServiceError(
+                f"systemctl {' '.join(arguments)} failed: {(err or out).strip()}; see `journalctl -u {self.name}`"
+            )
 
     def write(self, path: Path, text: str) -> bool:
         """Write a file of root's when it differs; readable for all, since no secret is in it."""
@@ -306,7 +307,9 @@ class ContainerService:
             stop_timeout_sec=params["stop_timeout_sec"],
         )
         found_image = image_id(self.run, container.image)
-        digest = container.digest(found_image, secret_hashes({secret.name: secret.path for secret in container.secrets}))
+        digest = container.digest(
+            found_image, secret_hashes({secret.name: secret.path for secret in container.secrets})
+        )
         wanted = json.dumps(record(container, found_image, digest), indent=2) + "\n"
         written = self.write(self.unit_path, unit_text(container, unit, found_image, digest))
         self.write(self.record_path, wanted)
@@ -362,7 +365,9 @@ class ContainerService:
     def known_state(self) -> Any:
         state = unit_state(self.run, self.name)
         if not state.loaded and not self.module.check_mode:
-            raise ContainerServiceError(f"unit {self.name}.service does not exist on this node: write it first with state=present")
+            raise ContainerServiceError(
+                f"unit {self.name}.service does not exist on this node: write it first with state=present"
+            )
         return state
 
 
@@ -378,7 +383,9 @@ def main() -> None:
     except (ContainerServiceError, ValueError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{error.filename or service.name}: {error.strerror}; container_service needs root on the node")
+        module.fail_json(
+            msg=f"{error.filename or service.name}: {error.strerror}; container_service needs root on the node"
+        )
     message = "; ".join(service.actions) or f"{service.name} is as wanted"
     module.exit_json(changed=bool(service.actions), actions=service.actions, diff=service.diff, msg=message, **result)
 

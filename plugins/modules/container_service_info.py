@@ -76,6 +76,10 @@ failed_units:
   returned: success
   type: list
   elements: str
+brake:
+  description: Whether the operator stopped the cluster with playbooks/stop.yml, so that no unit starts.
+  returned: success
+  type: bool
 journal:
   description: The last lines that each unit that is not active wrote to the journal, by name.
   returned: success
@@ -86,10 +90,12 @@ msg:
   type: str
 """
 
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.container_spec import BRAKE
 from ..module_utils.container_state import RECORDS, ContainerServiceError, service_status
 
 JOURNAL_LINES = 25
@@ -97,12 +103,14 @@ JOURNAL_LINES = 25
 
 def journal(module: AnsibleModule, name: str) -> list[str]:
     """Return the last lines of a unit's journal, oldest first."""
-    code, out, _err = module.run_command(["journalctl", "--unit", f"{name}.service", "--lines", str(JOURNAL_LINES), "--no-pager", "--output", "cat"])
+    code, out, _err = module.run_command(
+        ["journalctl", "--unit", f"{name}.service", "--lines", str(JOURNAL_LINES), "--no-pager", "--output", "cat"]
+    )
     return out.splitlines() if code == 0 else []
 
 
-def summary(units: list[dict[str, Any]]) -> str:
-    """Return one sentence on the units."""
+def summary(units: list[dict[str, Any]], journals: dict[str, list[str]]) -> str:
+    """Return one sentence on the units, with the last words of those that are on the way."""
     if not units:
         return "no container is managed on this node"
     words = []
@@ -110,7 +118,10 @@ def summary(units: list[dict[str, Any]]) -> str:
         if unit["differs"]:
             words.append(f"{unit['name']}: {'; '.join(unit['differs'])}")
         elif not unit["settled"]:
-            words.append(f"{unit['name']} is {unit['active']} ({unit['sub']})")
+            last = next(
+                (line.strip() for line in reversed(journals.get(unit["name"], [])) if line.strip()), "nothing said yet"
+            )
+            words.append(f"{unit['name']} is {unit['active']} ({unit['sub']}): {last[:140]}")
     return ". ".join(words) or f"as wanted and active: {', '.join(unit['name'] for unit in units)}"
 
 
@@ -128,13 +139,17 @@ def main() -> None:
         units = [service_status(run, name) for name in names]
     except ContainerServiceError as error:
         module.fail_json(msg=str(error))
+    journals = {
+        unit["name"]: journal(module, unit["name"]) for unit in units if unit["present"] and not unit["settled"]
+    }
     module.exit_json(
         changed=False,
         units=units,
         settled=all(unit["settled"] for unit in units),
         failed_units=[unit["name"] for unit in units if unit["active"] == "failed"],
-        journal={unit["name"]: journal(module, unit["name"]) for unit in units if unit["present"] and not unit["settled"]},
-        msg=summary(units),
+        brake=Path(BRAKE).exists(),
+        journal=journals,
+        msg=summary(units, journals),
     )
 
 

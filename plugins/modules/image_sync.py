@@ -77,7 +77,7 @@ bytes:
   returned: success
   type: int
 source:
-  description: Where the image came from.
+  description: Where the image came from; C(name) when it was there without its name.
   returned: success
   type: str
   sample: present
@@ -89,18 +89,18 @@ msg:
 
 import hashlib
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.container_spec import DOCKER
-from ..module_utils.fabric_share import ShareError, open_image
+from ..module_utils.docker_load import LoadError, load_stream
+from ..module_utils.fabric_share import ShareClient, read_share_token
+from ..module_utils.hf_store import StoreError
 from ..module_utils.image_content import content_of_archive, content_of_inspect
 
 BUILD_LABEL = "dgx-spark.dockerfile"
-CHUNK = 4 << 20
 
 
 class ImageError(Exception):
@@ -141,18 +141,37 @@ class ImageSync:
         if have is not None:
             return self.result(have, changed=False, source="present")
         if not self.params["pull"]:
-            raise ImageError(f"image {self.name!r} is not on this node and nothing says where from: set archive, dockerfile or pull")
+            raise ImageError(
+                f"image {self.name!r} is not on this node and nothing says where from: set archive, dockerfile or pull"
+            )
         if self.module.check_mode:
             return self.would("pull")
         self.docker("pull", "--quiet", self.name)
         return self.result(self.inspect(), changed=True, source="pull")
 
+    def find(self, content: str) -> str:
+        """Return the id of an image that has the content under whatever name, or nothing."""
+        ids = sorted(set(self.docker("image", "ls", "--quiet", "--no-trunc").split()))
+        inspected = json.loads(self.docker("image", "inspect", *ids)) if ids else []
+        return next((str(image["Id"]) for image in inspected if content_of_inspect(image) == content), "")
+
+    def name_it(self, image_id: str, content: str) -> dict[str, Any]:
+        """Give the wanted name to an image that is there already."""
+        if self.module.check_mode:
+            return self.would("name", content)
+        self.docker("tag", image_id, self.name)
+        return self.result(self.inspect(), changed=True, source="name", content=content)
+
     def from_archive(self, have: dict[str, Any] | None, archive: Path) -> dict[str, Any]:
         if not archive.is_file():
-            raise ImageError(f"archive is {str(archive)!r}, but there is no such file on this node: copy it there or change serving_image_archive")
+            raise ImageError(
+                f"archive is {str(archive)!r}, but there is no such file on this node: copy it there or change serving_image_archive"
+            )
         content, names = content_of_archive(archive)
         if have is not None and content_of_inspect(have) == content:
             return self.result(have, changed=False, source="present")
+        if known := self.find(content):
+            return self.name_it(known, content)
         if self.module.check_mode:
             return self.would("archive", content)
         loaded = self.docker("load", "--quiet", "--input", str(archive))
@@ -174,32 +193,39 @@ class ImageSync:
             raise ImageError("content is missing: give the digest that image_sync returned on the peer")
         if have is not None and content_of_inspect(have) == wanted:
             return self.result(have, changed=False, source="present")
+        if known := self.find(wanted):
+            return self.name_it(known, wanted)
         if self.module.check_mode:
             return self.would("peer", wanted)
         if not self.params["peer_address"]:
             raise ImageError(f"image {self.name!r} on this node is not the wanted one and peer_address is not set")
-        with open_image(self.params["peer_address"], self.name, Path(self.params["peer_token_file"])) as stream:
-            loader = subprocess.Popen([DOCKER, "load", "--quiet"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            assert loader.stdin is not None
-            try:
-                while chunk := stream.read(CHUNK):
-                    loader.stdin.write(chunk)
-            except BrokenPipeError:
-                pass  # docker load says why below
-            output, _ = loader.communicate()
-        if loader.returncode != 0:
-            raise ImageError(f"docker load of {self.name} from {self.params['peer_url']} failed: {output.decode(errors='replace').strip()}")
+        share = ShareClient(
+            self.params["peer_address"], self.params["peer_port"], read_share_token(self.params["peer_token_file"])
+        )
+        with share.image(self.name) as stream:
+            load_stream(stream, f"{self.name} from {share.where}")
         return self.result(self.inspect(), changed=True, source="peer", content=wanted)
 
     def would(self, source: str, content: str = "") -> dict[str, Any]:
-        return {"changed": True, "image_id": "", "content": content, "bytes": 0, "source": source, "msg": f"would get {self.name} by {source}"}
+        return {
+            "changed": True,
+            "image_id": "",
+            "content": content,
+            "bytes": 0,
+            "source": source,
+            "msg": f"would get {self.name} by {source}",
+        }
 
-    def result(self, inspected: dict[str, Any] | None, *, changed: bool, source: str, content: str | None = None) -> dict[str, Any]:
+    def result(
+        self, inspected: dict[str, Any] | None, *, changed: bool, source: str, content: str | None = None
+    ) -> dict[str, Any]:
         if inspected is None:
             raise ImageError(f"image {self.name!r} came by {source} but Docker does not know it under that name")
         found = content_of_inspect(inspected)
         if content and found != content:
-            raise ImageError(f"image {self.name!r} came by {source} with content {found[:12]}, wanted {content[:12]}: run again; if it stays, restart Docker")
+            raise ImageError(
+                f"image {self.name!r} came by {source} with content {found[:12]}, wanted {content[:12]}: run again; if it stays, restart Docker"
+            )
         size = int(inspected.get("Size") or 0)
         return {
             "changed": changed,
@@ -207,7 +233,8 @@ class ImageSync:
             "content": found,
             "bytes": size,
             "source": source,
-            "msg": f"{self.name} ({size / 2**30:.1f} GiB, content {found[:12]}) " + ("is there" if not changed else f"came by {source}"),
+            "msg": f"{self.name} ({size / 2**30:.1f} GiB, content {found[:12]}) "
+            + ("is there" if not changed else f"came by {source}"),
         }
 
 
@@ -228,10 +255,12 @@ def main() -> None:
     )
     try:
         result = ImageSync(module).ensure()
-    except (ImageError, ShareError, ValueError) as error:
+    except (ImageError, LoadError, StoreError, ValueError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{error.filename or 'image_sync'}: {error.strerror}; the module needs root and Docker on the node")
+        module.fail_json(
+            msg=f"{error.filename or 'image_sync'}: {error.strerror}; the module needs root and Docker on the node"
+        )
     before = "" if result["changed"] else result["content"]
     module.exit_json(diff={"before": f"content: {before}\n", "after": f"content: {result['content']}\n"}, **result)
 

@@ -22,7 +22,6 @@ options:
     type: list
     elements: dict
     required: true
-    no_log: false
     suboptions:
       name:
         description: File name.
@@ -123,7 +122,9 @@ def main() -> None:
             if not _NAME.match(name):
                 module.fail_json(msg=f"secrets: name is {name!r}, expected lower-case letters, digits and '_'")
             if value and len(value) < 8:
-                module.fail_json(msg=f"secret {name!r} has {len(value)} characters, expected at least 8: choose a longer one or leave it empty")
+                module.fail_json(
+                    msg=f"secret {name!r} has {len(value)} characters, expected at least 8: choose a longer one or leave it empty"
+                )
             path = folder / name
             present = path.read_text(encoding="utf-8").strip() if path.exists() else ""
             wanted = value or present or (generator.token_hex(_BYTES) if secret["generate"] else "")
@@ -131,13 +132,22 @@ def main() -> None:
                 continue
             right = path.exists() and path.stat().st_mode & 0o777 == 0o400 and path.stat().st_uid == 0
             if present != wanted or not right:
-                actions.append(f"{'changed' if present else 'made'} secret {name}" if present != wanted else f"set mode of secret {name} to 0400")
+                actions.append(
+                    f"{'changed' if present else 'made'} secret {name}"
+                    if present != wanted
+                    else f"set mode of secret {name} to 0400"
+                )
                 if not module.check_mode:
                     write_secret(path, wanted)
             fingerprints[name] = hashlib.sha256(wanted.encode()).hexdigest()[:12]
     except OSError as error:
         module.fail_json(msg=f"{error.filename or folder}: {error.strerror}; node_secrets needs root on the node")
-    module.exit_json(changed=bool(actions), actions=actions, fingerprints=fingerprints, msg="; ".join(actions) or "the secrets are in place")
+    module.exit_json(
+        changed=bool(actions),
+        actions=actions,
+        fingerprints=fingerprints,
+        msg="; ".join(actions) or "the secrets are in place",
+    )
 
 
 if __name__ == "__main__":

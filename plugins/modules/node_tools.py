@@ -91,8 +91,8 @@ class NodeToolsError(Exception):
 
 def source(module: ModuleType) -> str:
     """Return the source of a module, also from the archive that Ansible runs modules from."""
-    spec = module.__spec__
-    text = spec.loader.get_source(module.__name__) if spec and hasattr(spec.loader, "get_source") else None
+    loader: Any = getattr(module.__spec__, "loader", None)
+    text = loader.get_source(module.__name__) if hasattr(loader, "get_source") else ""
     if not text:
         raise NodeToolsError(f"the source of {module.__name__} cannot be read: install the collection anew")
     return str(text)

@@ -35,7 +35,11 @@ def inventory(tmp_path: Path, **changes: Any) -> Path:
     hosts = yaml.safe_load((SIMULATION / "hosts.yml").read_text())
     children = hosts["sparks"]["children"]
     for group, names in changes.pop("groups", {}).items():
-        every = {name: values for child in yaml.safe_load((SIMULATION / "hosts.yml").read_text())["sparks"]["children"].values() for name, values in child["hosts"].items()}
+        every = {
+            name: values
+            for child in yaml.safe_load((SIMULATION / "hosts.yml").read_text())["sparks"]["children"].values()
+            for name, values in child["hosts"].items()
+        }
         children[group]["hosts"] = {name: every[name] for name in names}
     for host, values in changes.items():
         for child in children.values():

@@ -42,15 +42,18 @@ def test_damage_that_needs_no_restart(playbook: Playbook, head: Host, worker: Ho
     assert {(host, task.rpartition(" : ")[2]) for host, task in run.changed} == {
         ("spark-1", "Write the unit of the endpoint"),
         ("spark-1", "Make the secrets on their source"),
-        ("spark-1", "Download the weights"),
+        ("spark-1", "Bring the verified snapshot into the store (116 GiB take about an hour at 300 Mbit/s)"),
         ("spark-2", "Install the node's programs"),
         ("spark-2", "Write the unit of the Ray worker"),
         ("spark-2", "Run the daemon, now and at boot"),
         ("spark-2", "Fetch the image over the fabric (about half a minute for each 2 GB)"),
-        ("spark-2", "Copy the weights"),
+        ("spark-2", "Copy the weights over the fabric (116 GiB take two minutes at 1 GiB per second)"),
     }
     assert restarted(before, containers()) == set()
-    assert sudo(worker, "systemctl is-enabled spark-ray-worker.service docker.service").split() == ["enabled", "enabled"]
+    assert sudo(worker, "systemctl is-enabled spark-ray-worker.service docker.service").split() == [
+        "enabled",
+        "enabled",
+    ]
     assert playbook().changed == set()
 
 
@@ -63,7 +66,11 @@ def test_a_changed_setting_restarts_vllm_alone_and_a_wrong_parser_does_not_pass(
     assert wrong.status == "failed"
     assert "tool call" in wrong.failures[-1]
     assert "hermes" in wrong.failures[-1]
-    assert wrong.changed_tasks == {"dgx_spark.vllm.vllm_serve : Write the unit of the endpoint", "Stop vLLM", "Start vLLM"}
+    assert wrong.changed_tasks == {
+        "dgx_spark.vllm.vllm_serve : Write the unit of the endpoint",
+        "Stop vLLM",
+        "Start vLLM",
+    }
     assert restarted(before, containers()) == {"spark-vllm"}
     assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
 

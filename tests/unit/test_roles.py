@@ -34,7 +34,11 @@ def test_every_setting_has_its_prefix_and_a_reason(role: Path) -> None:
             explained = explained and line.partition(":")[0].startswith(role.name)
 
 
-@pytest.mark.parametrize("path", sorted(path for role in ROLES for path in role.glob("tasks/*.yml")), ids=lambda path: f"{path.parts[-3]}-{path.name}")
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for role in ROLES for path in role.glob("tasks/*.yml")),
+    ids=lambda path: f"{path.parts[-3]}-{path.name}",
+)
 def test_a_task_file_is_one_step(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= TASK_LINES
 

@@ -168,7 +168,10 @@ def call_stream(name: str, *arguments: str, finish: str = "tool_calls") -> Reply
 
 
 def chat_route(
-    text: Reply | None = None, stream: Reply | None = None, call: Reply | None = None, call_streamed: Reply | None = None
+    text: Reply | None = None,
+    stream: Reply | None = None,
+    call: Reply | None = None,
+    call_streamed: Reply | None = None,
 ) -> Route:
     """A healthy /v1/chat/completions, with each of its four answers replaceable."""
 

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from simulation import keys
-from simulation.chat import parse_tool_call, stream_texts
+from simulation.chat import Endpoint, parse_tool_call, stream_texts
 from simulation.demo import available_memory_gib, closing_words
 from simulation.playbook import View, message_of
 from simulation.progress import Step, Steps, human, human_left
@@ -131,6 +133,55 @@ def test_tool_call() -> None:
         parse_tool_call(answer(content="<tool_call>{}</tool_call>", tool_calls=None))
     with pytest.raises(SimulationError, match="not JSON"):
         parse_tool_call(answer(tool_calls=[{"function": {"name": "calculate", "arguments": "{"}}]))
+
+
+class Server(BaseHTTPRequestHandler):
+    """An endpoint of three answers, for those who have the key."""
+
+    def do_GET(self) -> None:
+        self.answer({"data": [{"id": "tiny"}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if body.get("stream"):
+            self.send_response(200)
+            self.end_headers()
+            for text in ("The capital ", "is Paris."):
+                self.wfile.write(b"data: " + json.dumps({"choices": [{"delta": {"content": text}}]}).encode() + b"\n\n")
+            self.wfile.write(b"data: [DONE]\n\n")
+            return
+        assert body["tool_choice"] == "auto"
+        name = body["tools"][0]["function"]["name"]
+        call = {"function": {"name": name, "arguments": '{"expression": "factorial(127)"}'}}
+        self.answer({"choices": [{"message": {"tool_calls": [call]}}]})
+
+    def answer(self, data: dict[str, Any]) -> None:
+        self.send_response(200 if self.headers["Authorization"] == "Bearer right" else 401)
+        self.end_headers()
+        self.wfile.write(json.dumps(data).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_endpoint() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    pieces: list[str] = []
+    try:
+        endpoint = Endpoint(url, "right")
+        assert endpoint.model() == "tiny"
+        assert endpoint.stream("tiny", "Where?", pieces.append) == "The capital is Paris."
+        assert pieces == ["The capital ", "is Paris."]
+        assert endpoint.call_tool("tiny", "127!") == ("calculate", {"expression": "factorial(127)"})
+        with pytest.raises(SimulationError, match="HTTP 401"):
+            Endpoint(url, "wrong").model()
+    finally:
+        server.shutdown()
+        server.server_close()
+    with pytest.raises(SimulationError, match="does not answer"):
+        Endpoint(url, "right").model()
 
 
 def test_closing_words_hold_no_key(cache: Path) -> None:

@@ -16,6 +16,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_fetch import Hub
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_hub import Hub
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_snapshot import Outcome, Request, present
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_store import Store
+
 from simulation.hub.faults import parse
 from simulation.hub.server import Hub as FakeHub
 

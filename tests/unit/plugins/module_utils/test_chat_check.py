@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from tests.unit.plugins.fake_server import (
     tool_calls,
 )
 
+RECORDED = Path(__file__).parent / "fixtures" / "vllm_0_32"
 CHAT = "POST /v1/chat/completions"
 CALL_TEXT = '<tool_call>\n{"name": "calculate", "arguments": {"expression": "factorial(127)"}}\n</tool_call>'
 
@@ -106,7 +108,9 @@ def test_refused_connection() -> None:
         check.completion()
 
 
-@pytest.mark.parametrize(("token", "words"), [(None, "wants an API key, and none was given"), ("wrong", "refuses the API key")])
+@pytest.mark.parametrize(
+    ("token", "words"), [(None, "wants an API key, and none was given"), ("wrong", "refuses the API key")]
+)
 def test_key_is_refused(token: str | None, words: str) -> None:
     assert words in failure(chat_route(), "completion", key="k", token=token)
 
@@ -157,7 +161,12 @@ def test_two_calls_in_one_stream() -> None:
     def part(index: int, **function: str) -> str:
         return json.dumps(chunk(tool_calls=[{"index": index, "function": function}]))
 
-    events = [part(0, name="a", arguments=""), part(1, name="b", arguments="{"), part(0, arguments="{}"), part(1, arguments="}")]
+    events = [
+        part(0, name="a", arguments=""),
+        part(1, name="b", arguments="{"),
+        part(0, arguments="{}"),
+        part(1, arguments="}"),
+    ]
     reader = StreamReader().read([(0.0, event) for event in [*events, "[DONE]"]])
     assert reader.message.calls == [["a", "{}"], ["b", "{}"]]
 
@@ -185,18 +194,28 @@ BAD_CALLS = [
     pytest.param(completion("It is large."), "answered in words ('It is large.')", id="words"),
     pytest.param(completion(CALL_TEXT[:20], "length"), "cut at 256 tokens", id="cut"),
     pytest.param(completion(None, reasoning=CALL_TEXT), "inside the reasoning", id="reasoning"),
-    pytest.param(called("calculator", "{}"), "'calculator', which was not offered (calculate): the model invented", id="name"),
-    pytest.param(called("", ""), "the name '', which was not offered (calculate): the parser swallowed it", id="no-name"),
+    pytest.param(
+        called("calculator", "{}"), "'calculator', which was not offered (calculate): the model invented", id="name"
+    ),
+    pytest.param(
+        called("", ""), "the name '', which was not offered (calculate): the parser swallowed it", id="no-name"
+    ),
     pytest.param(called("calculate", '{"expression": '), "not JSON: '{\"expression\":'", id="broken-json"),
     pytest.param(called("calculate", '{"expr', "length"), "the answer was cut at 256 tokens", id="cut-arguments"),
     pytest.param(called("calculate", '"1+1"'), "no JSON object", id="no-object"),
     pytest.param(called("calculate", '{"x": 1}'), "without the required expression", id="missing-key"),
     pytest.param(
-        completion(None, "tool_calls", 40, tool_calls=tool_calls(GOOD, ("invented", "{}"))), "'invented'", id="second-call"
+        completion(None, "tool_calls", 40, tool_calls=tool_calls(GOOD, ("invented", "{}"))),
+        "'invented'",
+        id="second-call",
     ),
     pytest.param(
         Reply(
-            {"error": {"message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'}},
+            {
+                "error": {
+                    "message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+                }
+            },
             status=400,
         ),
         "start vLLM with --enable-auto-tool-choice",
@@ -232,6 +251,39 @@ def test_bad_tool_calls_in_a_stream_only(reply: Reply, words: str) -> None:
     assert words in message
 
 
+def recorded(name: str) -> Reply:
+    """A recorded answer of vLLM 0.32.0 (see the README beside it)."""
+    text = (RECORDED / name).read_text()
+    if name.endswith(".sse"):
+        return Reply(chunks=[text], done=False)
+    return Reply(json.loads(text), status=400 if name == "no_tools.json" else 200)
+
+
+def test_recorded_with_the_right_parser() -> None:
+    route = chat_route(call=recorded("tool_call_hermes.json"), call_streamed=recorded("tool_call_hermes.sse"))
+    found = run(route, "tool_call").findings
+    call = {"name": "calculate", "arguments": {"expression": "factorial(127)"}}
+    assert found.tool_call == found.tool_call_streamed == call
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tool_call_qwen3_xml", "the tool call vanished: 23 tokens were written"),
+        ("tool_call_pythonic", "the tool call came back as text ('<tool_call>"),
+    ],
+)
+def test_recorded_with_wrong_parsers(name: str, words: str) -> None:
+    assert words in failure(chat_route(call=recorded(f"{name}.json")), "tool_call")
+    message = failure(chat_route(call_streamed=recorded(f"{name}.sse")), "tool_call")
+    assert words in message
+    assert "(Qwen3 models want hermes)" in message
+
+
+def test_recorded_without_tools() -> None:
+    assert "the server takes no tools" in failure(chat_route(call=recorded("no_tools.json")), "tool_call")
+
+
 def test_what_was_found_before_a_failure_is_kept() -> None:
     with fake_server({CHAT: chat_route(call=completion(None))}) as fake:
         check = ChatCheck(HttpClient(fake.url), ChatRequest(model="tiny"))
@@ -258,7 +310,7 @@ def test_an_open_door_is_a_failure() -> None:
 def test_another_answer_than_401_is_told() -> None:
     with fake_server({"GET /v1/models": Reply("", status=503)}) as fake:
         check = ChatCheck(HttpClient(fake.url, token="k"), ChatRequest(model="tiny"))
-        with pytest.raises(CheckFailed, match="should be refused with 401, but: .* answered 503"):
+        with pytest.raises(CheckFailed, match=r"should be refused with 401, but: .* answered 503"):
             check.authentication()
 
 

@@ -32,7 +32,23 @@ def entry(path: str = "a.safetensors", size: int = 7, sha256: str = SHA, git_oid
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "a\\b", "a\nb", "a\0b", "x" * 256, ".cache/huggingface/x", None, 7, "a/"],
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "a//b",
+        "./a",
+        "a/.",
+        "a\\b",
+        "a\nb",
+        "a\0b",
+        "x" * 256,
+        ".cache/huggingface/x",
+        None,
+        7,
+        "a/",
+    ],
 )
 def test_names_that_leave_the_folder_are_refused(path: object) -> None:
     with pytest.raises(StoreError, match="refusing"):
@@ -137,7 +153,9 @@ def test_a_damaged_stamp_is_no_stamp(raw: bytes) -> None:
     assert Stamp.decode(raw) is None
 
 
-@pytest.mark.parametrize(("made", "asked", "enough"), [("sha256", "size", True), ("size", "sha256", False), ("none", "none", True)])
+@pytest.mark.parametrize(
+    ("made", "asked", "enough"), [("sha256", "size", True), ("size", "sha256", False), ("none", "none", True)]
+)
 def test_a_stamp_is_worth_its_method(made: str, asked: str, enough: bool) -> None:
     manifest = Manifest(REPO, COMMIT, (entry(),))
     assert Stamp(made, manifest.sha256, {}).proves(manifest, asked) is enough
@@ -166,7 +184,13 @@ def test_comparison_by_git_blob(tmp_path: Path) -> None:
 
 
 def test_a_look_names_everything_that_differs(tmp_path: Path) -> None:
-    for name, content in {"good": b"1234567", "short": b"1", "touched": b"1234567", "extra": b"", "sub/in": b"1234567"}.items():
+    for name, content in {
+        "good": b"1234567",
+        "short": b"1",
+        "touched": b"1234567",
+        "extra": b"",
+        "sub/in": b"1234567",
+    }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     for path in [tmp_path, *tmp_path.rglob("*")]:
@@ -268,18 +292,30 @@ def test_verified_needs_manifest_stamp_and_unchanged_files(tmp_path: Path) -> No
     path = store.snapshot(REPO, COMMIT) / "a.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
-    assert store.verified(REPO, COMMIT) == (False, f"org/name at 012345678901 in {store.root} is not there, or was never completed.")
+    assert store.verified(REPO, COMMIT) == (
+        False,
+        f"org/name at 012345678901 in {store.root} is not there, or was never completed.",
+    )
     store.write_manifest(manifest)
     assert "not verified by sha256" in store.verified(REPO, COMMIT)[1]
     store.stamp(manifest, "sha256")
     assert store.verified(REPO, COMMIT)[0]
     path.write_bytes(b"changed")
-    assert store.verified(REPO, COMMIT) == (False, f"org/name at 012345678901 in {store.root} has changed since it was verified: a.safetensors.")
+    assert store.verified(REPO, COMMIT) == (
+        False,
+        f"org/name at 012345678901 in {store.root} has changed since it was verified: a.safetensors.",
+    )
 
 
 def test_orphans_of_dead_runs_go(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    for name in (".x.manifest.json.1.tmp", "refs/.main.1.tmp", f".staging/{'f' * 40}/half", f".staging/{COMMIT}/half", "kept"):
+    for name in (
+        ".x.manifest.json.1.tmp",
+        "refs/.main.1.tmp",
+        f".staging/{'f' * 40}/half",
+        f".staging/{COMMIT}/half",
+        "kept",
+    ):
         path = store.repo(REPO) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 5000)
@@ -290,7 +326,13 @@ def test_orphans_of_dead_runs_go(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "expected"),
-    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "may not"), (errno.EIO, "dmesg"), (errno.EBUSY, "busy")],
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "may not"),
+        (errno.EIO, "dmesg"),
+        (errno.EBUSY, "busy"),
+    ],
 )
 def test_errors_of_the_file_system_become_sentences(number: int, expected: str) -> None:
     error = OSError(number, os.strerror(number), "/srv/models/x")

@@ -18,7 +18,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.http_json import (
     read_secret_file,
 )
 
-from tests.unit.plugins.fake_server import Reply, closed_port, fake_server
+from tests.unit.plugins.fake_server import Chunks, Reply, closed_port, fake_server
 
 
 def test_get_and_post_carry_json_and_the_key() -> None:
@@ -168,7 +168,7 @@ def test_an_answer_that_breaks_off() -> None:
 
 def test_an_answer_that_is_not_http() -> None:
     server, url = _raw_server(b"SSH-2.0-OpenSSH_9.2\r\n")
-    with server, pytest.raises(HttpError, match="failed: SSH-2.0"):
+    with server, pytest.raises(HttpError, match=r"failed: SSH-2\.0"):
         HttpClient(url).get("/a")
 
 
@@ -185,8 +185,14 @@ def test_a_body_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_events_of_a_stream() -> None:
-    chunks = [": comment\n\n", {"a": 1}, "event: x\ndata: one\ndata: two\n\n", "data:tight\r\n\r\n", "data: unfinished"]
-    with fake_server({"POST /s": Reply(chunks=list(chunks), done=False)}) as fake:
+    chunks: Chunks = [
+        ": comment\n\n",
+        {"a": 1},
+        "event: x\ndata: one\ndata: two\n\n",
+        "data:tight\r\n\r\n",
+        "data: unfinished",
+    ]
+    with fake_server({"POST /s": Reply(chunks=chunks, done=False)}) as fake:
         events = list(HttpClient(fake.url).post_stream("/s", {}))
     assert [data for _, data in events] == ['{"a": 1}', "one\ntwo", "tight", "unfinished"]
     times = [seconds for seconds, _ in events]
@@ -213,9 +219,9 @@ def test_a_stream_that_falls_silent() -> None:
 def test_a_stream_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr(http_json.time, "monotonic", lambda: float(next(clock)))
-    chunks = [{"n": number} for number in range(50)]
+    chunks: Chunks = [{"n": number} for number in range(50)]
     with (
-        fake_server({"POST /s": Reply(chunks=list(chunks))}) as fake,
+        fake_server({"POST /s": Reply(chunks=chunks)}) as fake,
         pytest.raises(HttpError, match="still streaming after 60 s"),
     ):
         list(HttpClient(fake.url, timeout=60).post_stream("/s", {}))

@@ -95,7 +95,10 @@ def test_os_release() -> None:
 
 def test_meminfo() -> None:
     # MemTotal as reported from a Spark.
-    assert parse_meminfo("MemTotal:       127600748 kB\nMemFree: 1 kB\nMemAvailable:   104857600 kB\n") == (121.69, 100.0)
+    assert parse_meminfo("MemTotal:       127600748 kB\nMemFree: 1 kB\nMemAvailable:   104857600 kB\n") == (
+        121.69,
+        100.0,
+    )
     assert parse_meminfo("") == (0.0, 0.0)
 
 
@@ -109,7 +112,7 @@ def test_interfaces() -> None:
     assert interface_with(found, "192.168.100.1") is None
 
 
-@pytest.mark.parametrize("text", ["", "Object \"-json\" is unknown", "7", '[{"x": 1}]'])
+@pytest.mark.parametrize("text", ["", 'Object "-json" is unknown', "7", '[{"x": 1}]'])
 def test_unreadable_interfaces(text: str) -> None:
     with pytest.raises(CollectError, match="install iproute2"):
         parse_ip_addresses(text)
@@ -139,6 +142,7 @@ def test_listening_sockets() -> None:
         (f"1:name=systemd:/docker/{ID_A}/init.scope\n", "", ID_A),
         # A container below a unit (--cgroup-parent), and a unit of a user.
         (f"0::/system.slice/spark-vllm.service/docker-{ID_A}.scope\n", "", ID_A),
+        (f"0::/docker/{ID_A}/system.slice/spark-vllm.service/docker-{ID_B}.scope\n", "", ID_B),
         ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service\n", "web.service", ""),
         ("", "", ""),
         ("nonsense\n", "", ""),
@@ -206,7 +210,7 @@ def test_collect(fake: Fake) -> None:
 
 def test_collect_without_iproute2(fake: Fake) -> None:
     fake.commands.clear()
-    with pytest.raises(CollectError, match="cannot be read .*install iproute2"):
+    with pytest.raises(CollectError, match=r"cannot be read .*install iproute2"):
         collect(fake.machine, Requirements())
 
 
@@ -309,7 +313,12 @@ def test_tree_size_stops_when_it_is_enough(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / str(number) / "file").write_bytes(b"x" * 10_000)
     opened: list[Any] = []
     real = os.scandir
-    monkeypatch.setattr(node_preflight.os, "scandir", lambda path: opened.append(path) or real(path))
+
+    def scandir(path: Any) -> Any:
+        opened.append(path)
+        return real(path)
+
+    monkeypatch.setattr(node_preflight.os, "scandir", scandir)
     assert tree_size(tmp_path, 15_000) >= 15_000
     assert len(opened) <= 3
 
@@ -390,7 +399,11 @@ def disk(path: str, free: float, device: int = 1, present: float | None = None) 
         ([("/srv", 130)], [disk("/srv", 5, present=200.0)], None),
         ([("/srv", 130)], [disk("/srv", 5, present=120.0)], "/srv needs 130 GiB of which 120 are there"),
         # Two folders on one file system share it; on two they do not.
-        ([("/srv", 60), ("/docker", 50)], [disk("/srv", 100, present=0.0), disk("/docker", 100, present=0.0)], "/srv needs 60"),
+        (
+            [("/srv", 60), ("/docker", 50)],
+            [disk("/srv", 100, present=0.0), disk("/docker", 100, present=0.0)],
+            "/srv needs 60",
+        ),
         ([("/srv", 60), ("/docker", 50)], [disk("/srv", 100, present=0.0), disk("/docker", 100, present=20.0)], None),
         ([("/srv", 60), ("/docker", 50)], [disk("/srv", 100, 1), disk("/docker", 100, 2)], None),
     ],
@@ -407,7 +420,11 @@ OURS = PortNeed(8235, ("spark-vllm.service",))
 @pytest.mark.parametrize(
     ("need", "listener", "words"),
     [
-        (OURS, Listener(8235, "0.0.0.0", 7, "nginx", "nginx.service"), "0.0.0.0 by nginx (pid 7, nginx.service): stop that"),
+        (
+            OURS,
+            Listener(8235, "0.0.0.0", 7, "nginx", "nginx.service"),
+            "0.0.0.0 by nginx (pid 7, nginx.service): stop that",
+        ),
         (OURS, Listener(8235, "0.0.0.0", 7, "python3"), "by python3 (pid 7): stop that"),
         (OURS, Listener(8235, "::", 7, "python3", "", "old-vllm"), "by container old-vllm (python3, pid 7)"),
         (OURS, Listener(8235, "::"), "by a process that cannot be seen from here"),
@@ -418,7 +435,11 @@ OURS = PortNeed(8235, ("spark-vllm.service",))
         (OURS, Listener(8236, "0.0.0.0", 7, "nginx"), None),
         # Addresses: a loopback listener does not keep the fabric address from being bound, a wildcard one does.
         (PortNeed(8235, (), "192.168.100.10"), Listener(8235, "127.0.0.1", 7, "x"), None),
-        (PortNeed(8235, (), "192.168.100.10"), Listener(8235, "192.168.100.10", 7, "x"), "port 8235 is needed but in use"),
+        (
+            PortNeed(8235, (), "192.168.100.10"),
+            Listener(8235, "192.168.100.10", 7, "x"),
+            "port 8235 is needed but in use",
+        ),
         (PortNeed(8235, (), "192.168.100.10"), Listener(8235, "::", 7, "x"), "in use on ::"),
         (PortNeed(8235, (), "0.0.0.0"), Listener(8235, "127.0.0.1", 7, "x"), "in use on 127.0.0.1"),
         (PortNeed(8235), Listener(8235, "127.0.0.1", 7, "x"), "in use on 127.0.0.1"),

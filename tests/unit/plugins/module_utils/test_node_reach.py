@@ -51,7 +51,10 @@ Host key verification failed."""
             "over SSH: spark@172.16.0.5: Permission denied (publickey); log in by hand as spark",
         ),
         (PIPELINED + HOST_KEY, "over SSH: Host key verification failed; its host key is new or changed"),
-        (PIPELINED + "kex_exchange_identification: reset", "kex_exchange_identification: reset; try it by hand: ssh 172"),
+        (
+            PIPELINED + "kex_exchange_identification: reset",
+            "kex_exchange_identification: reset; try it by hand: ssh 172",
+        ),
     ],
 )
 def test_unreachable(message: str, words: str) -> None:

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a vLLM server, over real sockets; the metrics page is in the form of vLLM 0.32."""
+"""Reading a vLLM server, over real sockets; the metrics page is recorded from vLLM 0.32.0."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.http_json import HttpClient
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm_server import (
+    COUNTERS,
+    GAUGES,
     parse_metrics,
     read_server,
     summarize_metrics,
@@ -17,7 +19,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm_server import 
 
 from tests.unit.plugins.fake_server import Reply, closed_port, fake_server
 
-METRICS = (Path(__file__).parent / "fixtures" / "vllm" / "metrics.txt").read_text()
+METRICS = (Path(__file__).parent / "fixtures" / "vllm_0_32" / "metrics.txt").read_text()
 MODELS = {"object": "list", "data": [{"id": "tiny", "root": "/srv/models/tiny", "max_model_len": 8192}]}
 
 
@@ -96,8 +98,11 @@ def test_figures() -> None:
     figures = summarize_metrics(parse_metrics(METRICS))
     assert figures["num_requests_running"] == 0
     assert figures["generation_tokens_total"] > 0
+    assert figures["request_success_total"] > 0
     assert 0 <= figures["kv_cache_usage_perc"] <= 1
-    assert "block_size" in figures["cache_config"]
+    assert figures["engine_sleep_state"]["awake"] == 1.0
+    assert figures["cache_config"]["block_size"] == "128"
+    assert set(figures) == {*GAUGES, *COUNTERS, "cache_config"}
 
 
 def test_series_of_engines_are_summed_and_shares_averaged() -> None:
@@ -119,5 +124,9 @@ vllm:engine_sleep_state{engine="0",sleep_state="weights_offloaded"} 0.0
 def test_lines_of_the_text_format() -> None:
     page = '# HELP a b\na 1\nb{x="1\\"2\\\\3\\n4",y="}"} 2.5e3 1700000000\nnonsense\nc notanumber\nd NaN\n'
     found = parse_metrics(page)
-    assert [(sample.name, sample.labels) for sample in found] == [("a", {}), ("b", {"x": '1"2\\3\n4', "y": "}"}), ("d", {})]
+    assert [(sample.name, sample.labels) for sample in found] == [
+        ("a", {}),
+        ("b", {"x": '1"2\\3\n4', "y": "}"}),
+        ("d", {}),
+    ]
     assert found[1].value == 2500.0

@@ -1,0 +1,37 @@
+# `make demo` raises two simulated DGX Sparks on this machine and ends with an answer; `make help` lists the rest.
+VENV ?= .venv
+PYTHON_IN_VENV = $(VENV)/bin/python
+export VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down demo-reboot demo-status venv venv-dev test lint unit
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+demo: venv ## Two simulated Sparks, Ray, vLLM, and a question answered
+	@$(PYTHON_IN_VENV) -m simulation demo
+
+demo-down: venv ## Take the simulation away (downloads and images stay: `python -m simulation down --cache` takes them as well)
+	@$(PYTHON_IN_VENV) -m simulation down --engine
+
+demo-reboot: venv ## Pull both plugs, put them back, and wait for the endpoint to answer
+	@$(PYTHON_IN_VENV) -m simulation demo-reboot
+
+demo-status: venv ## What runs, and whether the endpoint answers
+	@$(PYTHON_IN_VENV) -m simulation status
+
+venv: ## The virtual environment with the pinned packages
+	@bin/bootstrap
+
+venv-dev: ## The same with linters and test tools
+	@bin/bootstrap --dev
+
+test: venv-dev ## Linters, unit tests, molecule scenarios, integration tests
+	@tests/run
+
+lint: venv-dev ## Linters only
+	@tests/run lint
+
+unit: venv-dev ## Unit tests only
+	@tests/run unit

@@ -1,0 +1,99 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Write docs/settings.md from the roles' defaults and argument specs: ``python docs/generate.py``. A unit test compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Roles in the order in which site.yml runs them.
+ORDER = (
+    "node_preflight",
+    "node_tools",
+    "cluster_secrets",
+    "container_runtime",
+    "serving_image",
+    "model_download",
+    "model_share",
+    "ray_head",
+    "ray_worker",
+    "vllm_serve",
+    "vllm_verify",
+)
+SHARED = {
+    "spark_model": ("required", "Model to serve: a file of models/, or of a folder `models` beside the inventory."),
+    "spark_serving_image": ("required", "Image that every node runs."),
+    "spark_store_path": ("required", "Folder of the weights, the same on every node."),
+    "spark_api_port": ("required", "Port of the endpoint. 8235 for good, whatever comes to stand behind it."),
+    "spark_fabric_address": ("required, per host", "IPv4 address of the node on the QSFP link."),
+    "spark_gpus_per_node": ("1", "GPUs that each node gives to Ray; a Spark has one."),
+    "spark_api_key": ("made up on the head", "API key of the endpoint, at least 8 characters. Keep it in a vault."),
+    "spark_ca_bundle": ("none", "File on the nodes with certificate authorities, behind a proxy that signs TLS anew."),
+    "spark_environment": ("{}", "Environment added to all serving containers."),
+    "spark_devices": (
+        "[nvidia.com/gpu=all, /dev/infiniband]",
+        "Devices of the Ray containers, in which the ranks live.",
+    ),
+}
+HEADER = """# Settings
+
+Written by `python docs/generate.py` from the roles' defaults and argument specs.
+
+A user edits one file, `inventory/sparks/group_vars/all.yml`; every name below may stand there. A name that does not exist is refused before a machine is
+touched, with the one that was probably meant.
+
+## Shared
+
+| setting | default | meaning |
+|---|---|---|
+"""
+
+
+def comments(role: str) -> dict[str, str]:
+    """Return the comment above each default; names that share one comment share its text."""
+    found: dict[str, str] = {}
+    text: list[str] = []
+    fresh = True
+    for line in (ROOT / "roles" / role / "defaults" / "main.yml").read_text(encoding="utf-8").splitlines():
+        if line.startswith("# "):
+            text = [line[2:]] if fresh else [*text, line[2:]]
+            fresh = False
+        elif line.startswith(f"{role}_"):
+            found[line.partition(":")[0]] = " ".join(text)
+            fresh = True
+    return found
+
+
+def shown(value: Any) -> str:
+    """Return a default as one table cell."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
+    text = text.replace("|", "\\|")
+    return f"`{text}`" if len(text) <= 90 else "see roles/*/defaults"
+
+
+def settings() -> str:
+    """Return the text of docs/settings.md."""
+    parts = [HEADER + "".join(f"| `{name}` | {default} | {meaning} |\n" for name, (default, meaning) in SHARED.items())]
+    for role in ORDER:
+        base = ROOT / "roles" / role
+        defaults = yaml.safe_load((base / "defaults" / "main.yml").read_text(encoding="utf-8"))
+        spec = yaml.safe_load((base / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"][
+            "main"
+        ]
+        why = comments(role)
+        rows = "".join(
+            f"| `{name}` | {spec['options'][name]['type']} | {shown(value)} | {why[name]} |\n"
+            for name, value in defaults.items()
+        )
+        parts.append(
+            f"\n## {role}\n\n{spec['short_description']}.\n\n| setting | type | default | meaning |\n|---|---|---|---|\n{rows}"
+        )
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "settings.md").write_text(settings(), encoding="utf-8")

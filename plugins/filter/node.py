@@ -1,0 +1,27 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Filters of a node: which interface holds an address, and why a node cannot be worked on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ..module_utils.node_reach import interface_of, reach_problem
+
+
+def interface_of_filter(facts: Any, address: str) -> str:
+    """Return the interface that holds ``address``; see node_reach.interface_of."""
+    try:
+        return interface_of(facts if isinstance(facts, Mapping) else {}, str(address))
+    except ValueError as error:
+        raise AnsibleFilterError(f"interface_of: {error}") from None
+
+
+class FilterModule:
+    """Filters by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"interface_of": interface_of_filter, "reach_problem": reach_problem}

@@ -1,0 +1,114 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Why Ansible cannot work on a node, in one sentence, and which interface of a node holds an address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# What ssh, sudo and Ansible say (OpenSSH 9.2, sudo 1.9.13, ansible-core 2.19.14), as patterns, and what to do about it; the
+# first match counts.
+_UNREACHABLE = (
+    ("host key verification failed", "its host key is new or changed: remove an old one with ssh-keygen -R {address}"),
+    ("permission denied", "log in by hand as {user}, and give that user your SSH key with ssh-copy-id"),
+    ("could not resolve hostname", "correct ansible_host in the inventory"),
+    ("connection refused", "see that the machine is up and that sshd runs on that port"),
+    ("no route to host", "see that the machine is up and in your network"),
+    ("network is unreachable", "see that your own machine is in the same network"),
+    ("timed out", "see that the machine is up and that no firewall is between"),
+)
+_FAILED = (
+    (
+        "missing sudo password|sudo: a password is required|sudo: a terminal is required",
+        "sudo asks user {user} for a password: run again with -K, or allow that user sudo without one",
+    ),
+    ("incorrect sudo password", "the sudo password for user {user} is wrong: run again with -K"),
+    ("not in the sudoers file|is not allowed to", "user {user} may not use sudo: add it to the group sudo"),
+    (r"sudo\S*: (command )?not found", "sudo is missing: install it, or log in as root"),
+    (
+        "interpreter .*was not found|python3?: not found|no python interpreters found",
+        "Python is missing at {python}: install python3, or correct ansible_python_interpreter",
+    ),
+)
+# What Ansible puts before ssh's own words: with pipelining, and without.
+_PREAMBLE = re.compile(
+    "^(Task failed: )?"
+    "(Data could not be sent to remote host .*?over ssh: |Failed to connect to the host via ssh: )?"
+    "(ssh: )?"
+)
+
+
+def reach_problem(result: Mapping[str, Any], host: str, variables: Mapping[str, Any]) -> str:
+    """Return why ``result`` of fact gathering is no success, or an empty string.
+
+    Args:
+        result: registered with ``ignore_unreachable: true``, or ``ansible_failed_result`` in a rescue.
+        host: inventory name of the node.
+        variables: ``ansible_host``, ``ansible_port``, ``ansible_user`` and ``ansible_python_interpreter``, where set.
+    """
+    if not result.get("unreachable") and "ansible_facts" in result:
+        return ""
+    words = _words(result)
+    lines = words.splitlines() or [""]
+    address = str(variables.get("ansible_host") or host)
+    names = {
+        "address": address,
+        "user": variables.get("ansible_user") or "(yours)",
+        "python": variables.get("ansible_python_interpreter") or "/usr/bin/python3",
+    }
+    if result.get("unreachable"):
+        # ssh may say much before (banners, a changed host key); its last line is the reason.
+        reason = _PREAMBLE.sub("", lines[-1])
+        advice = _first(_UNREACHABLE, words) or "try it by hand: ssh {address}"
+        return (
+            f"node {host} (ansible_host {address}) does not answer over SSH: {_cut(reason)}; {advice.format(**names)}"
+        )
+    text = _first(_FAILED, words)
+    if text:
+        return f"node {host} (ansible_host {address}) answers, but {text.format(**names)}"
+    said = _cut(" ".join(words.split())) or "it says nothing"
+    return f"node {host} (ansible_host {address}) answers, but no task can run on it: {said}"
+
+
+def _first(table: Sequence[tuple[str, str]], words: str) -> str:
+    return next((text for pattern, text in table if re.search(pattern, words, re.IGNORECASE)), "")
+
+
+def _words(result: Mapping[str, Any]) -> str:
+    return "\n".join(str(result.get(key) or "") for key in ("module_stdout", "module_stderr", "msg")).strip()
+
+
+def _cut(text: str, limit: int = 300) -> str:
+    text = text.strip().rstrip(".")
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def interface_of(facts: Mapping[str, Any], address: str) -> str:
+    """Return the name of the interface that holds ``address`` according to gathered network facts.
+
+    Raises:
+        ValueError: the facts hold no interfaces, or none has the address; one sentence.
+    """
+    names = facts.get("interfaces")
+    if not isinstance(names, list):
+        raise ValueError(
+            f"the interface of {address} is asked for, but no network facts were gathered: run role node_preflight first"
+        )
+    held = []
+    for name in names:
+        # Fact names are made from interface names by this replacement (ansible.module_utils.facts.network.linux).
+        entry = facts.get(re.sub(r"[-:]", "_", str(name)))
+        for found in _addresses(entry if isinstance(entry, Mapping) else {}):
+            if found == address:
+                return str(name)
+            held.append(f"{name} {found}")
+    raise ValueError(
+        f"no interface holds the address {address} ({', '.join(held) or 'there are no addresses'}): correct the inventory"
+    )
+
+
+def _addresses(interface: Mapping[str, Any]) -> list[str]:
+    rows = [interface.get("ipv4"), *(interface.get("ipv4_secondaries") or []), *(interface.get("ipv6") or [])]
+    return [str(row["address"]) for row in rows if isinstance(row, Mapping) and row.get("address")]

@@ -1,0 +1,134 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a revision on a Hugging Face hub is, and whether it fits on this node."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hf_hub_info
+short_description: What a revision on a Hugging Face hub is, and whether it fits on this node
+version_added: 0.1.0
+description:
+  - Asks the hub from this node, with the system's Python and before anything is installed or written there, so that a wrong name, a missing token,
+    an unreachable hub or a full disk shows up before the first change.
+  - Where O(store) holds the verified snapshot already, the hub is not asked at all.
+options:
+  repo_id:
+    description: Repository on the hub, as C(organisation/name).
+    type: str
+    required: true
+  revision:
+    description: Branch, tag or commit of 40 hexadecimal digits.
+    type: str
+    default: main
+  endpoint:
+    description: Address of the hub.
+    type: str
+    default: https://huggingface.co
+  token:
+    description: Token for gated or private repositories. Never shown and never sent to another host. Wins over O(token_file).
+    type: str
+  token_file:
+    description: File on the node with the token; one that does not exist means that no token is sent.
+    type: path
+  ca_bundle:
+    description: File on the node with certificate authorities (PEM) that are trusted beside the system's own.
+    type: path
+  allow_patterns:
+    description: Only files that match one of these patterns; empty for all. A pattern C(dir/) means all below that folder.
+    type: list
+    elements: str
+    default: []
+  ignore_patterns:
+    description: No files that match one of these patterns.
+    type: list
+    elements: str
+    default: []
+  store:
+    description: Folder with the models on this node. When set, fails where its disk is too small for what is missing.
+    type: path
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Ask the hub before anything is changed
+  dgx_spark.vllm.hf_hub_info:
+    repo_id: QuantTrio/Qwen3-235B-A22B-Instruct-2507-AWQ
+    store: /srv/models
+"""
+
+RETURN = r"""
+local:
+  description: Whether O(store) holds the verified snapshot, so that nothing was asked.
+  returned: success
+  type: bool
+commit:
+  description: The commit that O(revision) is.
+  returned: success
+  type: str
+files:
+  description: Number of files that the patterns choose.
+  returned: success
+  type: int
+bytes_total:
+  description: Their bytes.
+  returned: success
+  type: int
+bytes_missing:
+  description: Bytes that the disk must still take.
+  returned: success
+  type: int
+bytes_free:
+  description: Free bytes of the file system of O(store); 0 without it.
+  returned: success
+  type: int
+msg:
+  description: One sentence.
+  returned: always
+  type: str
+"""
+
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.hf_fetch import HubSource
+from ..module_utils.hf_hub import DEFAULT_ENDPOINT, Hub, read_token
+from ..module_utils.hf_snapshot import Request, preview
+from ..module_utils.hf_store import Store, StoreError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "repo_id": {"type": "str", "required": True},
+            "revision": {"type": "str", "default": "main"},
+            "endpoint": {"type": "str", "default": DEFAULT_ENDPOINT},
+            "token": {"type": "str", "no_log": True},
+            "token_file": {"type": "path", "no_log": False},
+            "ca_bundle": {"type": "path"},
+            "allow_patterns": {"type": "list", "elements": "str", "default": []},
+            "ignore_patterns": {"type": "list", "elements": "str", "default": []},
+            "store": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        token, note = read_token(params["token"] or "", params["token_file"] or "")
+        hub = Hub(params["endpoint"], token, note, params["ca_bundle"] or "")
+        request = Request(
+            params["repo_id"], params["revision"], tuple(params["allow_patterns"]), tuple(params["ignore_patterns"])
+        )
+        found = preview(HubSource(hub, params["repo_id"]), request, Store(params["store"]) if params["store"] else None)
+    except StoreError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **asdict(found))
+
+
+if __name__ == "__main__":
+    main()

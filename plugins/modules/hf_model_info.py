@@ -1,0 +1,139 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the store holds of a snapshot, and whether it is right."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hf_model_info
+short_description: What the store holds of a snapshot, and whether it is right
+version_added: 0.1.0
+description:
+  - Compares a snapshot with its manifest, without any network and through a read-only mount as well.
+  - Returns what is wrong rather than failing; fails only where the store cannot be read.
+options:
+  repo_id:
+    description: Repository on the hub, as C(organisation/name).
+    type: str
+    required: true
+  revision:
+    description: Branch, tag or commit of 40 hexadecimal digits.
+    type: str
+    default: main
+  dest:
+    description: The store.
+    type: path
+    required: true
+  verify:
+    description:
+      - V(none) asks whether all files are there, V(size) compares their sizes as well, V(sha256) reads every file, one for each core at a time.
+    type: str
+    choices: [none, size, sha256]
+    default: size
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Read all weights once and compare them
+  dgx_spark.vllm.hf_model_info:
+    repo_id: QuantTrio/Qwen3-235B-A22B-Instruct-2507-AWQ
+    dest: /srv/models
+    verify: sha256
+  register: weights
+  failed_when: not weights.complete
+"""
+
+RETURN = r"""
+complete:
+  description: Whether every file of the manifest is there and right as far as O(verify) looks.
+  returned: success
+  type: bool
+stamped:
+  description: Whether the stamp of a verification is there and no file changed since.
+  returned: success
+  type: bool
+running:
+  description: Whether a run is working on the repository right now; never seen through a mount.
+  returned: success
+  type: bool
+commit:
+  description: Commit of the snapshot; empty where the store does not know the revision.
+  returned: success
+  type: str
+path:
+  description: Folder of the snapshot; empty where the store does not know the revision.
+  returned: success
+  type: str
+files:
+  description: Number of files of the manifest.
+  returned: success
+  type: int
+bytes:
+  description: Bytes of the files of the manifest that are there with the right size, and of what is being fetched.
+  returned: success
+  type: int
+bytes_total:
+  description: Bytes of all files of the manifest, or of the download that is running.
+  returned: success
+  type: int
+missing:
+  description: Files that are not there.
+  returned: success
+  type: list
+  elements: str
+corrupt:
+  description: Files with another size or content, each with the reason.
+  returned: success
+  type: list
+  elements: str
+extra:
+  description: Files that are no part of the snapshot.
+  returned: success
+  type: list
+  elements: str
+rate:
+  description: Bytes read per second with O(verify=sha256), else 0.
+  returned: success
+  type: int
+seconds:
+  description: Seconds that the look took.
+  returned: success
+  type: float
+msg:
+  description: One sentence.
+  returned: always
+  type: str
+"""
+
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.hf_snapshot import inspect
+from ..module_utils.hf_store import Store, StoreError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "repo_id": {"type": "str", "required": True},
+            "revision": {"type": "str", "default": "main"},
+            "dest": {"type": "path", "required": True},
+            "verify": {"type": "str", "choices": ["none", "size", "sha256"], "default": "size"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        found = inspect(Store(params["dest"]), params["repo_id"], params["revision"], params["verify"])
+    except StoreError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **asdict(found))
+
+
+if __name__ == "__main__":
+    main()

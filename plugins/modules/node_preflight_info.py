@@ -1,0 +1,216 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what a node is, and in what it falls short of what is asked of it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_preflight_info
+short_description: What a node is, and which requirements it does not meet
+version_added: 0.1.0
+description:
+  - Reads operating system, architecture, memory, interfaces, disk space, listening ports, Docker and Python of a node,
+    and judges the given requirements.
+  - A requirement that is not met is a finding in RV(problems), not a failure, so that all problems are told at once.
+  - It only reads. Owners of ports are seen by root alone.
+options:
+  fabric_address:
+    description: Address that one interface of the node must hold.
+    type: str
+  min_memory_gib:
+    description: GiB that MemTotal of C(/proc/meminfo) must reach.
+    type: float
+  paths:
+    description:
+      - Directories that must have room; they need not exist yet.
+      - What already lies below a path counts as fitted, so that a second run does not ask for the space again.
+      - Paths on one file system share its space.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Absolute path.
+        type: path
+        required: true
+      need_gib:
+        description: GiB that must fit below it.
+        type: float
+        required: true
+  ports:
+    description: TCP ports that must be free, or held by their own service already.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      port:
+        description: The port.
+        type: int
+        required: true
+      address:
+        description: Address the service will listen on; unset means all.
+        type: str
+      units:
+        description: Units that may hold it; the container of a unit carries the unit's name without C(.service).
+        type: list
+        elements: str
+        default: []
+  architectures:
+    description: Supported machine names as C(uname -m) gives them; empty accepts any.
+    type: list
+    elements: str
+    default: []
+  distributions:
+    description: Supported C(ID) or C(ID_LIKE) of os-release; empty accepts any.
+    type: list
+    elements: str
+    default: []
+  min_python:
+    description: Oldest version of the Python that runs the modules.
+    type: str
+  require_systemd:
+    description: Process 1 must be systemd.
+    type: bool
+    default: true
+  require_root:
+    description: The module must run as root, which shows that privilege escalation works.
+    type: bool
+    default: true
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Look at the node
+  dgx_spark.vllm.node_preflight_info:
+    fabric_address: 192.168.100.10
+    min_memory_gib: 100
+    paths:
+      - path: /srv/models
+        need_gib: 130
+    ports:
+      - port: 8235
+        units: [spark-vllm.service]
+    architectures: [aarch64]
+    min_python: "3.11"
+  register: preflight
+
+- name: Stop where it is not fit
+  ansible.builtin.assert:
+    that: preflight.problems | length == 0
+    fail_msg: "{{ preflight.problems | join('; ') }}"
+"""
+
+RETURN = r"""
+problems:
+  description: One sentence for each requirement that is not met, with the value and the remedy.
+  type: list
+  elements: str
+  returned: always
+msg:
+  description: The problems joined, or one sentence on the node.
+  type: str
+  returned: always
+node:
+  description: What the node is.
+  type: dict
+  returned: always
+  contains:
+    distribution: {description: C(ID) of os-release., type: str}
+    distribution_like: {description: C(ID_LIKE) of os-release., type: list, elements: str}
+    distribution_name: {description: C(PRETTY_NAME) of os-release., type: str}
+    architecture: {description: As C(uname -m)., type: str}
+    kernel: {description: As C(uname -r)., type: str}
+    init: {description: Name of process 1., type: str}
+    memory_total_gib: {description: MemTotal in GiB., type: float}
+    memory_available_gib: {description: MemAvailable in GiB., type: float}
+    cpus: {description: Processors., type: int}
+    interfaces: {description: "Each with name, state, mtu, mac, addresses (with prefix).", type: list, elements: dict}
+    fabric_interface: {description: Interface that holds O(fabric_address); null for none., type: str}
+    file_systems:
+      description: "For each of O(paths): path, existing, device, total_gib, free_gib, present_gib (null if unneeded)."
+      type: list
+      elements: dict
+    listeners:
+      description: "On each of O(ports): port, address, pid, process, unit, container."
+      type: list
+      elements: dict
+    docker_client: {description: Version of the docker command; null for none., type: str}
+    docker_server: {description: Version of Docker's daemon; null when it does not answer., type: str}
+    python: {description: Version of the Python that ran this., type: str}
+    boot_id: {description: The kernel's id of this boot., type: str}
+    root: {description: The module ran as root., type: bool}
+    user: {description: User it ran as., type: str}
+"""
+
+from collections.abc import Sequence
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.node_preflight import (
+    CollectError,
+    Machine,
+    collect,
+    evaluate,
+    requirements_from,
+)
+
+
+def main() -> None:
+    """Read, judge, answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "fabric_address": {"type": "str"},
+            "min_memory_gib": {"type": "float"},
+            "paths": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "need_gib": {"type": "float", "required": True},
+                },
+            },
+            "ports": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "port": {"type": "int", "required": True},
+                    "address": {"type": "str"},
+                    "units": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            "architectures": {"type": "list", "elements": "str", "default": []},
+            "distributions": {"type": "list", "elements": "str", "default": []},
+            "min_python": {"type": "str"},
+            "require_systemd": {"type": "bool", "default": True},
+            "require_root": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        if module.get_bin_path(argv[0]) is None:
+            return 127, "", f"{argv[0]}: not found"
+        status, out, err = module.run_command(list(argv))
+        return status, out, err
+
+    try:
+        requirements = requirements_from(module.params)
+        node = collect(Machine(run), requirements)
+    except (ValueError, CollectError) as error:
+        module.fail_json(msg=str(error))
+    problems = evaluate(node, requirements)
+    message = (
+        "; ".join(problems)
+        or f"{node.distribution_name} on {node.architecture} with {node.memory_total_gib:g} GiB meets the requirements"
+    )
+    module.exit_json(changed=False, msg=message, problems=problems, node=node.as_facts())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026, dgx_spark.vllm contributors
+"""Command line of the simulation: `python -m simulation <command>`, from the checkout's root, in its virtual environment."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+
+import docker.errors
+
+from simulation import demo, engine, nodes, settings
+from simulation.settings import SimulationError
+
+
+def say(line: str) -> None:
+    """Print a line of progress."""
+    print(line, flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m simulation", description="Two simulated DGX Sparks on one machine.")
+    commands = top.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="everything, ending with an answer (make demo)")
+    commands.add_parser("demo-reboot", help="pull all plugs, put them back, wait for an answer (make demo-reboot)")
+    commands.add_parser("engine", help="make sure that a Docker engine runs")
+
+    up = commands.add_parser("up", help="make nodes (and the hub) exist and run")
+    up.add_argument("nodes", nargs="*", metavar="NODE", help="spark-1 to spark-100 (default: spark-1 spark-2)")
+    up.add_argument("--owner", default="demo", help="who uses them; another owner's are never touched (default: demo)")
+    up.add_argument("--no-hub", action="store_true", help="without the local model hub and its model")
+    up.add_argument("--bare", action="store_true", help="without the folders of the serving image and the wheels")
+
+    down = commands.add_parser("down", help="remove nodes, hub, networks, disks and state")
+    down.add_argument("--cache", action="store_true", help="images, wheels and the model as well")
+    down.add_argument(
+        "--engine", action="store_true", help="stop the Docker engine too, if it was started by hand here"
+    )
+
+    reboot = commands.add_parser("reboot", help="restart nodes: processes die, disks stay")
+    reboot.add_argument("--hard", action="store_true", help="pull the plug instead of a clean shutdown")
+    unplug = commands.add_parser("unplug", help="switch nodes off")
+    unplug.add_argument("--soft", action="store_true", help="a clean shutdown instead of pulling the plug")
+    plug = commands.add_parser("plug", help="switch nodes on")
+    plug.add_argument("--no-wait", action="store_true", help="do not wait for ssh")
+    cut = commands.add_parser("cut", help="pull the network cables of nodes")
+    heal = commands.add_parser("heal", help="put the network cables of nodes back")
+    for cable in (cut, heal):
+        words = [network.key for network in settings.NETWORKS]
+        cable.add_argument("--network", choices=words, action="append", help="default: both")
+    for many in (reboot, unplug, plug, cut, heal):
+        many.add_argument("nodes", nargs="+", metavar="NODE")
+
+    status = commands.add_parser("status", help="what there is, and whether the endpoint answers")
+    status.add_argument("--json", action="store_true", help="for programs; without the endpoint")
+    return top
+
+
+def act(options: argparse.Namespace) -> None:
+    """Do what the command line says. Raises SimulationError where that is not possible."""
+    if options.command == "demo":
+        demo.run()
+        return
+    if options.command == "demo-reboot":
+        demo.reboot()
+        return
+    named = [settings.node(name) for name in getattr(options, "nodes", [])]
+    if options.command in ("down", "status") and engine.ask() is engine.Answer.NO:
+        say("No Docker engine runs, so nothing of the simulation does (its disks, if any, come back with the engine).")
+        return
+    client = engine.ensure(say)
+    if options.command == "engine":
+        say(f"Docker {client.info().get('ServerVersion')} answers.")
+    elif options.command == "status":
+        say(json.dumps(nodes.status(client), indent=1) if options.json else demo.status(client))
+    elif options.command == "down":
+        report = nodes.down(client, say, cache=options.cache, owner=options.owner)
+        if options.engine:
+            engine.stop_if_ours(say)
+        say("All of it is gone." if report.changed else "Nothing was taken away.")
+    else:
+        report = change(client, options, named)
+        if not report.changed:
+            say("Nothing changed: everything was so already.")
+
+
+def change(client: docker.DockerClient, options: argparse.Namespace, named: list[settings.Node]) -> nodes.Report:
+    """The commands that change nodes and say what they changed."""
+    if options.command == "up":
+        content = nodes.prepare(say, folders=not options.bare, hub=not options.no_hub)
+        return nodes.up(client, say, content, nodes=named or settings.NODES, owner=options.owner)
+    if options.command == "reboot":
+        return nodes.reboot(client, say, named, hard=options.hard)
+    if options.command == "unplug":
+        return nodes.unplug(client, say, named, hard=not options.soft)
+    if options.command == "plug":
+        return nodes.plug(client, say, named, wait=not options.no_wait)
+    networks = [settings.network(key) for key in options.network] if options.network else list(settings.NETWORKS)
+    return (nodes.cut if options.command == "cut" else nodes.heal)(client, say, named, networks)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit status: 0, 1 for a failure told in one sentence, 130 when interrupted."""
+    options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        act(options)
+    except SimulationError as error:
+        print(f"\nERROR: {error}", file=sys.stderr)
+        return 1
+    except docker.errors.DockerException as error:
+        print(f"\nERROR: Docker failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        command = "make demo" if options.command == "demo" else "the same command"
+        print(
+            f"\nStopped. What is done stays done: {command} goes on from here, `make demo-down` takes it away.",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

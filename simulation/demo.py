@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright (c) 2026, dgx_spark.vllm contributors
+"""`make demo`: from a clone to an answer, on a machine without a Spark."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import docker
+
+from simulation import chat, engine, images, keys, nodes, playbook, routes, settings
+from simulation.progress import Step, Steps, human
+from simulation.settings import HEAD, NETWORKS, SimulationError
+
+OWNER = "demo"
+PLAYBOOK = "site.yml"
+INVENTORY = settings.REPOSITORY / "inventory" / "simulation"
+
+# What a first run needs, from measurements: wheels 0.8 GB, serving.tar 1.9 GB, images 2.6 GB, one copy of the serving
+# image in each node 3.8 GB, and room for building them.
+NEEDED_DISK_GB = 14
+# Two nodes with Ray and vLLM took under 5 GiB.
+NEEDED_MEMORY_GIB = 6
+
+QUESTION = "What is the capital of France?"
+TOOL_QUESTION = "What is 127 factorial?"
+# Seconds that the endpoint gets to come back after both plugs were pulled; about 90 were measured on two cores.
+REBOOT_TIMEOUT = 600
+
+
+def plan(client: docker.DockerClient | None = None) -> list[Step]:
+    """The steps of the demo, with what is there already as far as it can be seen without a running engine."""
+    cache = settings.cache_folder()
+    built = (cache / "images" / "serving.json").exists()
+    model = (cache / "model" / images.model_hash() / "config.json").exists()
+    present = bool(client and nodes.existing_nodes(client))
+    served = bool(present and settings.state().get("served"))
+    return [
+        Step("environment", "Python environment", 0, 0, True),
+        Step("engine", "Docker engine", 5, 1, True),
+        Step("images", "Images: a simulated Spark, and vLLM with Ray for CPUs", 420, 1, built),
+        Step("model", "Tiny model: trained in place", 90, 1, model),
+        Step("nodes", "Two simulated Sparks and a local model hub", 15, 2, present),
+        Step("playbook", f"ansible-playbook -i inventory/simulation {PLAYBOOK}", 240, 45, served),
+        Step("answers", "Ask the endpoint", 10, 5, True),
+    ]
+
+
+def run() -> None:
+    """The whole demo. Raises SimulationError with one sentence where it cannot go on."""
+    steps = Steps(plan())
+    with steps.step("environment"):
+        version = ".".join(str(part) for part in sys.version_info[:3])
+        steps.say(f"Python {version} with the pinned packages, in {Path(sys.prefix).name}")
+    with steps.step("engine"):
+        client = engine.ensure(steps.say)
+        info = client.info()
+        steps.say(f"Docker {info.get('ServerVersion')}, {info.get('NCPU')} CPUs")
+        # What stands in the way is said before anything is built.
+        routes.refuse_conflicts(NETWORKS, routes.read_routes(), [network.attrs for network in client.networks.list()])
+        nodes.claim(client, OWNER)
+        if not nodes.existing_nodes(client):
+            refuse_small_machines(str(info.get("DockerRootDir") or "/var/lib/docker"))
+    steps.steps = {step.key: step for step in plan(client)}
+    with steps.step("images"):
+        steps.doing("building")
+        content = nodes.prepare(steps.say, hub=False)
+    with steps.step("model"):
+        content = nodes.prepare(steps.say)
+    with steps.step("nodes"):
+        report = nodes.up(client, steps.say, content, owner=OWNER)
+        if not report.changed:
+            steps.say("everything is there and runs: nothing changed")
+    with steps.step("playbook"):
+        summary = playbook.run(PLAYBOOK, INVENTORY, steps.say, steps.doing)
+        steps.say(f"{summary.tasks} tasks: {summary.recap}")
+        if summary.status == "canceled":
+            raise KeyboardInterrupt
+        if summary.status != "successful":
+            what = summary.failures[0] if summary.failures else "it ended before its first task"
+            raise SimulationError(f"{PLAYBOOK} failed: {what} (the whole output: {settings.run_log()})")
+        settings.remember(served=True)
+        if not any(summary.changed.values()):
+            steps.say("changed=0 everywhere: all was as it should be")
+    with steps.step("answers"):
+        endpoint = endpoint_of_head()
+        model = talk(endpoint, steps)
+    print()
+    print(closing_words(model, time.monotonic() - steps.started))
+
+
+def refuse_small_machines(docker_root: str) -> None:
+    """Raises SimulationError where a first run would run out of disk or memory."""
+    for folder in (Path(docker_root), settings.cache_folder()):
+        place = next(one for one in (folder, *folder.parents) if one.exists())
+        free = shutil.disk_usage(place).free / 1e9
+        if free < NEEDED_DISK_GB:
+            raise SimulationError(
+                f"{free:.1f} GB are free for {folder}, and the first run of the demo needs {NEEDED_DISK_GB} GB: make room and try "
+                "again (XDG_CACHE_HOME moves the cache; `docker system prune` frees what Docker no longer uses)."
+            )
+    available = available_memory_gib(Path("/proc/meminfo").read_text(encoding="ascii"))
+    if available < NEEDED_MEMORY_GIB:
+        raise SimulationError(
+            f"{available:.1f} GiB of memory are available, and two nodes with vLLM need {NEEDED_MEMORY_GIB} GiB: close other "
+            "programs and try again."
+        )
+
+
+def available_memory_gib(meminfo: str) -> float:
+    """Available memory in GiB from the text of /proc/meminfo."""
+    for line in meminfo.splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1024**2
+    return 0.0
+
+
+def fetch_api_key() -> str:
+    """Bring the endpoint's key from the head, where the playbook made it, into a file that only this user can read."""
+    done = keys.run(HEAD, "sudo", "cat", settings.API_KEY_ON_NODE)
+    key = done.stdout.strip()
+    if done.returncode != 0 or not key:
+        raise SimulationError(
+            f"The endpoint's key could not be read from {HEAD.name}:{settings.API_KEY_ON_NODE}: {done.stderr.strip() or 'it is empty'}"
+        )
+    path = settings.api_key_file()
+    if not path.exists() or path.read_text(encoding="ascii").strip() != key:
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(key + "\n", encoding="ascii")
+    return key
+
+
+def endpoint_of_head() -> chat.Endpoint:
+    """The endpoint as this machine reaches it."""
+    return chat.Endpoint(f"http://127.0.0.1:{settings.API_PORT}/v1", fetch_api_key())
+
+
+def talk(endpoint: chat.Endpoint, steps: Steps) -> str:
+    """A streamed answer and a parsed tool call, printed. Returns the model's served name."""
+    model = endpoint.model()
+    steps.say(f"model   {model}")
+    steps.say(f"you     {QUESTION}")
+    print("      model   ", end="", flush=True)
+
+    def show(text: str) -> None:
+        print(text, end="", flush=True)
+
+    endpoint.stream(model, QUESTION, show)
+    print(flush=True)
+    steps.say(f"you     {TOOL_QUESTION}   (with a tool, tool_choice auto)")
+    name, arguments = endpoint.call_tool(model, TOOL_QUESTION)
+    words = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    steps.say(f"model   calls {name}({words})")
+    return model
+
+
+def closing_words(model: str, seconds: float) -> str:
+    """Where the endpoint is, how to ask it, how to stop it."""
+    key = shlex.quote(str(settings.api_key_file()))
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'
+    return "\n".join(
+        [
+            f"It serves, {human(seconds)} after the start. The endpoint, here and on the simulated fabric:",
+            "",
+            f"  http://127.0.0.1:{settings.API_PORT}/v1",
+            f"  http://{HEAD.fabric_address}:{settings.API_PORT}/v1",
+            "",
+            "Ask it yourself:",
+            "",
+            f"  curl http://127.0.0.1:{settings.API_PORT}/v1/chat/completions \\",
+            f'    -H "Authorization: Bearer $(cat {key})" -H "Content-Type: application/json" \\',
+            f"    -d '{body}'",
+            "",
+            f"Look around:   ssh -i {shlex.quote(str(settings.key_file()))} -o UserKnownHostsFile="
+            f"{shlex.quote(str(settings.known_hosts_file()))} {settings.USER}@{HEAD.management_address}",
+            "Pull the plugs: make demo-reboot",
+            "What runs:      make demo-status",
+            "Stop:           make demo-down",
+        ]
+    )
+
+
+def reboot() -> None:
+    """Pull the plugs of all nodes at once, put them back, and wait until the endpoint answers a question again."""
+    client = engine.ensure(lambda line: print(line, flush=True))
+    present = nodes.existing_nodes(client)
+    if not present:
+        raise SimulationError("There are no simulated Sparks to reboot: `make demo` makes them.")
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    nodes.unplug(client, say, present, hard=True)
+    started = time.monotonic()
+    nodes.plug(client, say, present)
+    say("Waiting for the endpoint to answer again, by itself")
+    endpoint = endpoint_of_head()
+    reason = "it was not asked"
+    while time.monotonic() - started < REBOOT_TIMEOUT:
+        try:
+            answer = endpoint.stream(endpoint.model(timeout=5), QUESTION, lambda text: None)
+        except SimulationError as error:
+            reason = str(error)
+            time.sleep(1)
+            continue
+        say(f"{QUESTION} {answer.strip()}")
+        say(f"It serves again, {human(time.monotonic() - started)} after the plugs were put back.")
+        return
+    raise SimulationError(f"The endpoint did not answer within {human(REBOOT_TIMEOUT)} after the reboot: {reason}")
+
+
+def status(client: docker.DockerClient) -> str:
+    """A table of what there is, and whether the endpoint answers."""
+    rows = nodes.status(client)
+    if not rows:
+        return "There is no simulation: `make demo` raises it."
+    lines = [f"{'NAME':<12}{'POWER':<7}{'SYSTEM':<12}{'MANAGEMENT':<18}FABRIC"]
+    for row in rows:
+        addresses = row["networks"]
+        fabric = "-" if row["kind"] == "hub" else addresses["fabric"] or "cut off"
+        management = addresses["management"] or "cut off"
+        lines.append(f"{row['name']:<12}{row['power']:<7}{row['system'] or '-':<12}{management:<18}{fabric}")
+    path = settings.api_key_file()
+    endpoint = chat.Endpoint(
+        f"http://127.0.0.1:{settings.API_PORT}/v1", path.read_text(encoding="ascii").strip() if path.exists() else ""
+    )
+    try:
+        lines.append(f"\nThe endpoint {endpoint.url} serves {endpoint.model(timeout=5)}.")
+    except SimulationError as error:
+        lines.append(f"\nThe endpoint does not serve: {error}")
+    return "\n".join(lines)
