@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
     down = commands.add_parser("down", help="remove nodes, hub, networks, disks and state")
     down.add_argument("--cache", action="store_true", help="images, wheels and the model as well")
+    down.add_argument("--owner", help="only where this owner uses them (default: whoever does)")
     down.add_argument(
         "--engine", action="store_true", help="stop the Docker engine too, if it was started by hand here"
     )

@@ -62,13 +62,13 @@ CUDA_WHEEL = re.compile(r"^(nvidia|cuda|cupy|triton|flashinfer|torchvision|torch
 
 # Seconds each step took on a machine with two cores; replaced by what is measured on this one.
 SHIPPED_DURATIONS: dict[str, float] = {
-    "base": 60,
-    "node": 60,
-    "node-wheels": 10,
+    "base": 25,
+    "node": 25,
+    "node-wheels": 5,
     "serving-wheels": 120,
-    "serving": 240,
-    "serving-tar": 40,
-    "model": 90,
+    "serving": 80,
+    "serving-tar": 20,
+    "model": 130,
 }
 
 # Seconds between two lines that say how much of a slow step is left.
@@ -403,7 +403,9 @@ def _download_wheels(locks: Sequence[Path], target: Path, key: str, text: str, p
         return
     target.mkdir(parents=True, exist_ok=True)
     incoming = target.with_name(f"{target.name}.incoming")
-    incoming.mkdir(exist_ok=True)
+    # Always from nothing: wheels of another lock file must not slip in. pip's own cache spares a second download.
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.mkdir()
     argv = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off"]
     argv += ["--python-version", PYTHON_VERSION, "--implementation", "cp"]
     argv += [f"--abi={abi}" for abi in ("cp311", "abi3", "none")]
@@ -505,7 +507,11 @@ def _export_serving(built: ImageInfo, progress: Progress) -> None:
     if settings.read_json(note) == asdict(built) and (folder / "serving.tar").exists():
         return
     current = f"{SERVING_REPOSITORY}:{CURRENT_TAG}"
+    before = _inspect(current)
     _run(["docker", "tag", built.image, current], "serving", failure="The serving image could not be tagged")
+    if before and before.id != built.id:
+        # Without its tag it would stay as an image without a name; it fails while a container uses it.
+        _output(["docker", "image", "rm", before.id])
     with _step(progress, "serving-tar", "Writing the serving image to a file for the nodes"):
         temporary = folder / ".serving.tar.incoming"
         argv = ["docker", "save", "--output", str(temporary), built.image, current]
@@ -532,13 +538,20 @@ def tiny_model(progress: Progress) -> Path:
             return target
         models.mkdir(parents=True, exist_ok=True)
         with _step(progress, "model", "Training the tiny model"):
-            for stale in models.glob("incoming-*"):
-                shutil.rmtree(stale)
+            # A run that was killed can leave its container behind, still training.
+            container = "dgx-spark-sim-train"
+            subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
+            for stale in [*models.glob("incoming-*"), target]:
+                shutil.rmtree(stale, ignore_errors=True)
             incoming = Path(tempfile.mkdtemp(prefix="incoming-", dir=models))
-            argv = ["docker", "run", "--rm", "--network", "none", "--user", f"{os.getuid()}:{os.getgid()}"]
+            argv = ["docker", "run", "--rm", "--name", container, "--network", "none"]
+            argv += ["--user", f"{os.getuid()}:{os.getgid()}"]
             argv += ["--env", "HOME=/tmp", "--volume", f"{HERE / 'model'}:/recipe:ro", "--volume", f"{incoming}:/model"]
             argv += [image.image, "python", "/recipe/train.py", "/recipe", "/model"]
-            _run(argv, "model", failure="The tiny model could not be trained")
+            try:
+                _run(argv, "model", failure="The tiny model could not be trained")
+            finally:
+                subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
             incoming.chmod(0o755)
             incoming.replace(target)
         for old in models.iterdir():

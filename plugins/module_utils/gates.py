@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from .ray_cluster import judge, read_cluster
 DASHBOARD = "http://127.0.0.1:8265"
 TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"
 API_KEY_FILE = "/etc/dgx-spark/secrets/api_key"
+#: More than one token: vLLM for CPU makes AMX ready only for such a prompt, and dies of a shorter first one (seen with 0.32.0).
+PROMPT = "The capital of France is"
 _POLL_S = 2.0
 _REMIND_S = 60.0
 
@@ -113,10 +116,15 @@ def serving_obstacle(url: str, model: str, api_key_file: str) -> str:
     try:
         client = HttpClient(url, token=read_secret_file(api_key_file), timeout=120)
         client.get("/health")
-        answer = client.post_json("/v1/completions", {"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0})
+        answer = client.post_json("/v1/completions", {"model": model, "prompt": PROMPT, "max_tokens": 1, "temperature": 0})
     except (OSError, ValueError, HttpError) as error:
         return str(error)
     return "" if answer.get("choices") else "the server answers without a choice"
+
+
+def process_obstacle(pid: str, proc: Path = Path("/proc")) -> str:
+    """Say that a process is gone; systemd gives the unit's main process to what it runs after a start as $MAINPID."""
+    return f"the server's process {pid} ended" if pid and not (proc / pid).exists() else ""
 
 
 def serve_proof(
@@ -124,13 +132,14 @@ def serve_proof(
     serving: Callable[[], str],
     timeout_s: float,
     *,
+    process: Callable[[], str] = lambda: "",
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> float:
     """Wait for the first completion and return the seconds it took.
 
     Raises:
-        GateError: the cluster under the server lost a node for three polls in a row, or the time is up.
+        GateError: the server's process ended, the cluster under it lost a node for three polls in a row, or the time is up.
     """
     start = clock()
     lost = 0
@@ -139,6 +148,9 @@ def serve_proof(
         obstacle = serving()
         if not obstacle:
             return clock() - start
+        # systemd itself would wait for this proof although there is nothing left to prove.
+        if ended := process():
+            raise GateError(f"{ended} {clock() - start:.0f} s after the start: its reason is above")
         # One bad answer may be a busy dashboard; three in a row are a lost rank, for which vLLM would wait for ever.
         trouble = ray()
         lost = lost + 1 if trouble else 0
@@ -210,7 +222,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 wait_for(ray)
             else:
                 seconds = serve_proof(
-                    ray, lambda: serving_obstacle(options.url, options.model, options.api_key_file), options.timeout
+                    ray,
+                    lambda: serving_obstacle(options.url, options.model, options.api_key_file),
+                    options.timeout,
+                    process=lambda: process_obstacle(os.environ.get("MAINPID", "")),
                 )
                 print(f"serving {options.model}: first completion {seconds:.0f} s after the start", flush=True)
     except GateError as error:

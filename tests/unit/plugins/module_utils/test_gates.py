@@ -89,6 +89,26 @@ def test_one_bad_answer_of_ray_is_no_lost_rank() -> None:
     assert gates.serve_proof(ray, answers(*(["loading"] * 6), ""), 60, sleep=clock.sleep, clock=clock) == 12
 
 
+def test_a_start_whose_server_ended_is_given_up() -> None:
+    clock = Clock()
+    with pytest.raises(gates.GateError, match="process 4711 ended 2 s after the start"):
+        gates.serve_proof(
+            lambda: "",
+            lambda: "refused",
+            3600,
+            process=answers("", "the server's process 4711 ended"),
+            sleep=clock.sleep,
+            clock=clock,
+        )
+
+
+def test_a_process_that_lives_and_one_that_does_not(tmp_path: Path) -> None:
+    (tmp_path / "17").mkdir()
+    assert gates.process_obstacle("17", tmp_path) == ""
+    assert "18" in gates.process_obstacle("18", tmp_path)
+    assert gates.process_obstacle("", tmp_path) == ""
+
+
 def test_a_start_has_a_time_limit() -> None:
     clock = Clock()
     with pytest.raises(gates.GateError, match=r"no completion within 60 s \(loading\)"):
@@ -96,7 +116,7 @@ def test_a_start_has_a_time_limit() -> None:
 
 
 def test_the_exit_status_tells(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: object) -> float:
+    def never(*_: object, **__: object) -> float:
         raise gates.GateError("it is over")
 
     monkeypatch.setattr(gates, "serve_proof", never)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -392,6 +393,36 @@ def test_a_killed_run_is_continued_and_whole_files_are_kept(tmp_path: Path, kill
         assert len(held) >= kill_after
         assert not held & set(world.fetched())
         assert not list(store.repo(REPO).rglob("*.incomplete"))
+
+
+def test_a_hub_with_a_private_certificate(tmp_path: Path) -> None:
+    program = textwrap.dedent(f"""
+        import sys
+        from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_fetch import HubSource
+        from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_hub import Hub
+        from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_snapshot import Request, present
+        from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_store import Store
+        hub = Hub(sys.argv[1], ca_bundle=sys.argv[3])
+        print(present(Store(sys.argv[2]), Request("{REPO}", "main"), HubSource(hub, "{REPO}", sys.argv[3])).verified)
+    """)
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with open_world(tmp_path) as world:
+        world.hub.socket = context.wrap_socket(world.hub.socket, server_side=True)
+        address = f"https://localhost:{world.hub.server_port}"
+        run = subprocess.run(
+            [sys.executable, "-c", program, address, str(world.store().root), str(certificate)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (run.stdout, run.returncode) == ("True\n", 0), run.stderr
+        assert world.same()
 
 
 def test_removing_a_model(filled: World) -> None:
