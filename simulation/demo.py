@@ -176,8 +176,7 @@ def closing_words(model: str, seconds: float) -> str:
             f'    -H "Authorization: Bearer $(cat {key})" -H "Content-Type: application/json" \\',
             f"    -d '{body}'",
             "",
-            f"Look around:   ssh -i {shlex.quote(str(settings.key_file()))} -o UserKnownHostsFile="
-            f"{shlex.quote(str(settings.known_hosts_file()))} {settings.USER}@{HEAD.management_address}",
+            f"Look around:    ssh -F {shlex.quote(str(settings.ssh_config_file()))} {HEAD.name}",
             "Pull the plugs: make demo-reboot",
             "What runs:      make demo-status",
             "Stop:           make demo-down",

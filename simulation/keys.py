@@ -7,7 +7,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from simulation import host, settings
 from simulation.host import Progress
@@ -57,21 +56,32 @@ def update_known_hosts(keys: Mapping[str, Iterable[str]]) -> None:
         path.write_text(new, encoding="ascii")
 
 
-def ssh_command(node: Node, *command: str, key: Path | None = None) -> list[str]:
-    """The ssh command line to a node, by its management address, without any of the user's own settings."""
-    options = {
-        "UserKnownHostsFile": f'"{settings.known_hosts_file()}"',
-        "GlobalKnownHostsFile": "/dev/null",
-        "StrictHostKeyChecking": "yes",
-        "IdentitiesOnly": "yes",
-        "BatchMode": "yes",
-        "ConnectTimeout": "5",
-        "LogLevel": "ERROR",
-    }
-    argv = ["ssh", "-F", "none", "-i", str(key or settings.key_file())]
-    for name, value in options.items():
-        argv += ["-o", f"{name}={value}"]
-    return [*argv, f"{settings.USER}@{node.management_address}", *command]
+def ssh_config(nodes: Iterable[Node]) -> str:
+    """Settings for `ssh -F` and for test tools: each node by its name, without any of the user's own settings."""
+    hosts = "".join(f"Host {node.name}\n    HostName {node.management_address}\n" for node in nodes)
+    return f"""{hosts}Host *
+    User {settings.USER}
+    IdentityFile "{settings.key_file()}"
+    UserKnownHostsFile "{settings.known_hosts_file()}"
+    GlobalKnownHostsFile /dev/null
+    StrictHostKeyChecking yes
+    IdentitiesOnly yes
+    BatchMode yes
+    ConnectTimeout 5
+    LogLevel ERROR
+"""
+
+
+def write_ssh_config(nodes: Iterable[Node]) -> None:
+    """Write them into the state folder."""
+    path = settings.ssh_config_file()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_text(ssh_config(nodes), encoding="utf-8")
+
+
+def ssh_command(node: Node, *command: str) -> list[str]:
+    """The ssh command line to a node, by its management address."""
+    return ["ssh", "-F", str(settings.ssh_config_file()), node.name, *command]
 
 
 def run(node: Node, *command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:

@@ -149,6 +149,7 @@ def up(
         )
         found[node.management_address] = _host_keys(client, node)
     keys.update_known_hosts(found)
+    keys.write_ssh_config(settings.NODES)
     for node in nodes:
         if node in started:
             progress(f"Waiting for {node.name} to answer by ssh")

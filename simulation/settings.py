@@ -136,6 +136,11 @@ def known_hosts_file() -> Path:
     return state_folder() / "known_hosts"
 
 
+def ssh_config_file() -> Path:
+    """Settings with which `ssh -F` reaches the nodes by name."""
+    return state_folder() / "ssh_config"
+
+
 def api_key_file() -> Path:
     """Copy of the endpoint's key for the user's curl line, readable by the user alone."""
     return state_folder() / "api_key"

@@ -59,7 +59,13 @@ def ask(path: str, body: dict[str, Any] | None = None, key: str = "") -> tuple[i
 
 def chat(prompt: str, key: str, **more: Any) -> dict[str, Any]:
     """Return the message that the model answers a prompt with."""
-    body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_tokens": 80, "temperature": 0, **more}
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": 80,
+        "temperature": 0,
+        **more,
+    }
     status, answer = ask("/v1/chat/completions", body, key)
     assert status == 200, f"the endpoint answered {status}"
     message: dict[str, Any] = answer["choices"][0]["message"]

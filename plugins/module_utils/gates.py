@@ -116,7 +116,9 @@ def serving_obstacle(url: str, model: str, api_key_file: str) -> str:
     try:
         client = HttpClient(url, token=read_secret_file(api_key_file), timeout=120)
         client.get("/health")
-        answer = client.post_json("/v1/completions", {"model": model, "prompt": PROMPT, "max_tokens": 1, "temperature": 0})
+        answer = client.post_json(
+            "/v1/completions", {"model": model, "prompt": PROMPT, "max_tokens": 1, "temperature": 0}
+        )
     except (OSError, ValueError, HttpError) as error:
         return str(error)
     return "" if answer.get("choices") else "the server answers without a choice"

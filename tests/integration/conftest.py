@@ -22,7 +22,8 @@ from testinfra.host import Host
 
 REPOSITORY = Path(__file__).parents[2]
 SIMULATION = REPOSITORY / "inventory" / "simulation"
-sys.path.insert(0, str(REPOSITORY / "molecule" / "shared"))
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "molecule" / "shared")]
+from simulation import settings  # noqa: E402 - the path is set just above
 
 
 @dataclass
@@ -49,8 +50,10 @@ def playbook(tmp_path: Path) -> Playbook:
     """Run a playbook of the checkout; keyword ``extra`` are extra variables, ``inventory`` another inventory."""
 
     def run(name: str = "site.yml", *, extra: dict[str, Any] | None = None, inventory: Path = SIMULATION) -> Run:
+        private = tmp_path / "runner"
+        private.mkdir(exist_ok=True)
         outcome = ansible_runner.run(
-            private_data_dir=str(tmp_path / "runner"),
+            private_data_dir=str(private),
             project_dir=str(REPOSITORY),
             playbook=str(REPOSITORY / name),
             inventory=str(inventory),
@@ -82,18 +85,16 @@ def playbook(tmp_path: Path) -> Playbook:
 
 
 def _host(name: str) -> Host:
-    return testinfra.get_host(f"ansible://{name}?force_ansible=True", ansible_inventory=str(SIMULATION))
+    return testinfra.get_host(f"ssh://{name}", ssh_config=str(settings.ssh_config_file()))
 
 
 @pytest.fixture(scope="session")
 def head() -> Host:
-    os.environ["ANSIBLE_CONFIG"] = str(REPOSITORY / "ansible.cfg")
     return _host("spark-1")
 
 
 @pytest.fixture(scope="session")
 def worker() -> Host:
-    os.environ["ANSIBLE_CONFIG"] = str(REPOSITORY / "ansible.cfg")
     return _host("spark-2")
 
 

@@ -13,19 +13,20 @@ import yaml
 from conftest import REPOSITORY, SIMULATION, Playbook, Run
 from testinfra.host import Host
 
-#: The first task that talks to a node; settings are refused before it.
-FIRST_CONTACT = "Reach"
+#: The first task that changes something; bad input stops before it.
+FIRST_CHANGE = "Install the node's programs"
 
 
-def refused(run: Run, *words: str) -> None:
-    """Assert one sentence with these words, no traceback and no change."""
+def refused(run: Run, *words: str, sentences: int = 1) -> None:
+    """Assert one sentence for each node concerned, with these words, before anything is changed and without a traceback."""
     assert run.status == "failed", run.output[-2000:]
     assert run.changed == set()
+    assert FIRST_CHANGE not in run.tasks
     text = " ".join(run.failures)
     for word in words:
         assert word in text, f"{word!r} is not in {text!r}"
     assert "Traceback" not in run.output
-    assert len(set(run.failures)) == 1, run.failures
+    assert len(set(run.failures)) == sentences, run.failures
 
 
 def inventory(tmp_path: Path, **changes: Any) -> Path:
@@ -120,4 +121,4 @@ def small_disk(head: Host, worker: Host) -> Iterator[str]:
 
 
 def test_too_little_disk(playbook: Playbook, small_disk: str) -> None:
-    refused(playbook(extra={"spark_store_path": small_disk}), "GiB", small_disk)
+    refused(playbook(extra={"spark_store_path": small_disk}), "GiB", small_disk, sentences=2)

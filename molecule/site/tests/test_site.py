@@ -13,7 +13,7 @@ from testinfra.host import Host
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 from endpoint import CALCULATE, api_key, ask, chat, wait_until_active
 
-testinfra_hosts = ["spark-1"]
+testinfra_hosts = ["ssh://spark-1"]
 
 
 def test_the_endpoint_comes_up_by_itself(host: Host) -> None:
@@ -32,7 +32,9 @@ def test_ray_has_exactly_two_nodes_that_live(host: Host) -> None:
 
 
 def test_ray_asks_for_its_token(host: Host) -> None:
-    status = host.check_output("curl --silent --output /dev/null --write-out '%{http_code}' http://127.0.0.1:8265/api/v0/nodes")
+    status = host.check_output(
+        "curl --silent --output /dev/null --write-out '%{http_code}' http://127.0.0.1:8265/api/v0/nodes"
+    )
     assert status == "401"
 
 
