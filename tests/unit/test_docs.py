@@ -13,7 +13,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings_check impo
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
-import generate
+import generate  # noqa: E402 - the path is set just above
 
 
 def test_the_settings_are_up_to_date() -> None:

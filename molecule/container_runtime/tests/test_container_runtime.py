@@ -8,8 +8,6 @@ import json
 
 from testinfra.host import Host
 
-testinfra_hosts = ["ssh://spark-1"]
-
 
 def test_the_daemon_runs_now_and_at_boot(host: Host) -> None:
     service = host.service("docker")

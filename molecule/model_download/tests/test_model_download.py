@@ -8,7 +8,6 @@ import json
 
 from testinfra.host import Host
 
-testinfra_hosts = ["ssh://spark-1"]
 REPOSITORY = "/srv/models/dgx-spark--tiny-qwen3-moe"
 
 

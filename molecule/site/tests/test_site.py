@@ -5,15 +5,9 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
-from testinfra.host import Host
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 from endpoint import CALCULATE, api_key, ask, chat, wait_until_active
-
-testinfra_hosts = ["ssh://spark-1"]
+from testinfra.host import Host
 
 
 def test_the_endpoint_comes_up_by_itself(host: Host) -> None:

@@ -4,15 +4,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-from testinfra.host import Host
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 from endpoint import CALCULATE, api_key, ask, chat, wait_until_active
-
-testinfra_hosts = ["ssh://spark-1"]
+from testinfra.host import Host
 
 
 def test_the_units_become_active_and_start_at_boot(host: Host) -> None:
