@@ -12,7 +12,7 @@ under a temporary name and renamed when it is whole, so that an interrupted run 
 Environment:
 
 - `XDG_CACHE_HOME`: the cache is `dgx-spark-vllm` in it (default `~/.cache`).
-- `DGX_SPARK_TORCH_INDEX`: URL of a package index that has the CPU builds of PyTorch (torch 2.13.0+cpu is not on PyPI).
+- `DGX_SPARK_TORCH_INDEX`: URL of a package index that has the CPU build of PyTorch, asked instead of PyTorch's own.
   Not needed where pip finds that build by its own settings (`PIP_EXTRA_INDEX_URL`, `PIP_FIND_LINKS`, pip.conf).
 - `DGX_SPARK_DEBIAN_MIRROR`: Debian mirror for the base image (default: debootstrap's own).
 """
@@ -58,6 +58,8 @@ SERVING_REPOSITORY = "dgx-spark-sim/serving"
 CURRENT_TAG = "current"
 
 # Nothing of a GPU stack belongs into the simulation: torch alone would bring several GB of it.
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+"""PyTorch's index of CPU builds; PyPI has builds for CUDA only."""
 CUDA_WHEEL = re.compile(r"^(nvidia|cuda|cupy|triton|flashinfer|torchvision|torchaudio|torchcodec|pytorch_triton)", re.I)
 
 # Seconds each step took on a machine with two cores; replaced by what is measured on this one.
@@ -412,17 +414,25 @@ def _download_wheels(locks: Sequence[Path], target: Path, key: str, text: str, p
     argv += [f"--platform={name}" for name in _pip_platforms()]
     # Wheels that are already here are taken from here.
     argv += ["--find-links", str(target), "--dest", str(incoming)]
-    if index := os.environ.get("DGX_SPARK_TORCH_INDEX"):
-        argv += ["--extra-index-url", index]
     for lock in locks:
         argv += ["--requirement", str(lock)]
+    named = os.environ.get("DGX_SPARK_TORCH_INDEX")
     with _step(progress, key, text):
-        _run(
-            argv,
-            key,
-            failure="Not all Python packages could be downloaded (where the missing one is torch: its CPU build is not "
-            "on PyPI, set DGX_SPARK_TORCH_INDEX to the URL of PyTorch's package index for CPU builds)",
-        )
+        # pip's own settings may know a place of the CPU build (a wheel folder, a company's mirror): they are asked first.
+        attempts = [[*argv, "--extra-index-url", named]] if named else [argv, [*argv, "--extra-index-url", TORCH_INDEX]]
+        for number, attempt in enumerate(attempts, start=1):
+            try:
+                _run(
+                    attempt,
+                    key,
+                    failure="Not all Python packages could be downloaded (where the missing one is torch: set "
+                    "DGX_SPARK_TORCH_INDEX to the URL of a package index that has its CPU build)",
+                )
+                break
+            except BuildError:
+                if number == len(attempts):
+                    raise
+                progress("Not all packages are where pip looks by itself: asking PyTorch's index of CPU builds as well")
         names = {path.name for path in incoming.glob("*.whl")}
         if cuda := sorted(name for name in names if CUDA_WHEEL.match(name)):
             raise BuildError(f"Packages for CUDA came among the wheels of the simulation: {', '.join(cuda)}.")
