@@ -49,7 +49,7 @@ def load_stream(stream: Stream, what: str, command: Sequence[str] = (DOCKER, "lo
     except (OSError, http.client.HTTPException) as error:
         broken = str(error) or type(error).__name__
         loader.kill()
-    output, _ = loader.communicate()
+    output, _none = loader.communicate()
     if broken:
         raise LoadError(f"the stream of {what} broke off ({broken}): run again")
     if loader.returncode != 0:

@@ -176,7 +176,7 @@ def parse_meminfo(text: str) -> tuple[float, float]:
     """Return MemTotal and MemAvailable of /proc/meminfo in GiB (its kB are KiB); 0 for what is missing."""
     found = dict.fromkeys(("MemTotal", "MemAvailable"), 0.0)
     for line in text.splitlines():
-        name, _, rest = line.partition(":")
+        name, _sep, rest = line.partition(":")
         if name in found and rest.split():
             found[name] = round(int(rest.split()[0]) * 1024 / GIB, 2)
     return found["MemTotal"], found["MemAvailable"]
@@ -236,7 +236,7 @@ def parse_proc_net_tcp(text: str) -> list[tuple[str, int, int]]:
         parts = line.split()
         if len(parts) < 10 or parts[3] != _LISTEN:
             continue
-        raw, _, port = parts[1].partition(":")
+        raw, _sep, port = parts[1].partition(":")
         words = [int(raw[start : start + 8], 16).to_bytes(4, sys.byteorder) for start in range(0, len(raw), 8)]
         address = ipaddress.ip_address(b"".join(words))
         mapped = getattr(address, "ipv4_mapped", None)
@@ -301,7 +301,7 @@ class Machine:
         ]
         if not rows:
             return []
-        owners = self.socket_owners({inode for _, _, inode in rows})
+        owners = self.socket_owners({inode for _address, _port, inode in rows})
         found = [self._listener(address, port, owners.get(inode)) for address, port, inode in rows]
         return self._name_containers(sorted(set(found), key=lambda entry: (entry.port, entry.address, entry.pid or 0)))
 
@@ -341,19 +341,19 @@ class Machine:
         """Return names by id. Docker passes over ids that it does not know (those of an outer container) with status 1."""
         if not ids:
             return {}
-        _, out, _ = self.run(
+        _status, out, _err = self.run(
             ["docker", "inspect", "--type", "container", "--format", "{{.Id}} {{.Name}}", *sorted(ids)]
         )
         pairs = [line.split() for line in out.splitlines()]
         return {pair[0]: pair[1].lstrip("/") for pair in pairs if len(pair) == 2}
 
     def _publisher(self, port: int) -> str:
-        status, out, _ = self.run(["docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}"])
+        status, out, _err = self.run(["docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}"])
         return out.split()[0] if status == 0 and out.split() else ""
 
     def docker(self) -> tuple[str | None, str | None]:
         """Return the versions of Docker's command and of its daemon; None for what is missing or does not answer."""
-        status, out, _ = self.run(["docker", "version", "--format", "{{json .}}"])
+        status, out, _err = self.run(["docker", "version", "--format", "{{json .}}"])
         if status == 127:
             return None, None
         try:

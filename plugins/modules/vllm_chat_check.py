@@ -65,8 +65,8 @@ options:
     default: 300
 attributes:
   check_mode:
-    description: Skips in check mode, because a request is load.
-    support: none
+    description: Can run in check mode; it is skipped then, because a request is load.
+    support: full
   diff_mode:
     description: Returns what changed, or would change, in diff mode.
     support: N/A

@@ -49,7 +49,13 @@ Playbook = Callable[..., Run]
 def playbook(tmp_path: Path) -> Playbook:
     """Run a playbook of the checkout; keyword ``extra`` are extra variables, ``inventory`` another inventory."""
 
-    def run(name: str = "site.yml", *, extra: dict[str, Any] | None = None, inventory: Path = SIMULATION) -> Run:
+    def run(
+        name: str = "site.yml",
+        *,
+        extra: dict[str, Any] | None = None,
+        inventory: Path = SIMULATION,
+        check: bool = False,
+    ) -> Run:
         private = tmp_path / "runner"
         private.mkdir(exist_ok=True)
         outcome = ansible_runner.run(
@@ -58,6 +64,7 @@ def playbook(tmp_path: Path) -> Playbook:
             playbook=str(REPOSITORY / name),
             inventory=str(inventory),
             extravars=extra or {},
+            cmdline="--check --diff" if check else "",
             envvars={
                 "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
                 "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections"),

@@ -30,6 +30,9 @@ def test_damage_that_needs_no_restart(playbook: Playbook, head: Host, worker: Ho
     sudo(head, "chmod 0644 /etc/dgx-spark/secrets/api_key")
     # Same size, other content: only its time and its hash give it away.
     sudo(head, f"printf X | dd of={SHARD} bs=1 seek=4000 conv=notrunc")
+    sudo(head, "rm /etc/dgx-spark/containers/spark-ray-head.json")
+    sudo(head, "rm -rf /opt/dgx-spark/venv")
+    sudo(head, "echo '[]' > /etc/dgx-spark/vllm/ray_non_carry_over_env_vars.json")
     sudo(worker, f"truncate --size=-10 {SHARD}")
     sudo(worker, "echo '# edited' >> /opt/dgx-spark/lib/dgx_spark_node/gates.py")
     sudo(worker, "systemctl disable spark-ray-worker.service")
@@ -41,7 +44,10 @@ def test_damage_that_needs_no_restart(playbook: Playbook, head: Host, worker: Ho
     assert run.status == "successful", run.output[-3000:]
     assert {(host, task) for host, task in run.changed} == {
         ("spark-1", "Write the unit of the endpoint"),
+        ("spark-1", "Install the node's programs"),
         ("spark-1", "Make the secrets on their source"),
+        ("spark-1", "Name the variables that vLLM must not carry to its Ray workers"),
+        ("spark-1", "Write the unit of the Ray head"),
         ("spark-1", "Bring the verified snapshot into the store (116 GiB take about an hour at 300 Mbit/s)"),
         ("spark-2", "Install the node's programs"),
         ("spark-2", "Write the unit of the Ray worker"),
@@ -79,11 +85,13 @@ def test_a_changed_setting_restarts_vllm_alone_and_a_wrong_parser_does_not_pass(
     assert right.changed_tasks == wrong.changed_tasks
 
 
-def test_a_stopped_worker_comes_back_and_takes_only_vllm_along(
+def test_a_container_that_is_gone_comes_back_and_takes_only_vllm_along(
     playbook: Playbook, head: Host, worker: Host, containers: Containers
 ) -> None:
     before = containers()
+    # Stopped with its unit: what is removed behind systemd's back, systemd brings back before a run could see it.
     sudo(worker, "systemctl stop spark-ray-worker.service")
+    assert "spark-ray-worker" not in sudo(worker, "docker ps --all --format '{{.Names}}'")
     run = playbook()
     assert run.status == "successful", run.output[-3000:]
     assert ("spark-2", "Start the Ray workers") in run.changed

@@ -34,7 +34,8 @@ def test_a_node_that_lost_power_comes_back(node: str, head: Host) -> None:
     serves_again(head)
 
 
-def test_nothing_is_left_to_do(playbook: Playbook) -> None:
-    run = playbook()
+@pytest.mark.parametrize("check", [False, True], ids=["run", "check mode"])
+def test_nothing_is_left_to_do(playbook: Playbook, check: bool) -> None:
+    run = playbook(check=check)
     assert run.status == "successful", run.output[-3000:]
     assert run.changed == set()

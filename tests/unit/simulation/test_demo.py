@@ -204,8 +204,9 @@ def test_known_hosts_are_replaced_by_address() -> None:
 
 
 def test_ssh_never_skips_the_host_key() -> None:
-    from simulation.settings import HEAD
+    from simulation.settings import HEAD, NODES
 
-    argv = keys.ssh_command(HEAD, "true")
-    assert "StrictHostKeyChecking=yes" in argv
-    assert argv[-2:] == [f"spark@{HEAD.management_address}", "true"]
+    text = keys.ssh_config(NODES)
+    assert "StrictHostKeyChecking yes" in text
+    assert f"Host {HEAD.name}\n    HostName {HEAD.management_address}\n" in text
+    assert keys.ssh_command(HEAD, "true")[-2:] == [HEAD.name, "true"]

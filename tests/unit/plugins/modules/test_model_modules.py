@@ -138,7 +138,7 @@ def free_port() -> int:
 
 SYSTEMD = """#!/usr/bin/env python3
 # A systemd of one transient unit: its state is a folder, its process runs in the background.
-import os, signal, subprocess, sys
+import os, signal, subprocess, sys, time
 from pathlib import Path
 here = Path(__file__).parent / "unit"
 here.mkdir(exist_ok=True)
@@ -160,6 +160,11 @@ elif arguments[0] == "show":
 elif arguments[0] == "stop":
     if alive():
         os.kill(int(pid.read_text()), signal.SIGTERM)
+        # The real one waits as well.
+        for _ in range(100):
+            if not alive():
+                break
+            time.sleep(0.1)
 elif arguments[0] == "reset-failed":
     about.unlink(missing_ok=True)
 """
