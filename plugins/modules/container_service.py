@@ -306,7 +306,14 @@ class ContainerService:
             start_limit_interval_sec=params["start_limit_interval_sec"],
             stop_timeout_sec=params["stop_timeout_sec"],
         )
-        found_image = image_id(self.run, container.image)
+        try:
+            found_image = image_id(self.run, container.image)
+        except ContainerServiceError:
+            if not self.module.check_mode:
+                raise
+            # A first run in check mode: image and secrets are still to come, so that the unit cannot be worked out.
+            self.actions.append(f"wrote {self.unit_path}")
+            return {"digest": "", "image_id": ""}
         digest = container.digest(
             found_image, secret_hashes({secret.name: secret.path for secret in container.secrets})
         )
