@@ -49,6 +49,12 @@ PATIENCE = 60
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 
 
+def say(text: str) -> None:
+    """Write a line to the unit's journal, at once."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 def share_token(cluster_token: str) -> str:
     """Return the token of the share for a cluster token: knowing one does not give the other away."""
     return hashlib.sha256(f"fabric-share:{cluster_token}".encode()).hexdigest()
@@ -141,7 +147,7 @@ class ShareServer(http.server.ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A peer that hangs up is told in one line."""
-        print(f"{client_address[0]} was cut off: {type(sys.exc_info()[1]).__name__}", file=sys.stderr)
+        say(f"{client_address[0]} was cut off: {type(sys.exc_info()[1]).__name__}")
 
 
 class ShareHandler(http.server.BaseHTTPRequestHandler):
@@ -264,7 +270,7 @@ class ShareHandler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """One line a request for the journal; no header, so no token."""
-        print(f"{self.client_address[0]} {format % args}", file=sys.stderr)
+        say(f"{self.client_address[0]} {format % args}")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -362,10 +368,10 @@ def serve(address: str, port: int, store: str, token_file: str, idle: float) -> 
             "fabric, and the port free."
         ) from None
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start())
-    print(f"sharing {root} on {address}:{server.server_address[1]}", file=sys.stderr, flush=True)
+    say(f"sharing {root} on {address}:{server.server_address[1]}")
     with server:
         server.serve_forever()
-    print("ends: nobody asked any more, or it was told to stop", file=sys.stderr)
+    say("ends: nobody asked any more, or it was told to stop")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -383,10 +389,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         serve(args.address, args.port, args.store, args.token_file, args.idle_timeout)
     except StoreError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -35,6 +35,12 @@ class GateError(Exception):
     """The gate can never open, or the start has failed: one sentence."""
 
 
+def say(text: str) -> None:
+    """Write a line to the unit's journal, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def wait_for(
     obstacle: Callable[[], str],
     *,
@@ -45,11 +51,11 @@ def wait_for(
     shown, shown_at = "", 0.0
     while text := obstacle():
         if text != shown or clock() - shown_at >= _REMIND_S:
-            print(f"waiting: {text}", flush=True)
+            say(f"waiting: {text}")
             shown, shown_at = text, clock()
         sleep(_POLL_S)
     if shown:
-        print("no longer waiting", flush=True)
+        say("no longer waiting")
 
 
 def address_obstacle(address: str) -> str:
@@ -165,7 +171,7 @@ def serve_proof(
                 f"no completion within {timeout_s:g} s ({obstacle}): raise vllm_serve_start_timeout if loading takes longer"
             )
         if clock() - shown_at >= _REMIND_S:
-            print(f"starting for {clock() - start:.0f} s: {obstacle}", flush=True)
+            say(f"starting for {clock() - start:.0f} s: {obstacle}")
             shown_at = clock()
         sleep(_POLL_S)
 
@@ -229,9 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     options.timeout,
                     process=lambda: process_obstacle(os.environ.get("MAINPID", "")),
                 )
-                print(f"serving {options.model}: first completion {seconds:.0f} s after the start", flush=True)
+                say(f"serving {options.model}: first completion {seconds:.0f} s after the start")
     except GateError as error:
-        print(f"failed: {error}", flush=True)
+        say(f"failed: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -239,4 +245,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
