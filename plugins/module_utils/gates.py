@@ -27,8 +27,10 @@ TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"
 API_KEY_FILE = "/etc/dgx-spark/secrets/api_key"
 #: More than one token: vLLM for CPU makes AMX ready only for such a prompt, and dies of a shorter first one (seen with 0.32.0).
 PROMPT = "The capital of France is"
-_POLL_S = 2.0
+_POLL_S = 0.5
 _REMIND_S = 60.0
+#: One bad answer of Ray may be a busy dashboard; trouble that stays this long is a lost rank, for which vLLM would wait for ever.
+_LOST_S = 10.0
 
 
 class GateError(Exception):
@@ -147,10 +149,10 @@ def serve_proof(
     """Wait for the first completion and return the seconds it took.
 
     Raises:
-        GateError: the server's process ended, the cluster under it lost a node for three polls in a row, or the time is up.
+        GateError: the server's process ended, the cluster under it lost a node for good, or the time is up.
     """
     start = clock()
-    lost = 0
+    lost_since: float | None = None
     shown_at = start
     while True:
         obstacle = serving()
@@ -159,10 +161,9 @@ def serve_proof(
         # systemd itself would wait for this proof although there is nothing left to prove.
         if ended := process():
             raise GateError(f"{ended} {clock() - start:.0f} s after the start: its reason is above")
-        # One bad answer may be a busy dashboard; three in a row are a lost rank, for which vLLM would wait for ever.
         trouble = ray()
-        lost = lost + 1 if trouble else 0
-        if lost >= 3:
+        lost_since = (lost_since or clock()) if trouble else None
+        if lost_since is not None and clock() - lost_since >= _LOST_S:
             raise GateError(
                 f"the start is given up after {clock() - start:.0f} s, because the Ray cluster changed under it: {trouble}"
             )

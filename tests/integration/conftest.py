@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,8 +57,8 @@ def playbook(tmp_path: Path) -> Playbook:
         inventory: Path = SIMULATION,
         check: bool = False,
     ) -> Run:
-        private = tmp_path / "runner"
-        private.mkdir(exist_ok=True)
+        # A folder for each run: ansible-runner keeps a run's extra variables there and would hand them to the next.
+        private = Path(tempfile.mkdtemp(prefix="runner-", dir=tmp_path))
         outcome = ansible_runner.run(
             private_data_dir=str(private),
             project_dir=str(REPOSITORY),

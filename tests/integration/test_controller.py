@@ -46,8 +46,9 @@ def archive(path: Path) -> Path:
             for found in site.glob(f"{package}*"):
                 if found.name.partition(".")[0] == package or found.name == package:
                     tar.add(found, f"python/{found.name}")
-        for found in site.glob("ansible_core-*.dist-info"):
-            tar.add(found, f"python/{found.name}")
+        for found in site.glob("*.dist-info"):
+            if found.name.lower().startswith(("ansible_core-", *(f"{package}-" for package in PACKAGES))):
+                tar.add(found, f"python/{found.name}")
         for file in (settings.key_file(), settings.known_hosts_file()):
             tar.add(file, f"ssh/{file.name}")
     return path

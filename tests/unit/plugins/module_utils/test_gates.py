@@ -38,7 +38,7 @@ def test_a_gate_says_what_it_waits_for_once_and_opens(capsys: pytest.CaptureFixt
 
 def test_a_gate_reminds_each_minute(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    gates.wait_for(answers(*(["no peer"] * 65), ""), sleep=clock.sleep, clock=clock)
+    gates.wait_for(answers(*(["no peer"] * 260), ""), sleep=clock.sleep, clock=clock)
     assert capsys.readouterr().out.count("waiting: no peer") == 3
 
 
@@ -73,25 +73,25 @@ def test_a_port_that_answers_and_one_that_does_not() -> None:
 def test_a_start_that_serves() -> None:
     clock = Clock()
     seconds = gates.serve_proof(lambda: "", answers("loading", "loading", ""), 60, sleep=clock.sleep, clock=clock)
-    assert seconds == 4
+    assert seconds == 1
 
 
 def test_a_start_that_lost_a_rank_is_given_up() -> None:
     clock = Clock()
     with pytest.raises(gates.GateError, match=r"Ray cluster changed under it: 192\.168\.100\.11 is gone"):
         gates.serve_proof(lambda: "192.168.100.11 is gone", lambda: "loading", 3600, sleep=clock.sleep, clock=clock)
-    assert clock.now < 10
+    assert 10 <= clock.now < 12
 
 
 def test_one_bad_answer_of_ray_is_no_lost_rank() -> None:
     clock = Clock()
-    ray = answers("busy", "", "busy", "busy", "")
-    assert gates.serve_proof(ray, answers(*(["loading"] * 6), ""), 60, sleep=clock.sleep, clock=clock) == 12
+    ray = answers(*(["busy"] * 15), "", *(["busy"] * 15), "")
+    assert gates.serve_proof(ray, answers(*(["loading"] * 40), ""), 60, sleep=clock.sleep, clock=clock) == 20
 
 
 def test_a_start_whose_server_ended_is_given_up() -> None:
     clock = Clock()
-    with pytest.raises(gates.GateError, match="process 4711 ended 2 s after the start"):
+    with pytest.raises(gates.GateError, match="process 4711 ended 0 s after the start"):
         gates.serve_proof(
             lambda: "",
             lambda: "refused",
