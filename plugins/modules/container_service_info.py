@@ -102,11 +102,19 @@ JOURNAL_LINES = 25
 
 
 def journal(module: AnsibleModule, name: str) -> list[str]:
-    """Return the last lines of a unit's journal, oldest first."""
-    code, out, _err = module.run_command(
-        ["journalctl", "--unit", f"{name}.service", "--lines", str(JOURNAL_LINES), "--no-pager", "--output", "cat"]
-    )
-    return out.splitlines() if code == 0 else []
+    """Return the last words of a unit's own processes, oldest first: neither systemd's nor what cleaning up complains of."""
+    # Matching the field leaves out what systemd itself says of the unit, which --unit would bring along.
+    argv = [
+        "journalctl",
+        f"_SYSTEMD_UNIT={name}.service",
+        "--lines",
+        str(JOURNAL_LINES),
+        "--no-pager",
+        "--output",
+        "cat",
+    ]
+    code, out, _err = module.run_command(argv)
+    return [line for line in out.splitlines() if line.strip() and "No such container" not in line] if code == 0 else []
 
 
 def summary(units: list[dict[str, Any]], journals: dict[str, list[str]]) -> str:

@@ -98,3 +98,15 @@ def test_a_container_that_is_gone_comes_back_and_takes_only_vllm_along(
     assert run.changed_tasks <= {"Stop vLLM", "Start the Ray workers", "Start vLLM"}
     assert restarted(before, containers()) == {"spark-ray-worker", "spark-vllm"}
     assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
+
+
+def test_a_server_that_cannot_start_is_given_up_with_its_own_words(playbook: Playbook, head: Host) -> None:
+    run = playbook(extra={"vllm_serve_extra_arguments": ["--no-such-flag"], "vllm_serve_start_limit": 2})
+    assert run.status == "failed"
+    assert "spark-vllm" in run.failures[-1]
+    assert "unrecognized arguments: --no-such-flag" in run.failures[-1]
+    assert sudo(head, "systemctl is-failed spark-vllm.service || true").strip() == "failed"
+
+    run = playbook()
+    assert run.status == "successful", run.output[-3000:]
+    assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
