@@ -36,7 +36,7 @@ SHARED = {
     "spark_environment": ("{}", "Environment added to all serving containers."),
     "spark_devices": (
         "[nvidia.com/gpu=all, /dev/infiniband]",
-        "Devices of the Ray containers, in which the ranks live.",
+        "Devices of the serving containers.",
     ),
 }
 HEADER = """# Settings

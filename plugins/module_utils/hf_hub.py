@@ -36,6 +36,17 @@ from .hf_store import (
 )
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
+#: Argument spec of the modules that ask a hub; doc_fragments/hub.py explains each.
+HUB_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "repo_id": {"type": "str", "required": True},
+    "revision": {"type": "str", "default": "main"},
+    "endpoint": {"type": "str", "default": DEFAULT_ENDPOINT},
+    "token": {"type": "str", "no_log": True},
+    "token_file": {"type": "path", "no_log": False},
+    "ca_bundle": {"type": "path"},
+    "allow_patterns": {"type": "list", "elements": "str", "default": []},
+    "ignore_patterns": {"type": "list", "elements": "str", "default": []},
+}
 # A tree of ten thousand files is about 3 MiB; more than this is no answer of a hub.
 MOST_ANSWER_BYTES = 64 * 1024 * 1024
 MOST_PAGES = 1000

@@ -14,41 +14,11 @@ description:
     an unreachable hub or a full disk shows up before the first change.
   - Where O(store) holds the verified snapshot already, the hub is not asked at all.
 options:
-  repo_id:
-    description: Repository on the hub, as C(organisation/name).
-    type: str
-    required: true
-  revision:
-    description: Branch, tag or commit of 40 hexadecimal digits.
-    type: str
-    default: main
-  endpoint:
-    description: Address of the hub.
-    type: str
-    default: https://huggingface.co
-  token:
-    description: Token for gated or private repositories. Never shown and never sent to another host. Wins over O(token_file).
-    type: str
-  token_file:
-    description: File on the node with the token; one that does not exist means that no token is sent.
-    type: path
-  ca_bundle:
-    description: File on the node with certificate authorities (PEM) that are trusted beside the system's own.
-    type: path
-  allow_patterns:
-    description: Only files that match one of these patterns; empty for all. A pattern C(dir/) means all below that folder.
-    type: list
-    elements: str
-    default: []
-  ignore_patterns:
-    description: No files that match one of these patterns.
-    type: list
-    elements: str
-    default: []
   store:
     description: Folder with the models on this node. When set, fails where its disk is too small for what is missing.
     type: path
 extends_documentation_fragment:
+  - dgx_spark.vllm.hub
   - dgx_spark.vllm.attributes.info
 author:
   - dgx_spark.vllm contributors (@dgx-spark)
@@ -97,7 +67,7 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.hf_fetch import HubSource
-from ..module_utils.hf_hub import DEFAULT_ENDPOINT, Hub, read_token
+from ..module_utils.hf_hub import HUB_ARGUMENTS, Hub, read_token
 from ..module_utils.hf_snapshot import Request, preview
 from ..module_utils.hf_store import Store, StoreError
 
@@ -105,14 +75,7 @@ from ..module_utils.hf_store import Store, StoreError
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "repo_id": {"type": "str", "required": True},
-            "revision": {"type": "str", "default": "main"},
-            "endpoint": {"type": "str", "default": DEFAULT_ENDPOINT},
-            "token": {"type": "str", "no_log": True},
-            "token_file": {"type": "path", "no_log": False},
-            "ca_bundle": {"type": "path"},
-            "allow_patterns": {"type": "list", "elements": "str", "default": []},
-            "ignore_patterns": {"type": "list", "elements": "str", "default": []},
+            **HUB_ARGUMENTS,
             "store": {"type": "path"},
         },
         supports_check_mode=True,

@@ -25,41 +25,10 @@ options:
     type: str
     choices: [present, absent]
     default: present
-  repo_id:
-    description: Repository on the hub, as C(organisation/name).
-    type: str
-    required: true
-  revision:
-    description: Branch, tag or commit of 40 hexadecimal digits.
-    type: str
-    default: main
   dest:
     description: The store, a folder on a local disk; the snapshot comes to C(dest/organisation--name/commit).
     type: path
     required: true
-  endpoint:
-    description: Address of the hub.
-    type: str
-    default: https://huggingface.co
-  token:
-    description: Token for gated or private repositories. Never shown and never sent to another host. Wins over O(token_file).
-    type: str
-  token_file:
-    description: File on the node with the token; one that does not exist means that no token is sent.
-    type: path
-  ca_bundle:
-    description: File on the node with certificate authorities (PEM) that are trusted beside the system's own.
-    type: path
-  allow_patterns:
-    description: Only files that match one of these patterns; empty for all. A pattern C(dir/) means all below that folder.
-    type: list
-    elements: str
-    default: []
-  ignore_patterns:
-    description: No files that match one of these patterns.
-    type: list
-    elements: str
-    default: []
   max_workers:
     description: Files that are downloaded at once.
     type: int
@@ -84,6 +53,7 @@ seealso:
   - module: dgx_spark.vllm.hf_model_info
   - module: dgx_spark.vllm.hf_model_copy
 extends_documentation_fragment:
+  - dgx_spark.vllm.hub
   - dgx_spark.vllm.attributes
 author:
   - dgx_spark.vllm contributors (@dgx-spark)
@@ -149,7 +119,7 @@ msg:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.hf_fetch import HubSource
-from ..module_utils.hf_hub import DEFAULT_ENDPOINT, Hub, read_token
+from ..module_utils.hf_hub import HUB_ARGUMENTS, Hub, read_token
 from ..module_utils.hf_snapshot import Outcome, Request, absent, present
 from ..module_utils.hf_store import Store, StoreError
 
@@ -158,15 +128,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "repo_id": {"type": "str", "required": True},
-            "revision": {"type": "str", "default": "main"},
             "dest": {"type": "path", "required": True},
-            "endpoint": {"type": "str", "default": DEFAULT_ENDPOINT},
-            "token": {"type": "str", "no_log": True},
-            "token_file": {"type": "path", "no_log": False},
-            "ca_bundle": {"type": "path"},
-            "allow_patterns": {"type": "list", "elements": "str", "default": []},
-            "ignore_patterns": {"type": "list", "elements": "str", "default": []},
+            **HUB_ARGUMENTS,
             "max_workers": {"type": "int", "default": 8},
             "verify": {"type": "str", "choices": ["sha256", "size", "none"], "default": "sha256"},
             "reverify": {"type": "bool", "default": False},
