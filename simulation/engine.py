@@ -27,6 +27,7 @@ from simulation.settings import SimulationError
 SOCKET = Path("/var/run/docker.sock")
 # Where dockerd writes its process id unless told otherwise.
 PID_FILE = Path("/var/run/docker.pid")
+CONTAINERD_PID_FILE = Path("/var/run/docker/containerd/containerd.pid")
 # Seconds until a freshly started engine has to answer; 3 to 8 s were seen on two cores.
 START_TIMEOUT = 90.0
 # Seconds that a request to the engine may take; creating a container on a busy machine takes several.
@@ -227,10 +228,21 @@ def _note() -> Path:
     return settings.cache_folder() / "engine.json"
 
 
+def is_stale(file: Path, name: str, proc: Path = Path("/proc")) -> bool:
+    """Whether a pid file is left over from a process that was killed: dockerd refuses to start while another one has its number."""
+    try:
+        return (proc / file.read_text(encoding="ascii").strip() / "comm").read_text(encoding="ascii").strip() != name
+    except OSError:
+        return file.exists()
+
+
 def _start_by_hand(progress: Progress) -> None:
     """Start dockerd in the background, for machines without systemd."""
     progress(f"Starting the Docker engine by hand, because systemd does not run here (log: {_log()})")
     _log().parent.mkdir(parents=True, exist_ok=True)
+    for file, name in ((PID_FILE, "dockerd"), (CONTAINERD_PID_FILE, "containerd")):
+        if is_stale(file, name):
+            subprocess.run(host.as_root(["rm", "--force", str(file)]), check=False)
     argv = host.as_root(["env", f"PATH={_system_path()}", "dockerd"])
     if argv[0] == "sudo":
         # The password is asked for while the terminal is still ours.

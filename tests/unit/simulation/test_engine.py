@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from simulation.engine import Answer, Machine, Step, decide
+from simulation.engine import Answer, Machine, Step, decide, is_stale
 from simulation.settings import SimulationError
 
 
@@ -40,3 +42,17 @@ def test_decide(machine: Machine, steps: list[Step]) -> None:
 def test_refusals_say_what_to_do(machine: Machine, words: str) -> None:
     with pytest.raises(SimulationError, match=words.replace(".", r"\.")):
         decide(machine)
+
+
+@pytest.mark.parametrize(("comm", "stale"), [("dockerd", False), ("bash", True), (None, True)])
+def test_a_pid_file_of_a_killed_engine_is_stale(tmp_path: Path, comm: str | None, stale: bool) -> None:
+    file = tmp_path / "docker.pid"
+    file.write_text("4711")
+    if comm:
+        (tmp_path / "4711").mkdir()
+        (tmp_path / "4711" / "comm").write_text(f"{comm}\n")
+    assert is_stale(file, "dockerd", tmp_path) is stale
+
+
+def test_without_a_pid_file_nothing_is_stale(tmp_path: Path) -> None:
+    assert not is_stale(tmp_path / "docker.pid", "dockerd", tmp_path)
