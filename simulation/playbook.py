@@ -22,6 +22,8 @@ from simulation.settings import SimulationError
 
 # Runs whose events are kept for whoever wants to look into one.
 KEPT_RUNS = 3
+# What Ansible adds in front of each role; it is news only when it fails.
+ARGUMENT_CHECK = "Validating arguments against arg spec"
 # ansible-runner always asks Ansible for colours.
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -116,7 +118,8 @@ class View:
         """A task that waits asks again and again: its message is news only when it differs."""
         result = data.get("res") or {}
         said = str(result.get("msg") or "").strip().splitlines()
-        line = f"   waiting: {self._task} ({data.get('host')}){': ' + said[0] if said else ''}"
+        # The sentence says what is waited for; the task's name is for those that say nothing.
+        line = f"   waiting  {data.get('host')}: {said[0] if said else self._task}"
         if line != self._last_wait:
             self.say(line)
             self._last_wait = line
@@ -124,7 +127,7 @@ class View:
     def _end_task(self) -> None:
         if self._results:
             words = [f"{word} ({', '.join(sorted(hosts))})" for word, hosts in sorted(self._results.items())]
-            if set(self._results) == {"skipped"}:
+            if set(self._results) == {"skipped"} or (set(self._results) == {"ok"} and ARGUMENT_CHECK in self._task):
                 words = []
             elif len(self._results) == 1:
                 words = [next(iter(self._results))]

@@ -87,7 +87,7 @@ def test_playbook_is_shown_a_line_a_task() -> None:
     assert said == [
         "-- The machines",
         "   changed (spark-2); ok (spark-1) Read",
-        "   waiting: Wait (spark-1): 3 of 7 files",
+        "   waiting  spark-1: 3 of 7 files",
         "   spark-1: The hub at http://x does not answer.",
         "   FAILED   Wait",
         "   = FAILED 1, changed 1, ok 1, skipped 1 in 0 s",
