@@ -33,7 +33,6 @@ GONE: dict[str, str] = {
     "swap_space": "vLLM removed --swap-space in 0.18.0 (before that its V1 engine ignored it): delete the setting; more context needs "
     "vllm_serve_gpu_memory_utilization or a shorter vllm_serve_max_model_len",
     "disable_log_requests": "vLLM removed --disable-log-requests; requests are not logged unless asked for: delete the setting",
-    "qwen3_xml": "the parser qwen3_xml never parses this model's tool calls: use hermes",
 }
 
 
