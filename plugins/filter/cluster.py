@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ..module_utils.ray_start import RayIntents, ray_start
 from ..module_utils.restart_plan import restart_plan
 from ..module_utils.serving_environment import serving_environment
 from ..module_utils.vllm_flags import ServeIntents, serve_command
@@ -22,11 +23,20 @@ def serve_command_filter(intents: dict[str, Any]) -> list[str]:
         raise AnsibleFilterError(f"serve_command: {error}") from None
 
 
+def ray_start_filter(intents: dict[str, Any]) -> list[str]:
+    """Return the command of ``ray start`` for a mapping of intents; see ray_start.RayIntents."""
+    try:
+        return ray_start(RayIntents(**intents))
+    except (TypeError, ValueError) as error:
+        raise AnsibleFilterError(f"ray_start: {error}") from None
+
+
 class FilterModule:
     """Filters by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "ray_start": ray_start_filter,
             "restart_plan": restart_plan,
             "serve_command": serve_command_filter,
             "serving_environment": serving_environment,

@@ -28,6 +28,8 @@ API_KEY_FILE = "/etc/dgx-spark/secrets/api_key"
 #: More than one token: vLLM for CPU makes AMX ready only for such a prompt, and dies of a shorter first one (seen with 0.32.0).
 PROMPT = "The capital of France is"
 _POLL_S = 0.5
+#: The figure in the memory gate's sentence moves all the time, and each change is a line in the journal.
+_MEMORY_POLL_S = 10.0
 _REMIND_S = 60.0
 #: One bad answer of Ray may be a busy dashboard; trouble that stays this long is a lost rank, for which vLLM would wait for ever.
 _LOST_S = 10.0
@@ -46,6 +48,7 @@ def say(text: str) -> None:
 def wait_for(
     obstacle: Callable[[], str],
     *,
+    poll_s: float = _POLL_S,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -55,7 +58,7 @@ def wait_for(
         if text != shown or clock() - shown_at >= _REMIND_S:
             say(f"waiting: {text}")
             shown, shown_at = text, clock()
-        sleep(_POLL_S)
+        sleep(poll_s)
     if shown:
         say("no longer waiting")
 
@@ -162,8 +165,11 @@ def serve_proof(
         if ended := process():
             raise GateError(f"{ended} {clock() - start:.0f} s after the start: its reason is above")
         trouble = ray()
-        lost_since = (lost_since or clock()) if trouble else None
-        if lost_since is not None and clock() - lost_since >= _LOST_S:
+        if not trouble:
+            lost_since = None
+        elif lost_since is None:
+            lost_since = clock()
+        elif clock() - lost_since >= _LOST_S:
             raise GateError(
                 f"the start is given up after {clock() - start:.0f} s, because the Ray cluster changed under it: {trouble}"
             )
@@ -221,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.kind == "weights":
             wait_for(lambda: weights_obstacle(options.snapshot))
         elif options.kind == "memory":
-            wait_for(lambda: memory_obstacle(options.gib))
+            wait_for(lambda: memory_obstacle(options.gib), poll_s=_MEMORY_POLL_S)
         else:
 
             def ray() -> str:

@@ -289,3 +289,13 @@ def read_secret_file(path: str) -> str:
     if not secret:
         raise ValueError(f"key file {path} is empty on this node: write the key into it, on one line")
     return secret
+
+
+def secret_or_reason(text: str | None, path: str | None) -> tuple[str | None, str]:
+    """Return a secret given as text or as a file, and why the file gave none (with a leading ``; ``), for modules that only look."""
+    if not path:
+        return text, ""
+    try:
+        return read_secret_file(path), ""
+    except ValueError as error:
+        return text, f"; {error}"

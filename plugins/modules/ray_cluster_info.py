@@ -112,7 +112,7 @@ gpus_alive:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.http_json import HttpClient, read_secret_file
+from ..module_utils.http_json import HttpClient, secret_or_reason
 from ..module_utils.ray_cluster import judge, read_cluster, summary
 
 
@@ -131,12 +131,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    token, token_problem = params["token"], ""
-    if params["token_file"]:
-        try:
-            token = read_secret_file(params["token_file"])
-        except ValueError as error:
-            token_problem = f"; {error}"
+    token, token_problem = secret_or_reason(params["token"], params["token_file"])
     try:
         client = HttpClient(params["dashboard_url"], token=token, timeout=params["timeout"])
     except ValueError as error:

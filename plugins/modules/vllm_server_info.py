@@ -105,7 +105,7 @@ metrics:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.http_json import HttpClient, read_secret_file
+from ..module_utils.http_json import HttpClient, secret_or_reason
 from ..module_utils.vllm_server import read_server
 
 
@@ -123,12 +123,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    key, key_problem = params["api_key"], ""
-    if params["api_key_file"]:
-        try:
-            key = read_secret_file(params["api_key_file"])
-        except ValueError as error:
-            key_problem = f"; {error}"
+    key, key_problem = secret_or_reason(params["api_key"], params["api_key_file"])
     try:
         client = HttpClient(params["base_url"], token=key, timeout=params["timeout"])
     except ValueError as error:
