@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import docker.errors
 
-from simulation import demo, engine, nodes, settings
+from simulation import demo, engine, machines, nodes, settings
 from simulation.settings import SimulationError
 
 
@@ -58,6 +58,26 @@ def parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="what there is, and whether the endpoint answers")
     status.add_argument("--json", action="store_true", help="for programs; without the endpoint")
+
+    machine = commands.add_parser(
+        "vm", help="two virtual machines with a kernel of their own, for NFS, boots and power cuts"
+    )
+    power = machine.add_subparsers(dest="power", required=True)
+    names = " ".join(one.name for one in machines.MACHINES)
+    raised = power.add_parser("up", help="make machines exist and run; again, it changes nothing")
+    raised.add_argument(
+        "--accel", choices=machines.ACCELERATORS, help="default: kvm where it can be relied on, else tcg"
+    )
+    switched_on = power.add_parser("on", help="switch machines on")
+    switched_on.add_argument("--no-wait", action="store_true", help="do not wait for ssh")
+    switched_off = power.add_parser("off", help="switch machines off by their power button")
+    restarted = power.add_parser("reboot", help="switch machines off and on again")
+    for plugged in (switched_off, restarted):
+        plugged.add_argument("--hard", action="store_true", help="pull the plug instead")
+    for many in (raised, switched_on, switched_off, restarted):
+        many.add_argument("machines", nargs="*", metavar="MACHINE", help=f"default: {names}")
+    power.add_parser("down", help="remove the machines, their disks and state")
+    power.add_parser("status", help="what there is, as JSON")
     return top
 
 
@@ -68,6 +88,9 @@ def act(options: argparse.Namespace) -> None:
         return
     if options.command == "demo-reboot":
         demo.reboot()
+        return
+    if options.command == "vm":
+        act_on_machines(options)
         return
     named = [settings.node(name) for name in getattr(options, "nodes", [])]
     if options.command in ("down", "status") and engine.ask() is engine.Answer.NO:
@@ -87,6 +110,24 @@ def act(options: argparse.Namespace) -> None:
         report = change(client, options, named)
         if not report.changed:
             say("Nothing changed: everything was so already.")
+
+
+def act_on_machines(options: argparse.Namespace) -> None:
+    """The commands of the virtual machines."""
+    named = [machines.machine(name) for name in getattr(options, "machines", [])] or machines.MACHINES
+    if options.power == "status":
+        say(json.dumps(machines.status(), indent=1))
+        return
+    if options.power == "up":
+        report = machines.up(say, named, accel=options.accel)
+    elif options.power == "on":
+        report = machines.on(say, named, wait=not options.no_wait)
+    elif options.power == "down":
+        report = machines.down(say)
+    else:
+        report = {"off": machines.off, "reboot": machines.reboot}[options.power](say, named, hard=options.hard)
+    if not report.changed:
+        say("Nothing changed: everything was so already.")
 
 
 def change(client: docker.DockerClient, options: argparse.Namespace, named: list[settings.Node]) -> nodes.Report:

@@ -61,8 +61,8 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "no output"
 
 
-def install_packages(packages: Sequence[str], why: str, progress: Progress) -> None:
-    """Install Debian or Ubuntu packages with apt-get.
+def install_packages(packages: Sequence[str], why: str, progress: Progress, *, recommended: bool = True) -> None:
+    """Install Debian or Ubuntu packages with apt-get; recommended: with what they recommend.
 
     Raises SimulationError with what to install by hand where apt-get or root's rights are missing, or apt-get fails.
     """
@@ -76,4 +76,5 @@ def install_packages(packages: Sequence[str], why: str, progress: Progress) -> N
     quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qy"]
     failure = f"apt-get could not install {names}; {by_hand}"
     run_logged(as_root([*quiet, "update"]), "apt", failure)
-    run_logged(as_root([*quiet, "install", *packages]), "apt", failure)
+    bare = [] if recommended else ["--no-install-recommends"]
+    run_logged(as_root([*quiet, "install", *bare, *packages]), "apt", failure)

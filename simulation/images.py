@@ -7,7 +7,7 @@ recipe's files and over the name of what it stands on. What exists under its nam
 under a temporary name and renamed when it is whole, so that an interrupted run leaves nothing half-done behind.
 
     python -m simulation.images all          # build whatever is missing, print what there is
-    python -m simulation.images node         # or one of: node, serving, model, wheels
+    python -m simulation.images node         # or one of: node, serving, model, wheels; machine: the disk of the virtual machines
 
 Environment:
 
@@ -38,6 +38,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from simulation import host, settings
 from simulation.host import Progress
@@ -55,6 +56,7 @@ USELESS_IN_BASE = ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc
 BASE_REPOSITORY = "dgx-spark-sim/debian"
 NODE_REPOSITORY = "dgx-spark-sim/node"
 SERVING_REPOSITORY = "dgx-spark-sim/serving"
+MACHINE_REPOSITORY = "dgx-spark-sim/machine"
 CURRENT_TAG = "current"
 
 # Nothing of a GPU stack belongs into the simulation: torch alone would bring several GB of it.
@@ -71,7 +73,11 @@ SHIPPED_DURATIONS: dict[str, float] = {
     "serving": 80,
     "serving-tar": 20,
     "model": 130,
+    "machine": 35,
 }
+
+# Size of a virtual machine's disk in MiB. The file is sparse: it takes what is written to it.
+MACHINE_DISK_MIB = 6144
 
 # Seconds between two lines that say how much of a slow step is left.
 PROGRESS_INTERVAL = 15.0
@@ -91,6 +97,16 @@ class ImageInfo:
     """Image id as the local engine gives it, `sha256:...`."""
     bytes: int
     """Size in bytes as `docker image ls` shows it."""
+
+
+@dataclass(frozen=True)
+class MachineDisk:
+    """What a virtual machine boots from."""
+
+    disk: Path
+    """File system (ext4, raw), never written to: every machine has a layer of its own above it."""
+    kernel: Path
+    initrd: Path
 
 
 def cache_root() -> Path:
@@ -149,6 +165,11 @@ def serving_tag() -> str:
     return f"{SERVING_REPOSITORY}:{content_hash(base_tag(), HERE / 'serving')}"
 
 
+def machine_hash() -> str:
+    """Name of the disk of the virtual machines."""
+    return content_hash(node_tag(), str(MACHINE_DISK_MIB), HERE / "machine")
+
+
 def model_hash() -> str:
     """Name of the tiny model: its recipe and the packages it is trained with."""
     packages = (HERE / "serving" / "requirements.txt").read_text(encoding="utf-8")
@@ -205,8 +226,8 @@ def _step(progress: Progress, key: str, text: str) -> Iterator[None]:
 # --- small tools -----------------------------------------------------------------------------------------------------
 
 
-def _run(argv: Sequence[str], log: str, *, failure: str, stdin: bytes | None = None) -> None:
-    """Run a command with its output in a log file.
+def _run(argv: Sequence[str], log: str, *, failure: str, stdin: bytes | IO[bytes] | None = None) -> None:
+    """Run a command with its output in a log file; stdin is what it reads, or where from.
 
     Raises BuildError with `failure`, the last line of output and the place of the log when it does not succeed.
     """
@@ -216,7 +237,8 @@ def _run(argv: Sequence[str], log: str, *, failure: str, stdin: bytes | None = N
         out.write(f"\n$ {' '.join(argv)}\n".encode())
         out.flush()
         try:
-            code = subprocess.run(argv, input=stdin, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
+            given: dict[str, Any] = {"input": stdin} if stdin is None or isinstance(stdin, bytes) else {"stdin": stdin}
+            code = subprocess.run(argv, **given, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
         except FileNotFoundError:
             raise BuildError(f"{failure}: the command '{argv[0]}' is not installed.") from None
     if code != 0:
@@ -380,6 +402,62 @@ def node_image(progress: Progress) -> ImageInfo:
             raise BuildError(f"Docker reported success, yet there is no image {tag}.")
         _remove_old_tags(NODE_REPOSITORY, tag, progress)
         return built
+
+
+# --- the disk of the virtual machines --------------------------------------------------------------------------------
+
+
+def machine_disk_if_built() -> MachineDisk | None:
+    """The disk of the present recipe, or None where it was not built yet. Needs no Docker engine."""
+    folder = cache_root() / "machine" / machine_hash()
+    return MachineDisk(folder / "disk.raw", folder / "vmlinuz", folder / "initrd") if folder.is_dir() else None
+
+
+def machine_disk(progress: Progress) -> MachineDisk:
+    """The disk, the kernel and the initrd of the virtual machines, built inside containers without root's rights here.
+
+    Raises BuildError with one sentence when they cannot be built.
+    """
+    if built := machine_disk_if_built():
+        return built
+    node = node_image(progress)
+    with _only_one(progress):
+        if built := machine_disk_if_built():
+            return built
+        disks = cache_root() / "machine"
+        disks.mkdir(parents=True, exist_ok=True)
+        tag = f"{MACHINE_REPOSITORY}:{machine_hash()}"
+        container = f"dgx-spark-sim-build-{machine_hash()}"
+        failure = "The disk of the virtual machines could not be built"
+        with _step(progress, "machine", "Building the disk of the virtual machines"):
+            for stale in disks.glob("incoming-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            incoming = Path(tempfile.mkdtemp(prefix="incoming-", dir=disks))
+            subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
+            try:
+                context = _build_context(HERE / "machine" / "image")
+                argv = ["docker", "build", "--build-arg", f"NODE={node.image}", "--tag", tag, "-"]
+                _run(argv, "machine", stdin=context, failure=failure)
+                _run(["docker", "create", "--name", container, tag, "true"], "machine", failure=failure)
+                argv = ["docker", "run", "--rm", "--interactive", "--network", "none", "--volume", f"{incoming}:/out"]
+                argv += ["--volume", f"{HERE / 'machine' / 'disk.sh'}:/disk.sh:ro", tag, "sh", "/disk.sh"]
+                argv += [str(MACHINE_DISK_MIB), f"{os.getuid()}:{os.getgid()}"]
+                with subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE) as source:
+                    _run(argv, "machine", stdin=source.stdout, failure=failure)
+            finally:
+                subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
+                # The disk holds all of it.
+                subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True, check=False)
+            incoming.chmod(0o755)
+            incoming.replace(disks / machine_hash())
+        for old in disks.iterdir():
+            if old.name != machine_hash():
+                shutil.rmtree(old)
+                progress(f"Removed the outdated disk {old.name}")
+    built = machine_disk_if_built()
+    if built is None:
+        raise BuildError(f"{failure}: {disks} does not hold it.")
+    return built
 
 
 # --- wheels ----------------------------------------------------------------------------------------------------------
@@ -577,7 +655,7 @@ def tiny_model(progress: Progress) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build what is asked for and print where it is. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m simulation.images", description="Build the simulation's parts.")
-    parser.add_argument("part", choices=["all", "node", "serving", "model", "wheels"])
+    parser.add_argument("part", choices=["all", "node", "serving", "model", "wheels", "machine"])
     part = parser.parse_args(arguments).part
 
     def progress(message: str) -> None:
@@ -592,6 +670,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(asdict(serving_image(progress))))
         if part in ("all", "model"):
             print(tiny_model(progress))
+        if part == "machine":
+            print(machine_disk(progress).disk.parent)
     except SimulationError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from simulation import host, settings
 from simulation.host import Progress
@@ -19,12 +20,12 @@ def require_ssh(progress: Progress) -> None:
         host.install_packages(["openssh-client"], "reaching the simulated Sparks", progress)
 
 
-def public_key() -> str:
-    """The public key that the nodes accept; the pair is made at the first call.
+def public_key(key: Path | None = None) -> str:
+    """The public key that the nodes accept; the pair is made at the first call. key: file of another pair.
 
     Raises SimulationError when ssh-keygen fails.
     """
-    key = settings.key_file()
+    key = key or settings.key_file()
     public = key.with_suffix(".pub")
     if not (key.exists() and public.exists()):
         key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -59,10 +60,15 @@ def update_known_hosts(keys: Mapping[str, Iterable[str]]) -> None:
 def ssh_config(nodes: Iterable[Node]) -> str:
     """Settings for `ssh -F` and for test tools: each node by its name, without any of the user's own settings."""
     hosts = "".join(f"Host {node.name}\n    HostName {node.management_address}\n" for node in nodes)
-    return f"""{hosts}Host *
+    return hosts + common_ssh_config(settings.key_file(), settings.known_hosts_file())
+
+
+def common_ssh_config(key: Path, known_hosts: Path) -> str:
+    """What holds for every simulated machine, by its key and its known hosts."""
+    return f"""Host *
     User {settings.USER}
-    IdentityFile "{settings.key_file()}"
-    UserKnownHostsFile "{settings.known_hosts_file()}"
+    IdentityFile "{key}"
+    UserKnownHostsFile "{known_hosts}"
     GlobalKnownHostsFile /dev/null
     StrictHostKeyChecking yes
     IdentitiesOnly yes

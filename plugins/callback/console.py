@@ -20,12 +20,15 @@ requirements:
   - set as stdout in configuration
 """
 
+import re
 import time
 from typing import Any
 
 from ansible.plugins.callback.default import CallbackModule as Default
 
 _REMIND_S = 30.0
+# A number with its unit: 95.0 MiB that become 0.1 GiB are the same line of progress.
+_FIGURES = re.compile(r"\d+(\.\d+)?( (bytes|MiB|GiB|s|min|h)\b)?")
 
 
 class CallbackModule(Default):
@@ -50,8 +53,10 @@ class CallbackModule(Default):
         text = str(result._result.get("msg") or "not there yet").splitlines()[0]
         now = time.monotonic()
         since = self._since.setdefault(host, now)
+        # Figures that move are no news: a progress line comes every half minute, a new reason at once.
+        kind = _FIGURES.sub("0", text)
         shown, at = self._shown.get(host, ("", -_REMIND_S))
-        if text == shown and now - at < _REMIND_S:
+        if kind == shown and now - at < _REMIND_S:
             return
-        self._shown[host] = (text, now)
+        self._shown[host] = (kind, now)
         self._display.display(f"waiting: [{host}] {text} ({now - since:.0f} s)", color="bright gray")

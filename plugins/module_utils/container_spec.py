@@ -24,26 +24,37 @@ BRAKE = "/etc/dgx-spark/stopped"
 #: Label that carries the digest of the wish a container was started from.
 DIGEST_LABEL = "dgx-spark.digest"
 SECRETS_IN_CONTAINER = "/run/secrets"
+#: How mounts below a bind mount travel, after `docker run --volume`; rshared would let a container change the node's mounts.
+PROPAGATIONS = ("", "rprivate", "rslave")
 _NAME = re.compile(r"^[a-z0-9][a-z0-9-]{1,62}$")
 _ENVIRONMENT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A bind mount: absolute paths on the node (source) and in the container (target)."""
+    """A bind mount: absolute paths on the node (source) and in the container (target).
+
+    ``propagation`` rslave shows the container what is mounted below the source after its start, an NFS mount that came anew
+    for example. Docker refuses it where the source's mount is private, as in a container that plays a machine; empty is
+    Docker's own choice, rprivate.
+    """
 
     source: str
     target: str
     read_only: bool = False
+    propagation: str = ""
 
     def __post_init__(self) -> None:
         for name, path in (("source", self.source), ("target", self.target)):
             if not path.startswith("/") or ":" in path:
                 raise ValueError(f"mounts: {name} is {path!r}, expected an absolute path without a colon")
+        if self.propagation not in PROPAGATIONS:
+            raise ValueError(f"mounts: propagation is {self.propagation!r}, expected {' or '.join(PROPAGATIONS[1:])}")
 
     def bind(self) -> str:
         """Return the form that ``docker run --volume`` takes and ``docker inspect`` shows under HostConfig.Binds."""
-        return f"{self.source}:{self.target}:{'ro' if self.read_only else 'rw'}"
+        mode = "ro" if self.read_only else "rw"
+        return f"{self.source}:{self.target}:{mode}{f',{self.propagation}' if self.propagation else ''}"
 
 
 @dataclass(frozen=True)

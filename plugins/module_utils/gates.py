@@ -15,11 +15,27 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .hf_store import Store, StoreError
 from .http_json import HttpClient, HttpError, read_secret_file
+from .nfs_share import (
+    PORT,
+    Run,
+    detach,
+    is_nfs,
+    mount_differences,
+    mounted_at,
+    mounts_here,
+    probe,
+    read_mount_unit,
+    run_bounded,
+    set_read_ahead,
+    start_mount,
+)
 from .ray_cluster import judge, read_cluster
 
 DASHBOARD = "http://127.0.0.1:8265"
@@ -30,6 +46,10 @@ PROMPT = "The capital of France is"
 _POLL_S = 0.5
 #: The figure in the memory gate's sentence moves all the time, and each change is a line in the journal.
 _MEMORY_POLL_S = 10.0
+#: A mount that fails writes four lines into the journal.
+_MOUNT_POLL_S = 5.0
+#: A look at the weights takes milliseconds, through a mount as well; beyond this the server is gone.
+_WEIGHTS_S = 20.0
 _REMIND_S = 60.0
 #: One bad answer of Ray may be a busy dashboard; trouble that stays this long is a lost rank, for which vLLM would wait for ever.
 _LOST_S = 10.0
@@ -91,11 +111,80 @@ def port_obstacle(address: str, port: int) -> str:
 
 
 def weights_obstacle(snapshot: Path) -> str:
-    """Say what is missing while a snapshot is not there or not stamped as verified (the stamp is ``<snapshot>.verified``)."""
-    if not snapshot.is_dir():
-        return f"the weights {snapshot} are not there yet"
-    if not snapshot.with_name(f"{snapshot.name}.verified").is_file():
-        return f"the weights {snapshot} are not verified yet"
+    """Say what is missing while a snapshot is not there, not stamped as verified, or no longer as its stamp saw it."""
+    try:
+        store = Store(snapshot.parent.parent)
+        return store.ready(snapshot.parent.name.replace("--", "/", 1), snapshot.name)
+    except StoreError as error:
+        return f"the weights {snapshot} cannot be judged: {error}"
+    except OSError as error:
+        return f"the weights {snapshot} cannot be read ({error.strerror or error})"
+
+
+class Patient:
+    """Asks something that may never return, a dead mount for example, and says so instead of hanging with it."""
+
+    def __init__(self, look: Callable[[], str], seconds: float, silent: str) -> None:
+        self.look = look
+        self.seconds = seconds
+        self.silent = silent
+        self._thread: threading.Thread | None = None
+        self._answer = ""
+
+    def __call__(self) -> str:
+        """Return the answer; the sentence for silence while the question is still open after ``seconds``."""
+        if self._thread is None:
+            # A daemon: the gate can be stopped although the question never returns.
+            self._thread = threading.Thread(target=self._ask, daemon=True)
+            self._thread.start()
+        self._thread.join(self.seconds)
+        if self._thread.is_alive():
+            return self.silent
+        self._thread = None
+        return self._answer
+
+    def _ask(self) -> None:
+        try:
+            self._answer = self.look()
+        except Exception as error:  # whatever it is, the gate must go on asking and say so
+            self._answer = f"{type(error).__name__}: {error}"
+
+
+def mount_obstacle(
+    path: str,
+    server: str,
+    *,
+    run: Run = run_bounded,
+    root: Path = Path("/"),
+    port: Callable[[str, int], str] | None = None,
+) -> str:
+    """Say what is missing while a folder is not the mount that nfs_mount asked for, or its server does not answer.
+
+    Mounts it where it is not, heals what keeps it from being mounted, and sets its read-ahead. The server's port is asked
+    first: nobody here touches a mount whose server is gone.
+    """
+    wish = read_mount_unit(path, root)
+    if wish is None or wish.server != server:
+        return f"{path} is not set up to be mounted from {server}: run site.yml"
+    if closed := (port or port_obstacle)(server, PORT):
+        return f"the weights are on {server}, and {closed}"
+    seen = mounted_at(mounts_here(root), path)
+    answer = probe(path, run) if is_nfs(seen) else ""
+    if is_nfs(seen) and (answer == "stale" or (not answer and mount_differences(wish, seen))):
+        detach(wish, run, root)
+        seen = None
+    if not is_nfs(seen):
+        if reason := start_mount(wish, run):
+            return f"{wish.source} cannot be mounted yet ({reason})"
+        seen = mounted_at(mounts_here(root), path)
+        answer = probe(path, run) if is_nfs(seen) else "it is not in the table of mounts"
+    if answer:
+        return f"{wish.source} is mounted but does not answer ({answer})"
+    if seen is not None:
+        try:
+            set_read_ahead(seen, wish.read_ahead_kib, root)
+        except OSError as error:
+            say(f"the read-ahead of {path} stays as it is: {error.strerror}")
     return ""
 
 
@@ -195,6 +284,9 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("port", type=int)
     kind = kinds.add_parser("weights", help="a snapshot is there and stamped as verified")
     kind.add_argument("snapshot", type=Path)
+    kind = kinds.add_parser("mount", help="a folder of another node is mounted over NFS and answers")
+    kind.add_argument("path")
+    kind.add_argument("server", help="fabric address of that node")
     kind = kinds.add_parser("memory", help="this many GiB are available")
     kind.add_argument("gib", type=float)
     for name, text in (
@@ -225,7 +317,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.kind == "port":
             wait_for(lambda: port_obstacle(options.address, options.port))
         elif options.kind == "weights":
-            wait_for(lambda: weights_obstacle(options.snapshot))
+            silent = f"the weights {options.snapshot} do not answer: the node that shares them may be gone"
+            wait_for(Patient(lambda: weights_obstacle(options.snapshot), _WEIGHTS_S, silent))
+        elif options.kind == "mount":
+            wait_for(lambda: mount_obstacle(options.path, options.server), poll_s=_MOUNT_POLL_S)
         elif options.kind == "memory":
             wait_for(lambda: memory_obstacle(options.gib), poll_s=_MEMORY_POLL_S)
         else:

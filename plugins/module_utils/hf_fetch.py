@@ -12,13 +12,15 @@ import importlib.util
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from .hf_hub import Arrived, Hub, HubError, Listing, Question, combined_ca, retry_after, sentence
-from .hf_store import FileEntry, StoreError, escape_pattern, explain, make_folder, remove_tree
+from .hf_parts import Part, Stopped, by_content, open_part, open_parts, part_name
+from .hf_store import FileEntry, StoreError, escape_pattern, explain, gib, make_folder, remove_tree
 
 # Subclasses before their parents: a gated repository is also a repository that is not found.
 LIBRARY_ERRORS = {
@@ -27,6 +29,12 @@ LIBRARY_ERRORS = {
     "RemoteEntryNotFoundError": "file",
     "RepositoryNotFoundError": "repo",
 }
+# Bytes that a worker may lose with a kill, and 50 GB: huggingface_hub's own limit for plain HTTP (constants.MAX_HTTP_DOWNLOAD_SIZE).
+CHUNK = 1024 * 1024
+MOST_HTTP_BYTES = 50 * 1000**3
+# A hub that fails in one of these ways may be well again; seconds to wait each time while no byte comes.
+PASSING = ("broken", "timeout", "unreachable")
+PAUSES = (1.0, 2.0, 4.0, 8.0)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -41,13 +49,20 @@ def library_missing() -> str:
 
 
 class HubSource:
-    """Files of one repository from a hub."""
+    """Files of one repository from a hub, by plain HTTP (``http``) or as huggingface_hub chooses (``xet``).
 
-    def __init__(self, hub: Hub, repo_id: str, ca_bundle: str = "", max_workers: int = 8) -> None:
+    ``http``: each file is a part that a later run goes on with; huggingface_hub's own function fetches it. ``xet``: the
+    library's snapshot_download, which begins every unfinished file anew (docs/decisions/0008).
+    """
+
+    def __init__(
+        self, hub: Hub, repo_id: str, ca_bundle: str = "", max_workers: int = 8, transport: str = "http"
+    ) -> None:
         self.hub = hub
         self.repo_id = repo_id
         self.ca_bundle = ca_bundle
         self.max_workers = max_workers
+        self.transport = transport
 
     def ready(self) -> str:
         """Return why nothing can be fetched on this node, or an empty string."""
@@ -67,13 +82,114 @@ class HubSource:
         ``arrived`` may move the file away. Raises HubError or StoreError with one sentence; what arrived before stays
         with the caller.
         """
+        set_environment(staging / "home", self.ca_bundle)
+        if self.transport == "xet":
+            self.fetch_snapshot(commit, entries, staging, arrived)
+        else:
+            self.fetch_parts(commit, entries, staging, arrived)
+
+    def fetch_parts(self, commit: str, entries: Sequence[FileEntry], staging: Path, arrived: Arrived) -> None:
+        """Fetch files by plain HTTP, several at once, going on behind what an earlier run left."""
+        from huggingface_hub import constants
+
+        # The library writes whole chunks only: 10 MiB for each worker would be lost with a kill.
+        constants.DOWNLOAD_CHUNK_SIZE = CHUNK
+        parts = open_parts(staging, entries)
+        stop = threading.Event()
+        # Each file is proven while the next ones still arrive: its bytes are then still in the page cache.
+        with (
+            ThreadPoolExecutor(len(os.sched_getaffinity(0))) as provers,  # outlives the loaders, who give it work
+            ThreadPoolExecutor(self.max_workers) as loaders,
+        ):
+            proofs: list[Future[None]] = []
+
+            def prove(entry: FileEntry, path: Path) -> None:
+                try:
+                    arrived(entry, path)
+                except BaseException:
+                    stop.set()
+                    raise
+
+            def group(members: list[FileEntry]) -> None:
+                for entry in members:
+                    path = parts / part_name(entry)
+                    self.fetch_part(commit, entry, path, stop)
+                    proof = provers.submit(prove, entry, path)
+                    proofs.append(proof)
+                    if len(members) > 1:
+                        # The next file of the same content takes the same part.
+                        wait([proof])
+
+            runs = [loaders.submit(group, members) for members in by_content(entries)]
+            wait(runs, return_when=FIRST_EXCEPTION)
+            if not all(run.done() and run.exception() is None for run in runs):
+                stop.set()
+                for run in runs:
+                    run.cancel()
+        failures = [one.exception() for one in [*runs, *proofs] if not one.cancelled()]
+        for error in failures:
+            if error is not None and not isinstance(error, Stopped):
+                raise error
+
+    def fetch_part(self, commit: str, entry: FileEntry, path: Path, stop: threading.Event) -> None:
+        """Bring one file to ``path``; a hub that stumbles is asked again as long as bytes come.
+
+        Raises HubError or StoreError with one sentence, or Stopped.
+        """
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+
+        asked = self.hub.question(self.repo_id, commit)
+        if entry.size > MOST_HTTP_BYTES:
+            raise StoreError(
+                f"'{entry.path}' of '{self.repo_id}' has {gib(entry.size)}, and hubs give files above 50 GB out by Xet "
+                "only: set model_download_transport to xet."
+            )
+        headers = build_hf_headers(token=self.hub.token or False, library_name="dgx_spark.vllm")
+        # A body that is compressed on the way can be resumed by nobody.
+        headers["Accept-Encoding"] = "identity"
+        url = hf_hub_url(self.repo_id, entry.path, revision=commit, endpoint=self.hub.endpoint)
+        pauses = iter(PAUSES)
+        with open_part(path) as stream:
+            # Small files come whole or not at all: git's blob id begins with the size, and nothing is saved.
+            held = stream.seek(0, os.SEEK_END) if entry.sha256 else 0
+            if held > entry.size or not entry.sha256:
+                held = 0
+                stream.truncate(0)
+            while held < entry.size or entry.size == 0:
+                if stop.is_set():
+                    raise Stopped
+                stream.seek(held)
+                try:
+                    http_get(
+                        url, Part(stream, entry, stop), resume_size=held, headers=headers, expected_size=entry.size
+                    )
+                    return
+                except Stopped:
+                    raise
+                except Exception as error:
+                    failure = explain_library_error(error, asked)
+                    before, held = held, stream.seek(0, os.SEEK_END)
+                    if http_status(error) == 416:
+                        # The hub's file ends before this part does: what is here is no beginning of it.
+                        stream.truncate(0)
+                    kind = failure.kind if isinstance(failure, HubError) else ""
+                    if held > before:
+                        pauses = iter(PAUSES)
+                    pause = next(pauses, None) if kind in PASSING else None
+                    if pause is None:
+                        raise failure from None
+                    stop.wait(pause)
+
+    def fetch_snapshot(self, commit: str, entries: Sequence[FileEntry], staging: Path, arrived: Arrived) -> None:
+        """Fetch files by huggingface_hub's snapshot_download, which takes Xet where the hub offers it."""
+        from huggingface_hub import snapshot_download
+
         target = staging / "files"
         # Nothing in there can be resumed: the library takes a new random name for every attempt.
         remove_tree(target / ".cache")
         make_folder(target)
-        set_environment(staging / "home", self.ca_bundle)
-        from huggingface_hub import snapshot_download
-
         asked = self.hub.question(self.repo_id, commit)
 
         def download() -> None:
@@ -90,7 +206,6 @@ class HubSource:
             )
 
         waiting = {entry.path: entry for entry in entries}
-        # Each file is proven while the next ones still arrive: its bytes are then still in the page cache.
         with ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as provers:
             download_run = loader.submit(download)
             proofs = []
@@ -145,6 +260,15 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
+def http_status(error: BaseException) -> int:
+    """Return the HTTP status behind an error, 0 where there is none."""
+    for link in causes(error):
+        status = getattr(getattr(link, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+    return 0
+
+
 def explain_library_error(error: Exception, asked: Question) -> StoreError:
     """Return one sentence for what huggingface_hub raised.
 
@@ -173,6 +297,9 @@ def explain_library_error(error: Exception, asked: Question) -> StoreError:
                 return HubError("busy", sentence("busy", asked, detail))
             if status in (401, 403):
                 return HubError("denied", sentence("denied", asked, str(status)))
+            if status == 416:
+                told = f"the hub {asked.endpoint} ends a file of '{asked.repo_id}' before the size that it announced"
+                return HubError("answer", f"{told}: the repository is broken or a proxy cuts; try again.")
             if status >= 500:
                 return HubError("broken", sentence("broken", asked, f" with status {status}"))
         if "TimeoutException" in names or isinstance(link, TimeoutError):

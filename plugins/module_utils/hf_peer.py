@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
-import io
 import os
 import time
 from collections.abc import Sequence
@@ -20,8 +19,9 @@ from pathlib import Path
 
 from .fabric_share import CHUNK, ShareClient
 from .hf_hub import Arrived, Listing
+from .hf_parts import by_content, open_part, open_parts, part_name, write_all
 from .hf_snapshot import Outcome, Request, foreseen, idle_outcome, make_plan, start_outcome, summary
-from .hf_store import READ_SIZE, Digests, FileEntry, Manifest, Store, StoreError, explain, make_folder
+from .hf_store import READ_SIZE, Digests, FileEntry, Manifest, Store, StoreError, explain
 
 # A stream that brings nothing this many times in a row ends the run; each try waits one second longer.
 TRIES = 4
@@ -67,24 +67,15 @@ class PeerSource:
 
     def fetch(self, commit: str, entries: Sequence[FileEntry], staging: Path, arrived: Arrived) -> None:
         """Fetch the files, the largest first, several at a time."""
-        parts = staging / "parts"
-        make_folder(parts)
-        wanted = {f"{entry.sha256}.part" for entry in entries}
-        for path in parts.iterdir():
-            if path.name not in wanted:
-                path.unlink()
-        # Files of equal content share one part: those come one after the other.
-        groups: dict[str, list[FileEntry]] = {}
-        for entry in sorted(entries, key=lambda entry: entry.size, reverse=True):
-            groups.setdefault(entry.sha256, []).append(entry)
+        parts = open_parts(staging, entries)
 
         def group(members: list[FileEntry]) -> None:
             for entry in members:
-                path = parts / f"{entry.sha256}.part"
+                path = parts / part_name(entry)
                 arrived(entry, path, self.fetch_file(entry, path))
 
         with ThreadPoolExecutor(self.streams) as pool:
-            runs = [pool.submit(group, members) for members in groups.values()]
+            runs = [pool.submit(group, members) for members in by_content(entries)]
             try:
                 for run in runs:
                     run.result()
@@ -97,7 +88,7 @@ class PeerSource:
         """Bring one file to ``path``, going on behind what is there; return the digests of all of it."""
         sha256, size = hashlib.sha256(), 0
         buffer = memoryview(bytearray(max(CHUNK, READ_SIZE)))
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0) as stream:
+        with open_part(path) as stream:
             if os.fstat(stream.fileno()).st_size > entry.size:
                 stream.truncate(0)
             while count := stream.readinto(buffer):
@@ -136,12 +127,6 @@ class PeerSource:
                 f"the copy of '{entry.path}' on {self.client.where} has {total} bytes instead of {entry.size}: it was "
                 "damaged after the download; run site.yml again, which heals it there first."
             )
-
-
-def write_all(stream: io.FileIO, block: memoryview) -> None:
-    """Write a whole block to an unbuffered file, which may take less at once."""
-    while len(block):
-        block = block[stream.write(block) :]
 
 
 class NotHere(Exception):

@@ -12,15 +12,21 @@ Order on disk, so that a run killed at any moment leaves nothing that looks comp
 
 from __future__ import annotations
 
-import json
+import contextlib
+import errno
+import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from .hf_hub import Arrived, Listing
+from .hf_import import candidates, check_places, held_at_other_commits, linkable, take
+from .hf_parts import open_parts, parts_bytes
+from .hf_progress import Meter, Watch, read_watch
 from .hf_store import (
     FILE_MODE,
     FOLDER_MODE,
@@ -50,13 +56,16 @@ from .hf_store import (
     remove_file,
     remove_tree,
     survey,
-    write_atomic,
 )
 
 # A file that arrives with a wrong content is asked for once more: a broken proxy cache deserves no third try.
 ROUNDS = 2
 # In the staging folder of a commit: what the run there brings.
 WATCH = "run.json"
+
+
+class NotReady(StoreError):
+    """Something must be fetched, and this interpreter cannot."""
 
 
 class Source(Protocol):
@@ -81,7 +90,7 @@ class Request:
 
     ``reverify`` reads every byte again; ``update`` asks where a branch points now; ``manifest_sha256`` names the very
     manifest that is wanted, so that patterns play no part; ``note`` is a branch or tag to note as the commit where
-    ``revision`` is the commit itself.
+    ``revision`` is the commit itself; ``places`` are folders of this machine that may hold files of the repository already.
     """
 
     repo_id: str
@@ -93,6 +102,7 @@ class Request:
     update: bool = False
     manifest_sha256: str = ""
     note: str = ""
+    places: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -109,6 +119,7 @@ class Outcome:
     files: int
     bytes_total: int
     bytes_downloaded: int = 0
+    bytes_imported: int = 0
     verified: bool = False
     changed: bool = False
     manifest_sha256: str = ""
@@ -242,19 +253,20 @@ def describe(plan: Plan) -> list[str]:
     return lines
 
 
-def present(store: Store, request: Request, source: Source, check: bool = False) -> Outcome:
+def present(store: Store, request: Request, source: Source, check: bool = False, read: bool = True) -> Outcome:
     """Make sure that the snapshot is in the store, complete and proven; return what was done.
 
-    With ``check`` nothing is written. Raises StoreError (HubError) with one sentence; what was fetched stays, and the
-    next run goes on from there.
+    With ``check`` nothing is written, and with ``read`` false no file is read for it either. Raises StoreError (HubError,
+    NotReady) with one sentence; what was fetched stays, and the next run goes on from there.
     """
     check_repo_id(request.repo_id)
     check_revision(request.revision)
+    check_places(request.places)
     if request.verify not in METHODS:
         raise StoreError(f"verify is '{request.verify}': expected one of {', '.join(METHODS)}.")
     try:
         # The first look reads nothing: doubts are settled once, under the lock (or in check mode, which only reads).
-        plan = make_plan(store, request, source, read=check)
+        plan = make_plan(store, request, source, read=check and read)
         outcome = start_outcome(store, plan)
         if plan.idle:
             return idle_outcome(outcome, request)
@@ -262,20 +274,22 @@ def present(store: Store, request: Request, source: Source, check: bool = False)
             source.probe(plan.listing)
         if check:
             check_room(store, plan, request)
-            sizes = {entry.path: entry.size for entry in plan.manifest.files}
-            outcome.bytes_downloaded = sum(sizes[path] for path in plan.fetch)
-            outcome.changed = bool(outcome.actions)
+            outcome.bytes_imported = sum(entry.size for entry in local_files(store, request, plan))
+            wanted = to_fetch(plan)
+            here = outcome.bytes_imported + parts_bytes(store.staging(request.repo_id, outcome.commit), wanted)
+            outcome.bytes_downloaded = sum(entry.size for entry in wanted) - here
+            outcome.changed = bool(outcome.actions) or (not read and bool(plan.look.unproven))
             outcome.msg = f"{foreseen(outcome, plan)}: {summary(outcome)}."
             return outcome if outcome.changed else idle_outcome(outcome, request)
         if plan.fetch and (missing := source.ready()):
-            raise StoreError(missing)
+            raise NotReady(missing)
         with store.lock(request.repo_id):
             # Another run may have finished the work while this one waited for the lock.
             plan = make_plan(store, request, source, listing=plan.listing)
             if plan.idle:
                 return idle_outcome(start_outcome(store, plan), request)
             if plan.fetch and (missing := source.ready()):
-                raise StoreError(missing)
+                raise NotReady(missing)
             return Work(store, request, source, plan).run()
     except OSError as error:
         raise StoreError(explain(error, f"keep '{request.repo_id}' in {store.root}")) from error
@@ -305,7 +319,9 @@ def summary(outcome: Outcome) -> str:
 def foreseen(outcome: Outcome, plan: Plan) -> str:
     """Return what a run would do, in a few words."""
     if plan.fetch:
-        return f"would fetch {len(plan.fetch)} of {outcome.files} files ({gib(outcome.bytes_downloaded)})"
+        local = f", {gib(outcome.bytes_imported)} of them from this machine" if outcome.bytes_imported else ""
+        total = outcome.bytes_downloaded + outcome.bytes_imported
+        return f"would fetch {len(plan.fetch)} of {outcome.files} files ({gib(total)}{local})"
     return f"would {'; '.join(outcome.actions[:3]) or 'read touched files again'}"
 
 
@@ -327,19 +343,47 @@ def staged_whole(store: Store, plan: Plan) -> dict[str, Path]:
     return found
 
 
-def bytes_needed(store: Store, plan: Plan) -> int:
+def to_fetch(plan: Plan) -> list[FileEntry]:
+    """Return the files that the plan fetches, the largest first."""
+    wanted = [entry for entry in plan.manifest.files if entry.path in plan.fetch]
+    return sorted(wanted, key=lambda entry: entry.size, reverse=True)
+
+
+def local_files(store: Store, request: Request, plan: Plan) -> dict[FileEntry, list[Path]]:
+    """Return the files to fetch that this machine seems to have, each with where to look; nothing is read yet."""
+    wanted = to_fetch(plan)
+    if not wanted:
+        return {}
+    held = held_at_other_commits(store, request.repo_id, plan.manifest.commit)
+    places = check_places(request.places)
+    found: dict[FileEntry, list[Path]] = {}
+    for entry in wanted:
+        name = entry.sha256 or entry.git_oid
+        paths = [held[name]] if name in held else []
+        paths += candidates(entry, places, request.repo_id)
+        if paths:
+            found[entry] = paths
+    return found
+
+
+def bytes_needed(store: Store, request: Request, plan: Plan) -> int:
     """Return the bytes that the disk must still take.
 
-    All that lies in the staging folder counts as room: it is either used for this snapshot or removed first.
+    All that lies in the staging folder counts as room: it is either used for this snapshot or removed first. A file that
+    can be linked takes none.
     """
-    wanted = sum(entry.size for entry in plan.manifest.files if entry.path in plan.fetch)
+    root = store.root
+    while not root.exists() and root != root.parent:
+        root = root.parent
+    linked = [entry for entry, paths in local_files(store, request, plan).items() if linkable(paths[0], root)]
+    wanted = sum(entry.size for entry in to_fetch(plan)) - sum(entry.size for entry in linked)
     return max(0, wanted - store.staged_bytes(plan.manifest.repo_id))
 
 
 def check_room(store: Store, plan: Plan, request: Request) -> None:
     """Raise StoreError where the disk cannot take what is to come."""
     # A file is replaced only after its successor is proven, so damaged files give no room.
-    needed = bytes_needed(store, plan)
+    needed = bytes_needed(store, request, plan)
     if needed:
         try:
             check_space(store.root, needed)
@@ -361,28 +405,31 @@ class Work:
         self.sums = dict(plan.proven)  # path -> sha256, as read on this node
         self.todo = {entry.path: entry for entry in plan.manifest.files if entry.path in plan.fetch}
         self.rejected: dict[str, str] = {}
-        self.bytes_downloaded = 0
+        self.bytes_imported = 0
         self.guard = threading.Lock()
 
     def run(self) -> Outcome:
         """Do all the plan says; return the outcome."""
         outcome = start_outcome(self.store, self.plan)
+        open_parts(self.staging, self.todo.values())
         self.store.remove_orphans(self.repo_id, self.commit)
         check_room(self.store, self.plan, self.request)
         touched = bool(self.todo or self.plan.look.extra)
         if touched or not self.plan.stamped or not self.plan.settled:
             self.store.drop_stamp(self.repo_id, self.commit)
-        for name, path in staged_whole(self.store, self.plan).items():
-            self.accept(self.todo[name], path)
-        self.bytes_downloaded = 0
-        remove_tree(self.staging / "files")
-        self.rejected.clear()
-        self.announce()
-        for _round in range(ROUNDS):
-            if not self.todo:
-                break
+        with Meter(self.staging / WATCH, self.request.ref, self.plan.manifest.bytes_total, self.bytes_here):
+            for name, path in staged_whole(self.store, self.plan).items():
+                self.accept(self.todo[name], path)
+            remove_tree(self.staging / "files")
+            self.bring_local()
             self.rejected.clear()
-            self.source.fetch(self.commit, list(self.todo.values()), self.staging, self.accept)
+            wanted = list(self.todo.values())
+            coming = sum(entry.size for entry in wanted) - parts_bytes(self.staging, wanted)
+            for _round in range(ROUNDS):
+                if not self.todo:
+                    break
+                self.rejected.clear()
+                self.source.fetch(self.commit, list(self.todo.values()), self.staging, self.accept)
         if self.todo:
             wrong = [self.rejected.get(path, f"{path} did not come") for path in sorted(self.todo)]
             raise StoreError(
@@ -390,19 +437,55 @@ class Work:
                 f"times: {name_some(wrong)}; it was thrown away: the source is damaged, or something on the way alters files."
             )
         self.settle()
-        outcome.bytes_downloaded = self.bytes_downloaded
+        outcome.bytes_downloaded, outcome.bytes_imported = coming, self.bytes_imported
         outcome.changed = bool(outcome.actions)
         outcome.verified = self.request.verify != "none"
         outcome.manifest_sha256 = self.manifest.sha256
-        done = f"renewed {len(self.plan.fetch)} of {outcome.files} files ({gib(self.bytes_downloaded)} fetched)"
+        local = f", {gib(self.bytes_imported)} taken from this machine" if self.bytes_imported else ""
+        done = f"renewed {len(self.plan.fetch)} of {outcome.files} files ({gib(coming)} fetched{local})"
         outcome.msg = f"{done if self.plan.fetch else name_some(outcome.actions) or 'read again'}: {summary(outcome)}, "
         outcome.msg += f"verified by {self.request.verify}." if outcome.verified else "not verified, as asked."
         return outcome
 
-    def announce(self) -> None:
-        """Note what this run brings, for those who watch it (see ``inspect``)."""
-        note = Watch(self.request.ref, self.plan.manifest.bytes_total)
-        write_atomic(self.staging / WATCH, json.dumps(asdict(note)).encode())
+    def bytes_here(self) -> int:
+        """Return the bytes of the snapshot that are on this disk by now, half files included."""
+        todo = list(self.todo.values())
+        whole = self.plan.manifest.bytes_total - sum(entry.size for entry in todo)
+        return whole + parts_bytes(self.staging, todo) + folder_bytes(self.staging / "files")
+
+    def bring_local(self) -> None:
+        """Take what this machine already has, each file proven by its content whatever ``verify`` says."""
+        folder = self.staging / "local"
+        remove_tree(folder)
+        make_folder(folder)
+
+        def one(number: int, entry: FileEntry, paths: list[Path]) -> None:
+            path = folder / str(number)
+            for source in paths:
+                try:
+                    take(source, path)
+                    seen = digest_file(path, git=not entry.sha256)
+                except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    continue
+                if not compare(entry, seen):
+                    self.accept(entry, path, seen)
+                    with self.guard:
+                        self.bytes_imported += entry.size
+                    return
+            path.unlink(missing_ok=True)
+
+        found = {
+            e: paths for e, paths in local_files(self.store, self.request, self.plan).items() if e.path in self.todo
+        }
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            for run in [pool.submit(one, number, *item) for number, item in enumerate(found.items())]:
+                run.result()
+        remove_tree(folder)
+        # A link changes its file's change time, by which the stamp of the other commit knows it.
+        links = (path.lstat() for path in self.folder.rglob("*"))
+        self.store.restamp(self.repo_id, {(status.st_dev, status.st_ino) for status in links if status.st_nlink > 1})
 
     def accept(self, entry: FileEntry, path: Path, seen: Digests | None = None) -> None:
         """Prove a file that arrived and move it into the snapshot; throw it away where it is wrong."""
@@ -425,7 +508,6 @@ class Work:
         with self.guard:
             self.sums[entry.path] = sha256
             del self.todo[entry.path]
-            self.bytes_downloaded += entry.size
 
     def clear_way(self, target: Path) -> None:
         """Make the folders of a file; what stands there as a file, link or folder in the wrong place goes."""
@@ -543,7 +625,7 @@ def preview(source: Source, request: Request, store: Store | None) -> Preview:
         check_room(store, plan, request)
         if fetch:
             source.probe(listing)
-        needed, free = bytes_needed(store, plan), free_bytes(store.root)
+        needed, free = bytes_needed(store, request, plan), free_bytes(store.root)
         told += f", {gib(needed)} still to fetch, {gib(free)} free in {store.root}."
         return Preview(False, listing.commit, len(chosen), total, needed, free, told)
     except OSError as error:
@@ -551,16 +633,12 @@ def preview(source: Source, request: Request, store: Store | None) -> Preview:
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What a run notes for those who watch it."""
-
-    revision: str
-    bytes_total: int
-
-
-@dataclass(frozen=True)
 class Inspection:
-    """What the store holds of a snapshot; ``rate`` in bytes per second, 0 where nothing was read."""
+    """What the store holds of a snapshot.
+
+    ``rate``: bytes per second that this look read, 0 where nothing was read. ``download_rate``: bytes per second that a run
+    brings; ``seconds_left``: what that takes for the rest, None where nothing runs or nothing comes.
+    """
 
     complete: bool
     stamped: bool
@@ -576,6 +654,8 @@ class Inspection:
     rate: int
     seconds: float
     msg: str
+    download_rate: int = 0
+    seconds_left: int | None = None
 
 
 def inspect(store: Store, repo_id: str, revision: str, verify: str) -> Inspection:
@@ -588,7 +668,7 @@ def inspect(store: Store, repo_id: str, revision: str, verify: str) -> Inspectio
         running = store.locked(repo_id)
         commit, run = known.commit, None
         for candidate in [commit] if commit else staged_commits(store, repo_id):
-            noted = read_watch(store, repo_id, candidate)
+            noted = read_watch(store.staging(repo_id, candidate) / WATCH)
             if noted is not None and (commit or noted.revision == revision):
                 commit, run = candidate, noted
         if commit is None:
@@ -596,14 +676,20 @@ def inspect(store: Store, repo_id: str, revision: str, verify: str) -> Inspectio
             return Inspection(False, False, running, "", "", 0, 0, 0, [], [], [], 0, 0.0, told)
         folder = store.snapshot(repo_id, commit)
         if known.manifest is None:
-            held = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-            held += store.staged_bytes(repo_id, commit)
+            held = folder_bytes(folder) + folder_bytes(store.staging(repo_id, commit) / "parts")
+            held += folder_bytes(store.staging(repo_id, commit) / "files")
             total = run.bytes_total if run else 0
-            told = f"'{repo_id}' at {commit[:12]} in {store.root} is incomplete: {gib(held)} of "
-            told += f"{gib(total) if run else 'an unknown size'} there, {'a run brings the rest' if running else 'no run works on it'}."
-            return Inspection(
+            told = f"'{repo_id}' at {commit[:12]} in {store.root} is incomplete: "
+            if running and run:
+                run = replace(run, bytes=held)
+                told += f"{run.describe()}."
+            else:
+                told += f"{gib(held)} of {gib(total) if run else 'an unknown size'} there, "
+                told += "a run brings the rest." if running else "no run works on it."
+            partly = Inspection(
                 False, False, running, commit, str(folder), 0, held, total, [], [], [], 0, elapsed(began), told
             )
+            return with_progress(partly, run)
         manifest = known.manifest
         look = survey(folder, manifest.files, known.stamp.marks if known.stamp else None)
         corrupt = dict(look.damaged) if verify != "none" else {}
@@ -620,7 +706,7 @@ def inspect(store: Store, repo_id: str, revision: str, verify: str) -> Inspectio
             rate = round(sum(entry.size for entry in whole) / max(time.monotonic() - start, 1e-6))
         stamped = known.stamp is not None and not (look.missing or look.damaged or look.unproven)
         complete = not (look.missing or corrupt)
-        held = sum(entry.size for entry in whole) + store.staged_bytes(repo_id, commit)
+        held = sum(entry.size for entry in whole) + parts_bytes(store.staging(repo_id, commit), manifest.files)
         told = f"'{repo_id}' at {commit[:12]} in {store.root}: "
         if complete:
             how = {"none": "all files there", "size": "all sizes right", "sha256": f"all content right, {gib(rate)}/s"}
@@ -628,12 +714,34 @@ def inspect(store: Store, repo_id: str, revision: str, verify: str) -> Inspectio
         else:
             wrongs = [f"{path} is missing" for path in look.missing] + sorted(corrupt.values())
             told += f"{name_some(wrongs)}; run site.yml, which fetches just that."
-        return Inspection(
+        if running and run:
+            run = replace(run, bytes=held)
+            told += f" A run works on it: {run.describe()}."
+        whole_look = Inspection(
             complete, stamped, running, commit, str(folder), len(manifest.files), held, manifest.bytes_total,
             look.missing, sorted(corrupt.values()), look.extra, rate, elapsed(began), told,
         )  # fmt: skip
+        return with_progress(whole_look, run)
     except OSError as error:
         raise StoreError(explain(error, f"read '{repo_id}' in {store.root}")) from error
+
+
+def with_progress(seen: Inspection, run: Watch | None) -> Inspection:
+    """Return the inspection with what a run notes of itself while it works."""
+    if not seen.running or run is None:
+        return seen
+    return replace(seen, download_rate=run.rate, seconds_left=run.seconds_left)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of the files below a folder."""
+    total = 0
+    for root, _folders, files in os.walk(folder):
+        for name in files:
+            # A file may be moved into place while we look.
+            with contextlib.suppress(OSError):
+                total += (Path(root) / name).lstat().st_size
+    return total
 
 
 def elapsed(began: float) -> float:
@@ -645,12 +753,3 @@ def staged_commits(store: Store, repo_id: str) -> list[str]:
     """Return the commits that runs began to bring."""
     folder = store.staging(repo_id, "")
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def read_watch(store: Store, repo_id: str, commit: str) -> Watch | None:
-    """Return what the run noted that brings ``commit``, or None."""
-    try:
-        noted = json.loads((store.staging(repo_id, commit) / WATCH).read_bytes())
-        return Watch(str(noted["revision"]), int(noted["bytes_total"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -33,7 +33,7 @@ import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,10 @@ _REPO_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*"
 
 class StoreError(Exception):
     """One sentence for the person who runs the tool: what is wrong, with which value, and what to do."""
+
+
+class StoreBusy(StoreError):
+    """Another run is working on the same repository."""
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -596,6 +600,26 @@ class Store:
             path.unlink()
             fsync_path(path.parent)
 
+    def restamp(self, repo_id: str, inodes: set[tuple[int, int]]) -> None:
+        """Renew the marks of files among ``inodes`` (device, number) in all stamps of a repository.
+
+        Making or removing a hard link alters the change time of the file behind all its names, and nothing else of it. The
+        caller holds the lock and did just that; size and modification time must be as stamped.
+        """
+        for path in self.repo(repo_id).glob("*.verified"):
+            stamp = Stamp.decode(path.read_bytes())
+            if stamp is None:
+                continue
+            marks = dict(stamp.marks)
+            for name, mark in stamp.marks.items():
+                with contextlib.suppress(OSError):
+                    file = path.with_suffix("") / name
+                    status = file.lstat()
+                    if (status.st_dev, status.st_ino) in inodes and mark_of(file)[:2] == mark[:2]:
+                        marks[name] = mark_of(file)
+            if marks != dict(stamp.marks):
+                write_atomic(path, replace(stamp, marks=marks).encode())
+
     def verified(self, repo_id: str, revision: str, method: str = "sha256") -> tuple[bool, str]:
         """Say whether the snapshot is stamped and still as the stamp saw it, with a sentence; nothing is read.
 
@@ -615,7 +639,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, repo_id: str, patience: float = 2.0) -> Iterator[None]:
-        """Hold the repository's lock; StoreError when another run holds it for ``patience`` seconds.
+        """Hold the repository's lock; StoreBusy when another run holds it for ``patience`` seconds.
 
         The kernel frees the lock of a process that dies, so none is ever stale.
         """
@@ -631,7 +655,7 @@ class Store:
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
                         holder = os.pread(handle, 200, 0).decode("ascii", "replace").strip() or "unknown"
-                        raise StoreError(
+                        raise StoreBusy(
                             f"another run ({holder}) is working on {repo_id} in {self.root}: wait until it has ended, "
                             "or watch it with hf_model_info."
                         ) from None
@@ -694,9 +718,11 @@ class Store:
         """
         folder = self.repo(repo_id)
         snapshot = self.snapshot(repo_id, commit)
-        size = sum(p.lstat().st_size for p in snapshot.rglob("*") if p.is_file()) if snapshot.is_dir() else 0
+        files = [p.lstat() for p in snapshot.rglob("*") if p.is_file()] if snapshot.is_dir() else []
+        size = sum(status.st_size for status in files if status.st_nlink == 1)
         self.drop_stamp(repo_id, commit)
         remove_tree(snapshot)
+        self.restamp(repo_id, {(status.st_dev, status.st_ino) for status in files if status.st_nlink > 1})
         remove_tree(self.staging(repo_id, commit))
         self.manifest_path(repo_id, commit).unlink(missing_ok=True)
         for ref in self.refs(repo_id):
@@ -712,6 +738,31 @@ class Store:
         folder = self.repo(repo_id) / "refs"
         names = [urllib.parse.unquote(path.name) for path in folder.iterdir()] if folder.is_dir() else []
         return sorted(name for name in names if not name.startswith("."))
+
+    def ready(self, repo_id: str, commit: str) -> str:
+        """Return why a service must not start on a snapshot yet, in words; empty when it may. Reads no weights.
+
+        The stamp must prove the manifest, and every file must have the size and modification time that the stamp saw. The
+        change time does not count here: removing another link to a file alters it, and no machine must fail to start of that.
+        """
+        where = self.snapshot(repo_id, commit)
+        known = self.local(repo_id, commit)
+        if known.manifest is None:
+            return f"the weights {where} are not there yet"
+        if known.stamp is None or not known.stamp.proves(known.manifest, METHODS[0]):
+            return f"the weights {where} are not verified yet"
+        wrong = []
+        for entry in known.manifest.files:
+            try:
+                mark = mark_of(where / entry.path)
+            except (FileNotFoundError, NotADirectoryError):
+                wrong.append(f"{entry.path} is missing")
+                continue
+            if mark[0] != entry.size or mark[:2] != tuple(known.stamp.marks.get(entry.path, ()))[:2]:
+                wrong.append(f"{entry.path} is another")
+        return (
+            f"the weights {where} changed since they were verified ({name_some(wrong)}): run site.yml" if wrong else ""
+        )
 
 
 def remove_tree(path: Path) -> None:

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .nfs_share import Mounted, over_nfs, parse_mountinfo
+
 GIB = 1024**3
 
 # Runs a command (argv) and returns exit status, stdout, stderr; status 127 when there is no such command.
@@ -26,6 +28,9 @@ Runner = Callable[[Sequence[str]], tuple[int, str, str]]
 
 # State of a listening socket in /proc/net/tcp: TCP_LISTEN of include/net/tcp_states.h.
 _LISTEN = "0A"
+# The file system that shows in /proc/filesystems when a module is built in or loaded.
+_FILE_SYSTEM = {"nfsv4": "nfs4"}
+_NFS_MODULES = {"server": ("nfsd",), "client": ("nfsv4",)}
 _CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _UNIT = re.compile(r"/([^/]+\.service)(?=/|$)")
 
@@ -73,6 +78,8 @@ class Requirements:
     min_python: tuple[int, ...] = ()
     systemd: bool = True
     root: bool = True
+    nfs: str = "none"
+    nfs_transport: str = "tcp"
 
 
 # --- what is found ------------------------------------------------------------------------------------------
@@ -143,6 +150,8 @@ class Node:
     fabric_interface: str | None = None
     file_systems: list[FileSystem] = field(default_factory=list)
     listeners: list[Listener] = field(default_factory=list)
+    kernel_lacks: tuple[str, ...] = ()
+    rdma_devices: tuple[str, ...] = ()
     docker_client: str | None = None
     docker_server: str | None = None
     python: tuple[int, ...] = ()
@@ -364,24 +373,45 @@ class Machine:
         server = (data.get("Server") or {}).get("Version")
         return (str(client) if client else "unknown"), (str(server) if server else None)
 
+    def kernel_lacks(self, modules: Sequence[str]) -> tuple[str, ...]:
+        """Return the modules that this kernel neither has built in nor can load."""
+        known = {line.split()[-1] for line in self.text("/proc/filesystems").splitlines() if line.split()}
+        return tuple(
+            name
+            for name in modules
+            if _FILE_SYSTEM.get(name, name) not in known
+            and self.run(["modprobe", "--dry-run", "--quiet", name])[0] != 0
+        )
+
+    def rdma_devices(self) -> tuple[str, ...]:
+        """Return the names of the RDMA devices."""
+        folder = self.root / "sys/class/infiniband"
+        return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
+
     def file_systems(self, needs: Sequence[PathNeed]) -> list[FileSystem]:
         """Return the file system below each path; what lies there is counted only where free space is too little."""
-        plain = [self._file_system(need.path) for need in needs]
+        mounts = parse_mountinfo(self.text("/proc/self/mountinfo"))
+        plain = [self._file_system(need.path, mounts) for need in needs]
         wanted: dict[int, float] = {}
         for need, found in zip(needs, plain, strict=True):
             wanted[found.device] = wanted.get(found.device, 0.0) + need.need_gib
         result = []
         for need, found in zip(needs, plain, strict=True):
             present = None
-            if found.free_gib < wanted[found.device]:
+            # What lies on another node's disk neither counts here, nor must anybody touch it whose server may be gone.
+            if over_nfs(mounts, need.path):
+                present = 0.0
+            elif found.free_gib < wanted[found.device]:
                 present = round(tree_size(self.root / need.path.lstrip("/"), need.need_gib * GIB) / GIB, 2)
             result.append(
                 FileSystem(found.path, found.existing, found.device, found.total_gib, found.free_gib, present)
             )
         return result
 
-    def _file_system(self, path: str) -> FileSystem:
-        existing = self.root / path.lstrip("/")
+    def _file_system(self, path: str, mounts: Sequence[Mounted]) -> FileSystem:
+        # The disk below an NFS mount is the one of the folder that holds the mount point.
+        point = over_nfs(mounts, path)
+        existing = (self.root / point.lstrip("/")).parent if point else self.root / path.lstrip("/")
         while not existing.is_dir() and existing != existing.parent:
             existing = existing.parent
         numbers = os.statvfs(existing)
@@ -439,6 +469,12 @@ def tree_size(path: Path, enough: float) -> int:
     return total
 
 
+def nfs_modules(requirements: Requirements) -> tuple[str, ...]:
+    """Return the kernel modules that the wanted part of NFS needs."""
+    modules = _NFS_MODULES.get(requirements.nfs, ())
+    return (*modules, "rpcrdma") if modules and requirements.nfs_transport == "rdma" else modules
+
+
 def collect(machine: Machine, requirements: Requirements) -> Node:
     """Read the machine, as far as the requirements and the facts ask for it.
 
@@ -464,6 +500,8 @@ def collect(machine: Machine, requirements: Requirements) -> Node:
         fabric_interface=interface_with(interfaces, address) if address else None,
         file_systems=machine.file_systems(requirements.paths),
         listeners=machine.listeners(requirements.ports),
+        kernel_lacks=machine.kernel_lacks(nfs_modules(requirements)),
+        rdma_devices=machine.rdma_devices(),
         docker_client=client,
         docker_server=server,
         python=tuple(sys.version_info[:3]),
@@ -482,6 +520,7 @@ def evaluate(node: Node, requirements: Requirements) -> list[str]:
         *_identity_problems(node, requirements),
         *_address_problems(node, requirements),
         *_memory_problems(node, requirements),
+        *_nfs_problems(node, requirements),
         *_space_problems(node, requirements),
         *_port_problems(node, requirements),
     ]
@@ -528,6 +567,21 @@ def _memory_problems(node: Node, wanted: Requirements) -> Iterator[str]:
             f"memory is {node.memory_total_gib:g} GiB, {wanted.min_memory_gib:g} GiB are needed: "
             "choose a smaller model, or lower node_preflight_min_memory_gib if it fits"
         )
+
+
+def _nfs_problems(node: Node, wanted: Requirements) -> Iterator[str]:
+    if wanted.nfs == "none":
+        return
+    lacks = [name for name in node.kernel_lacks if name != "rpcrdma"]
+    if lacks:
+        does = "serve" if wanted.nfs == "server" else "mount"
+        yield (
+            f"the kernel cannot {does} NFS (it has no module {lacks[0]}): install the kernel's extra modules, "
+            "or set model_share_method: copy"
+        )
+    if wanted.nfs_transport == "rdma" and ("rpcrdma" in node.kernel_lacks or not node.rdma_devices):
+        lack = "its kernel has no module rpcrdma" if "rpcrdma" in node.kernel_lacks else "it has no RDMA device"
+        yield f"NFS over RDMA is asked for, but {lack}: set model_share_nfs_transport: tcp"
 
 
 def _space_problems(node: Node, wanted: Requirements) -> Iterator[str]:
@@ -629,6 +683,8 @@ def requirements_from(params: Mapping[str, Any]) -> Requirements:
         min_memory_gib=None if memory is None else float(memory),
         paths=tuple(paths),
         ports=tuple(ports),
+        nfs=str(params.get("nfs") or "none"),
+        nfs_transport=str(params.get("nfs_transport") or "tcp"),
         architectures=tuple(params.get("architectures") or ()),
         distributions=tuple(params.get("distributions") or ()),
         min_python=tuple(int(part) for part in minimum.split(".")) if minimum else (),

@@ -56,6 +56,13 @@ options:
         description: Whether the container can only read it.
         type: bool
         default: false
+      propagation:
+        description:
+          - V(rslave) shows the container also what is mounted below the source later, such as an NFS mount that comes back. Left out, Docker's own choice.
+          - Docker refuses V(rslave) where the source lies on a private mount.
+        type: str
+        choices: ["", rprivate, rslave]
+        default: ""
   secrets:
     description: Files of the node that are mounted under C(/run/secrets), readable for root only.
     type: list
@@ -189,7 +196,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.container_spec import ContainerSpec, Mount, Secret, UnitSpec, record, unit_text
+from ..module_utils.container_spec import PROPAGATIONS, ContainerSpec, Mount, Secret, UnitSpec, record, unit_text
 from ..module_utils.container_state import RECORDS, UNITS, ContainerServiceError, image_id, secret_hashes, unit_state
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -206,6 +213,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "source": {"type": "str", "required": True},
             "target": {"type": "str", "required": True},
             "read_only": {"type": "bool", "default": False},
+            "propagation": {"type": "str", "choices": list(PROPAGATIONS), "default": ""},
         },
     },
     "secrets": {

@@ -15,7 +15,8 @@ description:
     stamp saw is read again, and only that file is fetched anew where its content is wrong.
   - A branch or tag is resolved to its commit once and stays there; see O(update_revision).
   - Files that are no part of the snapshot are removed from its folder.
-  - A run that was killed is continued by the next; whole files that it brought are not fetched again.
+  - A run that was killed is continued by the next, inside a file where it stopped; at most what was in flight is fetched twice.
+  - What this machine has already, at another commit of the same store or in folders of O(import_from), is proven and linked instead of fetched.
 requirements:
   - huggingface_hub 2.4 in the Python that runs this module, only where something must be fetched. The role C(node_tools) makes
     C(/opt/dgx-spark/venv) with it.
@@ -29,6 +30,31 @@ options:
     description: The store, a folder on a local disk; the snapshot comes to C(dest/organisation--name/commit).
     type: path
     required: true
+  detach:
+    description:
+      - Whether to order the download from the unit C(spark-model-download) and return at once, so that it outlives the connection. A second task that
+        orders the same joins the one that runs. Watch it with M(dgx_spark.vllm.hf_model_info).
+      - Needs the role C(node_tools) on the node, and the token in a O(token_file).
+    type: bool
+    default: false
+  import_from:
+    description:
+      - Folders of the node that may hold files of the repository, such as C(/home/user/.cache/huggingface) or a folder of plain files. They are proven by
+        sha256 and then cloned or linked where the file system can (a file that others may not read is copied); the folders stay as they are.
+    type: list
+    elements: str
+    default: []
+  transport:
+    description:
+      - V(http) goes on inside a file after an interruption. V(xet) leaves the road to huggingface_hub, which takes Xet where the hub offers it and begins
+        an unfinished file anew.
+    type: str
+    choices: [http, xet]
+    default: http
+  environment:
+    description: Environment of the download, for example C(https_proxy), or C(HF_XET_HIGH_PERFORMANCE) with O(transport=xet).
+    type: dict
+    default: {}
   max_workers:
     description: Files that are downloaded at once.
     type: int
@@ -47,8 +73,6 @@ options:
     description: Whether to ask the hub again where a branch or tag points.
     type: bool
     default: false
-notes:
-  - Xet is used where the hub offers it; set C(HF_HUB_DISABLE_XET=1) in the task's environment for plain HTTP.
 seealso:
   - module: dgx_spark.vllm.hf_model_info
   - module: dgx_spark.vllm.hf_model_copy
@@ -94,9 +118,17 @@ bytes_total:
   returned: success
   type: int
 bytes_downloaded:
-  description: Bytes of the files that this run fetched, or would fetch in check mode.
+  description: Bytes that this run fetched, or would fetch; what an earlier run left of a file does not count.
   returned: success
   type: int
+bytes_imported:
+  description: Bytes of the files that this run took from this machine, or would take.
+  returned: success
+  type: int
+running:
+  description: Whether a detached download is under way.
+  returned: success
+  type: bool
 verified:
   description: Whether the snapshot is complete and proven by O(verify) now. Never true with V(none), and false in check mode when something differs.
   returned: success
@@ -116,11 +148,14 @@ msg:
   type: str
 """
 
+import contextlib
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.hf_fetch import HubSource
-from ..module_utils.hf_hub import HUB_ARGUMENTS, Hub, read_token
-from ..module_utils.hf_snapshot import Outcome, Request, absent, present
+from ..module_utils.hf_download import Order, Queue, order_name, start
+from ..module_utils.hf_hub import HUB_ARGUMENTS
+from ..module_utils.hf_snapshot import NotReady, Outcome, absent, present
 from ..module_utils.hf_store import Store, StoreError
 
 
@@ -130,6 +165,10 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "dest": {"type": "path", "required": True},
             **HUB_ARGUMENTS,
+            "detach": {"type": "bool", "default": False},
+            "import_from": {"type": "list", "elements": "str", "default": []},
+            "transport": {"type": "str", "choices": ["http", "xet"], "default": "http"},
+            "environment": {"type": "dict", "default": {}},
             "max_workers": {"type": "int", "default": 8},
             "verify": {"type": "str", "choices": ["sha256", "size", "none"], "default": "sha256"},
             "reverify": {"type": "bool", "default": False},
@@ -138,7 +177,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        outcome = ensure(module)
+        outcome, running = ensure(module)
     except StoreError as error:
         module.fail_json(msg=str(error))
     module.exit_json(
@@ -148,6 +187,8 @@ def main() -> None:
         files=outcome.files,
         bytes_total=outcome.bytes_total,
         bytes_downloaded=outcome.bytes_downloaded,
+        bytes_imported=outcome.bytes_imported,
+        running=running,
         verified=outcome.verified,
         manifest_sha256=outcome.manifest_sha256,
         actions=outcome.actions,
@@ -156,29 +197,55 @@ def main() -> None:
     )
 
 
-def ensure(module: AnsibleModule) -> Outcome:
-    """Bring the store into the wanted state; StoreError with one sentence where that fails."""
+def ensure(module: AnsibleModule) -> tuple[Outcome, bool]:
+    """Bring the store into the wanted state, or order that; return what was done and whether it goes on elsewhere.
+
+    StoreError with one sentence where that fails.
+    """
     params = module.params
-    store = Store(params["dest"])
+    store, token = Store(params["dest"]), params["token"] or ""
     if params["state"] == "absent":
-        return absent(store, params["repo_id"], params["revision"], module.check_mode)
-    if params["max_workers"] < 1:
-        raise StoreError(f"max_workers is {params['max_workers']}: expected 1 or more.")
-    token, note = read_token(params["token"] or "", params["token_file"] or "")
-    ca_bundle = params["ca_bundle"] or ""
-    hub = Hub(params["endpoint"], token, note, ca_bundle)
-    request = Request(
-        params["repo_id"],
-        params["revision"],
-        tuple(params["allow_patterns"]),
-        tuple(params["ignore_patterns"]),
-        params["verify"],
-        params["reverify"],
-        params["update_revision"],
+        outcome = absent(store, params["repo_id"], params["revision"], module.check_mode)
+        if not module.check_mode:
+            Queue().forget(order_name(params["repo_id"], params["revision"]))
+        return outcome, False
+    lists = ("allow_patterns", "ignore_patterns", "import_from")
+    plain = (
+        "repo_id",
+        "revision",
+        "dest",
+        "endpoint",
+        "max_workers",
+        "verify",
+        "reverify",
+        "update_revision",
+        "transport",
     )
-    return present(
-        store, request, HubSource(hub, params["repo_id"], ca_bundle, params["max_workers"]), module.check_mode
+    wishes: dict[str, Any] = {name: params[name] for name in plain} | {name: tuple(params[name]) for name in lists}
+    order = Order(
+        **wishes,
+        token_file=params["token_file"] or "",
+        ca_bundle=params["ca_bundle"] or "",
+        environment={str(name): str(value) for name, value in params["environment"].items()},
     )
+    if not params["detach"]:
+        if module.check_mode:
+            return present(store, order.request, order.source(token), check=True), False
+        return order.perform(token), False
+    if token:
+        raise StoreError("token is set together with detach: a detached download reads its token from token_file.")
+    # Wrong settings show now, to whoever asks, and not in a unit's journal.
+    outcome = present(store, order.request, order.source(), check=True, read=module.check_mode)
+    if module.check_mode or (outcome.verified and not outcome.changed):
+        return outcome, False
+    if not outcome.bytes_downloaded + outcome.bytes_imported:
+        # Reading again or stamping takes no network and a minute or two; what turns out to be wrong is ordered.
+        with contextlib.suppress(NotReady):
+            return order.perform(), False
+    outcome.changed = start(order, lambda argv: module.run_command(list(argv)), Queue())
+    outcome.verified = False
+    outcome.msg = f"{'ordered' if outcome.changed else 'joined a run that'}: {outcome.msg}"
+    return outcome, True
 
 
 def lines(texts: list[str]) -> str:

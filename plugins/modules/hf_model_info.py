@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Compares a snapshot with its manifest, without any network and through a read-only mount as well.
   - Returns what is wrong rather than failing; fails only where the store cannot be read.
+  - Watches a download that M(dgx_spark.vllm.hf_model) detached on this node, how far it is and why the last one failed.
 options:
   repo_id:
     description: Repository on the hub, as C(organisation/name).
@@ -45,6 +46,16 @@ EXAMPLES = r"""
     verify: sha256
   register: weights
   failed_when: not weights.complete
+
+- name: Watch a detached download
+  dgx_spark.vllm.hf_model_info:
+    repo_id: QuantTrio/Qwen3-235B-A22B-Instruct-2507-AWQ
+    dest: /srv/models
+    verify: none
+  register: download
+  until: not download.running
+  retries: 100000
+  delay: 10
 """
 
 RETURN = r"""
@@ -57,7 +68,7 @@ stamped:
   returned: success
   type: bool
 running:
-  description: Whether a run is working on the repository right now; never seen through a mount.
+  description: Whether a run is working on the repository right now, or a detached download is under way; never seen through a mount.
   returned: success
   type: bool
 commit:
@@ -73,7 +84,7 @@ files:
   returned: success
   type: int
 bytes:
-  description: Bytes of the files of the manifest that are there with the right size, and of what is being fetched.
+  description: Bytes of the files of the manifest that are there with the right size, and of what came of the others so far.
   returned: success
   type: int
 bytes_total:
@@ -99,6 +110,18 @@ rate:
   description: Bytes read per second with O(verify=sha256), else 0.
   returned: success
   type: int
+download_rate:
+  description: Bytes per second that a running download brought over the last half minute, 0 where none runs.
+  returned: success
+  type: int
+seconds_left:
+  description: What the rest takes at this rate; null where no download runs or nothing comes.
+  returned: success
+  type: int
+error:
+  description: Why the last detached download failed, in one sentence; empty where it did not, or another one is under way.
+  returned: success
+  type: str
 seconds:
   description: Seconds that the look took.
   returned: success
@@ -113,7 +136,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.hf_snapshot import inspect
+from ..module_utils.hf_download import Queue, watch
 from ..module_utils.hf_store import Store, StoreError
 
 
@@ -129,10 +152,17 @@ def main() -> None:
     )
     params = module.params
     try:
-        found = inspect(Store(params["dest"]), params["repo_id"], params["revision"], params["verify"])
+        found, error_text = watch(
+            Store(params["dest"]),
+            params["repo_id"],
+            params["revision"],
+            params["verify"],
+            Queue(),
+            lambda argv: module.run_command(list(argv)),
+        )
     except StoreError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **asdict(found))
+    module.exit_json(changed=False, error=error_text, **asdict(found))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,16 @@ options:
         type: list
         elements: str
         default: []
+  nfs:
+    description: What the kernel must offer of NFS 4.
+    type: str
+    choices: [none, server, client]
+    default: none
+  nfs_transport:
+    description: V(rdma) asks for RDMA devices and the kernel's module rpcrdma, where O(nfs) asks for anything.
+    type: str
+    choices: [tcp, rdma]
+    default: tcp
   architectures:
     description: Supported machine names as C(uname -m) gives them; empty accepts any.
     type: list
@@ -138,6 +148,8 @@ node:
       description: "On each of O(ports): port, address, pid, process, unit, container."
       type: list
       elements: dict
+    kernel_lacks: {description: Modules that O(nfs) asks for and the kernel does not have., type: list, elements: str}
+    rdma_devices: {description: "Names under C(/sys/class/infiniband).", type: list, elements: str}
     docker_client: {description: Version of the docker command; null for none., type: str}
     docker_server: {description: Version of Docker's daemon; null when it does not answer., type: str}
     python: {description: Version of the Python that ran this., type: str}
@@ -184,6 +196,8 @@ def main() -> None:
                     "units": {"type": "list", "elements": "str", "default": []},
                 },
             },
+            "nfs": {"type": "str", "choices": ["none", "server", "client"], "default": "none"},
+            "nfs_transport": {"type": "str", "choices": ["tcp", "rdma"], "default": "tcp"},
             "architectures": {"type": "list", "elements": "str", "default": []},
             "distributions": {"type": "list", "elements": "str", "default": []},
             "min_python": {"type": "str"},

@@ -73,14 +73,53 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import chat_check, fabric_share, gates, hf_store, http_json, ray_cluster, vllm_server
+from ..module_utils import (
+    chat_check,
+    fabric_share,
+    gates,
+    hf_download,
+    hf_fetch,
+    hf_hub,
+    hf_import,
+    hf_parts,
+    hf_progress,
+    hf_snapshot,
+    hf_store,
+    http_json,
+    nfs_share,
+    ray_cluster,
+    systemd_unit,
+    vllm_server,
+)
 
 #: What the services on the node run; everything that one of them imports must be in the list.
-LIBRARY: tuple[ModuleType, ...] = (chat_check, fabric_share, gates, hf_store, http_json, ray_cluster, vllm_server)
-PROGRAMS = {"spark-gate": "gates", "spark-fabric-share": "fabric_share"}
+LIBRARY: tuple[ModuleType, ...] = (
+    chat_check,
+    fabric_share,
+    gates,
+    hf_download,
+    hf_fetch,
+    hf_hub,
+    hf_import,
+    hf_parts,
+    hf_progress,
+    hf_snapshot,
+    hf_store,
+    http_json,
+    nfs_share,
+    ray_cluster,
+    systemd_unit,
+    vllm_server,
+)
+#: Launcher -> module and Python: what talks to a hub needs the virtual environment, all else the system's own Python.
+PROGRAMS = {
+    "spark-gate": ("gates", "/usr/bin/python3"),
+    "spark-fabric-share": ("fabric_share", "/usr/bin/python3"),
+    "spark-model-download": ("hf_download", "{path}/venv/bin/python"),
+}
 _LAUNCHER = """#!/bin/sh
 # Written by dgx_spark.vllm.node_tools.
-PYTHONPATH={path}/lib exec /usr/bin/python3 -B -m dgx_spark_node.{module} "$@"
+PYTHONPATH={path}/lib exec {python} -B -m dgx_spark_node.{module} "$@"
 """
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([A-Za-z0-9.+!_-]+)$")
 
@@ -137,8 +176,9 @@ class NodeTools:
                 self.actions.append(f"removed {stale}")
                 if not self.module.check_mode:
                     stale.unlink()
-        for name, module_name in PROGRAMS.items():
-            self.file(self.path / "bin" / name, _LAUNCHER.format(path=self.path, module=module_name), 0o755)
+        for name, (module_name, python) in PROGRAMS.items():
+            text = _LAUNCHER.format(path=self.path, module=module_name, python=python.format(path=self.path))
+            self.file(self.path / "bin" / name, text, 0o755)
 
     def installed(self, venv: Path, name: str, version: str) -> bool:
         escaped = re.sub(r"[-_.]+", "_", name).lower()

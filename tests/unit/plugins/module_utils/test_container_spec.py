@@ -156,6 +156,13 @@ def test_bad_input_gets_a_sentence(change: dict[str, Any], words: str) -> None:
         spec(**change)
 
 
+def test_a_mount_that_follows_the_nodes_mounts() -> None:
+    assert Mount("/srv/models", "/srv/models", True, "rslave").bind() == "/srv/models:/srv/models:ro,rslave"
+    assert Mount("/srv/models", "/srv/models", True).bind() == "/srv/models:/srv/models:ro"
+    with pytest.raises(ValueError, match="propagation is 'rshared', expected rprivate or rslave"):
+        Mount("/srv/models", "/srv/models", True, "rshared")
+
+
 @pytest.mark.parametrize(("source", "target"), [("relative", "/x"), ("/x", "relative"), ("/a:b", "/x")])
 def test_a_mount_needs_absolute_paths(source: str, target: str) -> None:
     with pytest.raises(ValueError, match="absolute path"):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils import gates
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_store import FileEntry, Manifest, Store, digest_file
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.nfs_share import NfsMount
 
 
 class Clock:
@@ -47,13 +50,179 @@ def test_an_open_gate_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
-def test_weights_need_their_stamp(tmp_path: Path) -> None:
-    snapshot = tmp_path / "c0ffee"
-    assert "not there" in gates.weights_obstacle(snapshot)
-    snapshot.mkdir()
-    assert "not verified" in gates.weights_obstacle(snapshot)
-    (tmp_path / "c0ffee.verified").write_text("{}")
-    assert gates.weights_obstacle(snapshot) == ""
+COMMIT = "c0ffee" + "0" * 34
+
+
+@pytest.fixture
+def verified(tmp_path: Path) -> Path:
+    """A snapshot of two files, stamped."""
+    store = Store(tmp_path)
+    folder = store.snapshot("org/model", COMMIT)
+    folder.mkdir(parents=True)
+    entries = []
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes(name.encode() * 100)
+        entries.append(FileEntry(name, len(name) * 100, digest_file(folder / name).sha256))
+    manifest = Manifest("org/model", COMMIT, tuple(entries))
+    store.write_manifest(manifest)
+    store.stamp(manifest, "sha256")
+    return folder
+
+
+def test_verified_weights_open_the_gate(verified: Path) -> None:
+    assert gates.weights_obstacle(verified) == ""
+    # Another link to a file comes and goes: its change time is another, its content is not.
+    (verified.parent / "link").hardlink_to(verified / "model.safetensors")
+    (verified.parent / "link").unlink()
+    assert gates.weights_obstacle(verified) == ""
+
+
+def test_weights_need_manifest_and_stamp(verified: Path) -> None:
+    stamp = verified.with_name(f"{COMMIT}.verified")
+    stamp.unlink()
+    assert "not verified yet" in gates.weights_obstacle(verified)
+    stamp.write_text("{}")
+    assert "not verified yet" in gates.weights_obstacle(verified)
+    verified.with_name(f"{COMMIT}.manifest.json").unlink()
+    assert "not there yet" in gates.weights_obstacle(verified)
+    assert "not there yet" in gates.weights_obstacle(verified.parents[1] / "org--other" / COMMIT)
+    assert "cannot be judged" in gates.weights_obstacle(Path("/c0ffee/x/y"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.unlink(), "model.safetensors is missing"),
+        (lambda path: path.write_bytes(b"short"), "model.safetensors is another"),
+        (lambda path: path.write_bytes(b"x" * path.stat().st_size), "model.safetensors is another"),
+    ],
+)
+def test_weights_that_changed_since_they_were_verified(
+    verified: Path, damage: Callable[[Path], object], words: str
+) -> None:
+    damage(verified / "model.safetensors")
+    assert words in gates.weights_obstacle(verified)
+    assert "run site.yml" in gates.weights_obstacle(verified)
+
+
+def test_a_question_that_never_returns_is_told() -> None:
+    asked = 0
+    free = threading.Event()
+
+    def look() -> str:
+        nonlocal asked
+        asked += 1
+        free.wait(20)
+        return ""
+
+    patient = gates.Patient(look, 0.05, "nobody answers")
+    assert [patient(), patient()] == ["nobody answers", "nobody answers"]
+    assert asked == 1
+    free.set()
+    patient.seconds = 10
+    assert patient() == ""
+
+
+def test_a_question_that_breaks_is_told() -> None:
+    assert gates.Patient(lambda: str(1 // 0), 5, "").__call__().startswith("ZeroDivisionError")
+
+
+class Node:
+    """A node below a folder: its unit, its table of mounts, and commands that answer from a table."""
+
+    def __init__(self, root: Path, commands: dict[str, tuple[int, str]] | None = None) -> None:
+        self.root = root
+        self.commands = commands or {}
+        self.ran: list[str] = []
+        self.wish = NfsMount("192.168.100.10:/srv/models", "/srv/models")
+        for folder in ("etc/systemd/system", "proc/self", "sys/class/bdi/0:43"):
+            (root / folder).mkdir(parents=True)
+        (root / "etc/systemd/system/srv-models.mount").write_text(self.wish.mount_text())
+        (root / "sys/class/bdi/0:43/read_ahead_kb").write_text("128\n")
+        self.umount()
+
+    def umount(self) -> None:
+        (self.root / "proc/self/mountinfo").write_text("71 24 0:40 / /srv/models rw - autofs systemd-1 rw,fd=46\n")
+
+    def mount(self, source: str = "192.168.100.10:/srv/models") -> None:
+        with (self.root / "proc/self/mountinfo").open("a") as table:
+            table.write(f"90 71 0:43 / /srv/models ro - nfs4 {source} ro,vers=4.2,hard,proto=tcp\n")
+
+    def run(self, argv: Sequence[str], seconds: float) -> tuple[int, str]:
+        command = " ".join(argv)
+        self.ran.append(command)
+        answer = next((answer for start, answer in self.commands.items() if command.startswith(start)), (0, ""))
+        if answer[0] == 0 and command == "systemctl start srv-models.mount":
+            self.mount()
+        if answer[0] == 0 and command == "systemctl stop srv-models.mount":
+            self.umount()
+        return answer
+
+    def obstacle(self, closed: str = "") -> str:
+        return gates.mount_obstacle(
+            "/srv/models", "192.168.100.10", run=self.run, root=self.root, port=lambda _address, _port: closed
+        )
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def test_a_mount_in_force_opens_the_gate_and_gets_its_read_ahead(node: Node) -> None:
+    node.mount()
+    assert node.obstacle() == ""
+    assert (node.root / "sys/class/bdi/0:43/read_ahead_kb").read_text() == "15360\n"
+    assert not [command for command in node.ran if command.startswith("systemctl")]
+
+
+def test_nobody_touches_a_mount_whose_server_is_gone(node: Node) -> None:
+    node.mount()
+    assert "192.168.100.10, and nothing answers" in node.obstacle("nothing answers on 192.168.100.10:2049 yet")
+    assert node.ran == []
+
+
+def test_the_gate_mounts_what_is_not_mounted(node: Node) -> None:
+    node.commands["systemctl show"] = (0, "failed")
+    assert node.obstacle() == ""
+    assert "systemctl start srv-models.automount" in node.ran
+    assert "systemctl reset-failed srv-models.mount" in node.ran
+
+
+def test_a_mount_that_fails_is_told_and_waited_for(node: Node) -> None:
+    node.commands["systemctl start srv-models.mount"] = (1, "")
+    node.commands["journalctl"] = (0, "mount.nfs: access denied by server while mounting x")
+    assert node.obstacle().startswith("192.168.100.10:/srv/models cannot be mounted yet (the server does not export it")
+
+
+@pytest.mark.parametrize("source", ["192.168.100.10:/srv/models", "192.168.100.99:/srv/models"])
+def test_a_stale_or_foreign_mount_is_taken_away_and_mounted_anew(node: Node, source: str) -> None:
+    node.mount(source)
+    stat = iter(["stat: Stale file handle"] if source == node.wish.source else [])
+
+    def run(argv: Sequence[str], seconds: float) -> tuple[int, str]:
+        if argv[0] == "stat" and (words := next(stat, "")):
+            return 1, words
+        return node.run(argv, seconds)
+
+    closed = gates.mount_obstacle(
+        "/srv/models", "192.168.100.10", run=run, root=node.root, port=lambda _address, _port: ""
+    )
+    assert closed == ""
+    assert "systemctl stop srv-models.mount" in node.ran
+    assert "systemctl start srv-models.mount" in node.ran
+
+
+def test_a_mount_that_hangs_is_told(node: Node) -> None:
+    node.mount()
+    node.commands["stat"] = (124, "no answer within 10 s")
+    assert "does not answer (no answer within 10 s)" in node.obstacle()
+
+
+def test_a_node_that_was_never_set_up_for_it(node: Node) -> None:
+    assert "not set up to be mounted from 192.168.100.12" in gates.mount_obstacle(
+        "/srv/models", "192.168.100.12", run=node.run, root=node.root
+    )
 
 
 def test_memory_is_the_kernels_available(tmp_path: Path) -> None:

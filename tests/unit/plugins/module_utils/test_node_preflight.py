@@ -27,6 +27,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.node_preflight impo
     collect,
     evaluate,
     interface_with,
+    nfs_modules,
     parse_cgroup,
     parse_ip_addresses,
     parse_meminfo,
@@ -296,6 +297,33 @@ def test_what_is_there_is_counted_only_when_space_is_short(fake: Fake) -> None:
     assert found.present_gib == pytest.approx(3_000_000 / 1024**3, abs=0.01)
 
 
+def test_what_is_mounted_over_nfs_is_never_touched(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fake.root / "srv/models/deep").mkdir(parents=True)
+    (fake.root / "proc/self").mkdir()
+    (fake.root / "proc/self/mountinfo").write_text(
+        "24 1 254:0 / / rw - ext4 /dev/root rw\n71 24 0:40 / /srv/models rw - autofs systemd-1 rw\n"
+    )
+    touched: list[str] = []
+    real = os.statvfs
+    monkeypatch.setattr(node_preflight.os, "statvfs", lambda path: touched.append(str(path)) or real(path))
+    (found,) = fake.machine.file_systems([PathNeed("/srv/models/deep", 10.0**9)])
+    assert (found.existing, found.present_gib) == (str(fake.root / "srv"), 0.0)
+    assert touched == [str(fake.root / "srv")]
+
+
+def test_what_the_kernel_offers_of_nfs(fake: Fake) -> None:
+    (fake.root / "proc/filesystems").write_text("nodev\tsysfs\nnodev\tnfs4\n\text4\n")
+    assert fake.machine.kernel_lacks(("nfsv4",)) == ()
+    assert fake.machine.kernel_lacks(("nfsd",)) == ("nfsd",)
+    fake.commands["modprobe --dry-run --quiet nfsd"] = (0, "")
+    assert fake.machine.kernel_lacks(("nfsd", "rpcrdma")) == ("rpcrdma",)
+    assert fake.machine.rdma_devices() == ()
+    (fake.root / "sys/class/infiniband/rocep1s0f1").mkdir(parents=True)
+    assert fake.machine.rdma_devices() == ("rocep1s0f1",)
+    assert nfs_modules(Requirements()) == ()
+    assert nfs_modules(Requirements(nfs="client", nfs_transport="rdma")) == ("nfsv4", "rpcrdma")
+
+
 def test_tree_size(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/one").write_bytes(b"x" * 100_000)
@@ -379,6 +407,26 @@ def test_a_fit_node_has_no_problems() -> None:
 def test_one_problem_one_sentence(changes: dict[str, Any], words: str) -> None:
     (problem,) = evaluate(replace(FIT, **changes), DEMANDS)
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("nfs", "lacks", "devices", "transport", "words"),
+    [
+        ("none", ("nfsd",), (), "rdma", None),
+        ("server", (), (), "tcp", None),
+        ("server", ("nfsd",), (), "tcp", "the kernel cannot serve NFS (it has no module nfsd)"),
+        ("client", ("nfsv4",), (), "tcp", "the kernel cannot mount NFS (it has no module nfsv4): install"),
+        ("client", (), ("rocep1s0f1",), "rdma", None),
+        ("client", (), (), "rdma", "but it has no RDMA device: set model_share_nfs_transport: tcp"),
+        ("server", ("rpcrdma",), ("rocep1s0f1",), "rdma", "but its kernel has no module rpcrdma"),
+    ],
+)
+def test_nfs(nfs: str, lacks: tuple[str, ...], devices: tuple[str, ...], transport: str, words: str | None) -> None:
+    problems = evaluate(
+        replace(FIT, kernel_lacks=lacks, rdma_devices=devices), Requirements(nfs=nfs, nfs_transport=transport)
+    )
+    assert len(problems) == (words is not None)
+    assert words is None or words in problems[0]
 
 
 def disk(path: str, free: float, device: int = 1, present: float | None = None) -> FileSystem:
