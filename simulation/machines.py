@@ -174,7 +174,7 @@ def qemu_command(one: Machine, peer: Machine, kind: Architecture, accel: str, di
     append = f"console={kind.console} quiet mitigations=off systemd.hostname={one.name} systemd.show_status=true"
     argv = [kind.command, "-name", one.name, "-nodefaults", "-no-user-config", "-display", "none", "-daemonize"]
     argv += ["-machine", f"{kind.board},accel={accel}", "-cpu", "host" if accel == "kvm" else kind.emulated_cpu]
-    argv += ["-smp", "1", "-m", f"{MEMORY_MIB}M"]
+    argv += ["-smp", "2", "-m", f"{MEMORY_MIB}M"]
     argv += ["-kernel", str(disk.kernel), "-initrd", str(disk.initrd), "-append", append]
     # What the machine wrote stays when QEMU is killed, because the file is in this machine's memory; what only its own kernel knew is lost.
     argv += ["-drive", f"file={_escaped(one.folder / 'disk.qcow2')},if=virtio,format=qcow2,cache=unsafe"]

@@ -656,6 +656,7 @@ class Inspection:
     msg: str
     download_rate: int = 0
     seconds_left: int | None = None
+    manifest_sha256: str = ""
 
 
 def inspect(store: Store, repo_id: str, revision: str, verify: str) -> Inspection:
@@ -721,7 +722,7 @@ def inspect(store: Store, repo_id: str, revision: str, verify: str) -> Inspectio
             complete, stamped, running, commit, str(folder), len(manifest.files), held, manifest.bytes_total,
             look.missing, sorted(corrupt.values()), look.extra, rate, elapsed(began), told,
         )  # fmt: skip
-        return with_progress(whole_look, run)
+        return replace(with_progress(whole_look, run), manifest_sha256=manifest.sha256)
     except OSError as error:
         raise StoreError(explain(error, f"read '{repo_id}' in {store.root}")) from error
 

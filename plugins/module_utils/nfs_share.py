@@ -18,6 +18,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -405,6 +406,17 @@ def read_mount_unit(path: str, root: Path = Path("/")) -> NfsMount | None:
         return None
 
 
+def own_paths(units: Path) -> list[str]:
+    """Return the folders whose mount units nfs_mount wrote."""
+    found = []
+    for unit in sorted(units.glob("*.mount")) if units.is_dir() else []:
+        text = read_text(unit)
+        where = re.search(r"^Where=(.+)$", text, re.MULTILINE)
+        if where and text.startswith(WRITTEN.format(module="nfs_mount")):
+            found.append(where[1])
+    return found
+
+
 @dataclass(frozen=True)
 class Mounted:
     """One line of /proc/self/mountinfo (proc(5)); ``device`` is major:minor."""
@@ -523,8 +535,8 @@ def start_mount(wish: NfsMount, run: Run = run_bounded) -> str:
     """Mount now, whatever failed before; return why it did not work, or an empty string."""
     heal_automount(wish, run)
     run(["systemctl", "reset-failed", wish.mount_unit], 10)
-    # In seconds since the epoch: the journal must not answer with the words of an earlier try.
-    _status, since = run(["date", "+%s"], 5)
+    # The journal must not answer with the words of an earlier try.
+    since = int(time.time())
     status, words = run(["systemctl", "start", wish.mount_unit], MOUNT_SECONDS + 10)
     if status == 0:
         return ""

@@ -156,7 +156,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.hf_download import Order, Queue, order_name, start
 from ..module_utils.hf_hub import HUB_ARGUMENTS
 from ..module_utils.hf_snapshot import NotReady, Outcome, absent, present
-from ..module_utils.hf_store import Store, StoreError
+from ..module_utils.hf_store import Store, StoreError, explain
 
 
 def main() -> None:
@@ -242,7 +242,10 @@ def ensure(module: AnsibleModule) -> tuple[Outcome, bool]:
         # Reading again or stamping takes no network and a minute or two; what turns out to be wrong is ordered.
         with contextlib.suppress(NotReady):
             return order.perform(), False
-    outcome.changed = start(order, lambda argv: module.run_command(list(argv)), Queue())
+    try:
+        outcome.changed = start(order, lambda argv: module.run_command(list(argv)), Queue())
+    except OSError as error:
+        raise StoreError(explain(error, "order a download on the node")) from error
     outcome.verified = False
     outcome.msg = f"{'ordered' if outcome.changed else 'joined a run that'}: {outcome.msg}"
     return outcome, True

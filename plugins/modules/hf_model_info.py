@@ -91,6 +91,10 @@ bytes_total:
   description: Bytes of all files of the manifest, or of the download that is running.
   returned: success
   type: int
+manifest_sha256:
+  description: One name for the content of the whole snapshot, equal on all nodes; empty where there is no manifest.
+  returned: success
+  type: str
 missing:
   description: Files that are not there.
   returned: success

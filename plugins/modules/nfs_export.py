@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Writes the export and the server's settings, keeps the services of older NFS versions from running, and sees that the kernel's server runs
     with exactly that; one call does all.
+  - A node exports one folder by this module; a call with another O(path) replaces the first.
   - The export is read-only and squashes root, and its identity for clients is derived from O(path), so that they hold on to it over a restart.
   - What is compared is what is in force (the export table, the running server), not files alone. The server is restarted only where it runs with other settings.
   - Where another file exports something on this node and O(v4_only=true), it refuses in one sentence, because that export may need what would be switched off.
@@ -119,6 +120,8 @@ from ..module_utils.nfs_share import (
 )
 
 ETAB = Path("/var/lib/nfs/etab")
+# The unit waits for network-online.target, which gives up on a link without carrier after two minutes.
+START_SECONDS = 150
 
 
 def present(export: Export, changes: Changes) -> list[str]:
@@ -141,9 +144,11 @@ def present(export: Export, changes: Changes) -> list[str]:
     # rpc.mountd shows nowhere which settings it runs with, so that new settings restart as well.
     running = nfsd_differences(export, Nfsd.read()) or (["its settings are new"] if configured else [])
     if states[SERVER].active != "active":
-        changes.command(["systemctl", "start", SERVER], f"started {SERVER}", why=why)
+        changes.command(["systemctl", "start", SERVER], f"started {SERVER}", START_SECONDS, why)
     elif running:
-        changes.command(["systemctl", "restart", SERVER], f"restarted {SERVER}: {'; '.join(running)}", why=why)
+        changes.command(
+            ["systemctl", "restart", SERVER], f"restarted {SERVER}: {'; '.join(running)}", START_SECONDS, why
+        )
     elif table := export_differences(export, read_text(ETAB)):
         changes.command(["/usr/sbin/exportfs", "-r"], f"exported anew: {'; '.join(table)}")
     if not changes.check and changes.actions:

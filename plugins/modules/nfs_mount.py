@@ -13,6 +13,7 @@ description:
   - Writes and enables an automount unit and its mount unit, mounts now, and sees that what is mounted is what is wanted and that the server answers.
   - A boot never waits for the server, and a start that failed is never given up. Services that need the folder wait at C(spark-gate mount).
   - It never hangs. Whatever may touch a mount whose server is gone has a time limit.
+  - A node has one such mount; a call with another O(path) replaces the first. A folder where something else is mounted is left alone, in one sentence.
   - What lies on this node's own disk below O(path) is hidden by the mount, not removed; RV(hidden) names it.
 options:
   source:
@@ -23,7 +24,7 @@ options:
     type: path
     required: true
   state:
-    description: V(absent) unmounts the folder, even from a server that is gone, and removes the units. Packages stay.
+    description: V(absent) unmounts what this module mounted, even from a server that is gone, and removes the units. Packages stay.
     type: str
     choices: [mounted, absent]
     default: mounted
@@ -113,6 +114,7 @@ from ..module_utils.nfs_share import (
     mounts_here,
     old_mounts,
     other_exports,
+    own_paths,
     probe,
     set_read_ahead,
     start_mount,
@@ -133,7 +135,8 @@ class Client:
         """Mount, or see that it is mounted; return the packages that are missing for it."""
         wish, changes = self.wish, self.changes
         seen = mounted_at(mounts_here(), wish.path)
-        if seen is not None and not is_nfs(seen) and seen.kind != "autofs":
+        # Something of somebody else: a disk, or another server's folder.
+        if seen is not None and wish.path not in own_paths(UNITS) and seen.source != wish.source:
             raise NfsError(
                 f"{wish.path} is a mount point already ({seen.kind} from {seen.source}): set spark_store_path to another "
                 "folder, or model_share_method: copy."
@@ -143,6 +146,9 @@ class Client:
             changes.mask_legacy(unit_states(LEGACY))
         if not Path(CLIENT_PROGRAM).exists():
             return [CLIENT_PACKAGE]
+        for path in own_paths(UNITS):
+            if path != wish.path:
+                take_away(path, changes)
         if seen is None:
             self.look_below()
         changes.write(CLIENT_CONF, wish.conf())
@@ -228,17 +234,13 @@ class Client:
         return sorted(seen.options) if seen is not None and is_nfs(seen) else []
 
 
-def absent(path: str, changes: Changes) -> None:
-    """Unmount and remove the units; nothing there is no change."""
+def take_away(path: str, changes: Changes) -> None:
+    """Unmount a folder that this module mounted, and remove its units."""
     name = escape_path(path)
     units = [f"{name}.automount", f"{name}.mount"]
-    files = [UNITS / unit for unit in units]
-    if not any(file.exists() for file in (*files, CLIENT_CONF)):
-        return
-    mounted = is_nfs(mounted_at(mounts_here(), path))
-    if mounted:
-        changes.actions.append(f"unmounted {path}")
     states = unit_states(units)
+    if is_nfs(mounted_at(mounts_here(), path)):
+        changes.actions.append(f"unmounted {path}")
     if not changes.check:
         # The automount first: whoever touches the folder meanwhile would mount it again.
         for unit in units:
@@ -247,12 +249,18 @@ def absent(path: str, changes: Changes) -> None:
             changes.command(["umount", "--lazy", "--force", "--no-canonicalize", path])
     if states[units[0]].enabled == "enabled":
         changes.command(["systemctl", "disable", units[0]], f"disabled {units[0]}")
-    for file in (*files, CLIENT_CONF):
-        changes.remove(file)
+    for unit in units:
+        changes.remove(UNITS / unit)
     if not changes.check:
         changes.command(["systemctl", "daemon-reload"])
         changes.run(["systemctl", "reset-failed", *units], 10)
-    if not SERVER_CONF.exists():
+
+
+def absent(changes: Changes) -> None:
+    """Unmount what this module mounted and remove all that it wrote; nothing there is no change."""
+    for path in own_paths(UNITS):
+        take_away(path, changes)
+    if changes.remove(CLIENT_CONF) and not SERVER_CONF.exists():
         changes.unmask_legacy(unit_states(LEGACY))
 
 
@@ -287,7 +295,7 @@ def main() -> None:
             hidden, options = client.hidden, client.options()
             told = f"{wish.source} is mounted on {path} and answers"
         else:
-            absent(path, changes)
+            absent(changes)
     except NfsError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

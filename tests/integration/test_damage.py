@@ -48,7 +48,10 @@ def test_damage_that_needs_no_restart(playbook: Playbook, head: Host, worker: Ho
         ("spark-1", "Make the secrets on their source"),
         ("spark-1", "Name the variables that vLLM must not carry to its Ray workers"),
         ("spark-1", "Write the unit of the Ray head"),
-        ("spark-1", "Bring the verified snapshot into the store (116 GiB take about an hour at 300 Mbit/s)"),
+        (
+            "spark-1",
+            "Look for the verified snapshot, and order what is missing (116 GiB take about an hour at 300 Mbit/s)",
+        ),
         ("spark-2", "Install the node's programs"),
         ("spark-2", "Write the unit of the Ray worker"),
         ("spark-2", "Run the daemon, now and at boot"),

@@ -222,6 +222,13 @@ def test_the_gate_reads_what_the_module_wrote(tmp_path: Path) -> None:
     assert nfs_share.read_mount_unit("/srv/models", tmp_path) is None
 
 
+def test_only_units_that_the_module_wrote_are_its_own(tmp_path: Path) -> None:
+    assert nfs_share.own_paths(tmp_path / "none") == []
+    (tmp_path / MOUNT.mount_unit).write_text(MOUNT.mount_text())
+    (tmp_path / "home.mount").write_text("[Mount]\nWhat=nas:/home\nWhere=/home\n")
+    assert nfs_share.own_paths(tmp_path) == ["/srv/models"]
+
+
 def test_mounts() -> None:
     mounts = nfs_share.parse_mountinfo(MOUNTINFO)
     seen = nfs_share.mounted_at(mounts, "/srv/models")
@@ -321,14 +328,13 @@ class Commands:
 
 
 def test_a_mount_is_started_whatever_failed_before() -> None:
-    run = Commands({"systemctl show": (0, "failed\n"), "date": (0, "1000")})
+    run = Commands({"systemctl show": (0, "failed\n")})
     assert nfs_share.start_mount(MOUNT, run) == ""
     assert run.ran == [
         "systemctl show --property=ActiveState --value srv-models.automount",
         "systemctl reset-failed srv-models.automount",
         "systemctl start srv-models.automount",
         "systemctl reset-failed srv-models.mount",
-        "date +%s",
         "systemctl start srv-models.mount",
     ]
 

@@ -298,6 +298,22 @@ def test_a_disk_that_is_mounted_there_is_left_alone(run: Run, machine: Machine) 
     assert machine.ran() == []
 
 
+def test_another_servers_folder_is_left_alone(run: Run, machine: Machine) -> None:
+    machine.table.write_text(f"30 24 0:9999999 / {machine.store} rw - nfs4 192.168.1.5:/nas rw,vers=4.2\n")
+    assert "mount point already (nfs4 from 192.168.1.5:/nas)" in run(nfs_mount, **wanted(machine))["msg"]
+    assert machine.ran() == []
+
+
+def test_a_store_that_moved_leaves_no_mount_behind(run: Run, machine: Machine) -> None:
+    run(nfs_mount, path="/old/store", source="192.168.100.10:/old/store")
+    assert len(list((machine.root / "etc/units").iterdir())) == 2
+    result = run(nfs_mount, **wanted(machine))
+    assert f"removed {machine.root}/etc/units/old-store.mount" in result["actions"]
+    assert {path.name.partition(".")[0] for path in (machine.root / "etc/units").iterdir()} == {
+        nfs_share.escape_path(str(machine.store))
+    }
+
+
 def test_a_mount_is_taken_away(run: Run, machine: Machine) -> None:
     assert run(nfs_mount, path=str(machine.store), state="absent")["changed"] is False
     assert machine.ran() == []
