@@ -1,10 +1,11 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Measure on the simulated pair that `make demo` raised: ``python -m benchmarks [noop] [start] [--runs N] [--json FILE]``.
+"""Measure, most of it on the simulated pair that `make demo` raised: ``python -m benchmarks [NAME...] [--runs N] [--json FILE]``.
 
 noop   a re-run of site.yml that changes nothing: seconds and tasks.
 start  from a stopped cluster to the first correct answer, with our units and by hand with the same images and the same
        arguments, each step as soon as the one before it is ready. Both take turns; what counts is their ratio.
+weights  download, verification, no-op and kills against `hf download`, openssl and the disk; needs no pair.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import noop, start
+from benchmarks import noop, start, weights
 
-MEASUREMENTS: dict[str, Callable[[int], dict[str, Any]]] = {"noop": noop.measure, "start": start.measure}
+MEASUREMENTS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "noop": noop.measure,
+    "start": start.measure,
+    "weights": weights.measure,
+}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

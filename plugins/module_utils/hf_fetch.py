@@ -19,8 +19,8 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from .hf_hub import Arrived, Hub, HubError, Listing, Question, combined_ca, retry_after, sentence
-from .hf_parts import Part, Stopped, by_content, open_part, open_parts, part_name
-from .hf_store import FileEntry, StoreError, escape_pattern, explain, gib, make_folder, remove_tree
+from .hf_parts import Flush, Part, Stopped, by_content, flush, open_part, open_parts, part_name
+from .hf_store import Digests, FileEntry, StoreError, escape_pattern, explain, gib, make_folder, remove_tree
 
 # Subclasses before their parents: a gated repository is also a repository that is not found.
 LIBRARY_ERRORS = {
@@ -103,9 +103,9 @@ class HubSource:
         ):
             proofs: list[Future[None]] = []
 
-            def prove(entry: FileEntry, path: Path) -> None:
+            def prove(entry: FileEntry, path: Path, seen: Digests | None) -> None:
                 try:
-                    arrived(entry, path)
+                    arrived(entry, path, seen)
                 except BaseException:
                     stop.set()
                     raise
@@ -113,8 +113,8 @@ class HubSource:
             def group(members: list[FileEntry]) -> None:
                 for entry in members:
                     path = parts / part_name(entry)
-                    self.fetch_part(commit, entry, path, stop)
-                    proof = provers.submit(prove, entry, path)
+                    seen = self.fetch_part(commit, entry, path, stop, lambda handle: provers.submit(flush, handle))
+                    proof = provers.submit(prove, entry, path, seen)
                     proofs.append(proof)
                     if len(members) > 1:
                         # The next file of the same content takes the same part.
@@ -131,10 +131,12 @@ class HubSource:
             if error is not None and not isinstance(error, Stopped):
                 raise error
 
-    def fetch_part(self, commit: str, entry: FileEntry, path: Path, stop: threading.Event) -> None:
+    def fetch_part(
+        self, commit: str, entry: FileEntry, path: Path, stop: threading.Event, flushing: Flush
+    ) -> Digests | None:
         """Bring one file to ``path``; a hub that stumbles is asked again as long as bytes come.
 
-        Raises HubError or StoreError with one sentence, or Stopped.
+        Returns its digests where every byte was seen on its way. Raises HubError or StoreError with one sentence, or Stopped.
         """
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
@@ -152,20 +154,17 @@ class HubSource:
         url = hf_hub_url(self.repo_id, entry.path, revision=commit, endpoint=self.hub.endpoint)
         pauses = iter(PAUSES)
         with open_part(path) as stream:
+            part = Part(stream, entry, stop, flushing)
             # Small files come whole or not at all: git's blob id begins with the size, and nothing is saved.
-            held = stream.seek(0, os.SEEK_END) if entry.sha256 else 0
-            if held > entry.size or not entry.sha256:
-                held = 0
+            if not entry.sha256 or os.fstat(stream.fileno()).st_size > entry.size:
                 stream.truncate(0)
-            while held < entry.size or entry.size == 0:
+            held = part.resume()
+            while held < entry.size:
                 if stop.is_set():
                     raise Stopped
-                stream.seek(held)
                 try:
-                    http_get(
-                        url, Part(stream, entry, stop), resume_size=held, headers=headers, expected_size=entry.size
-                    )
-                    return
+                    http_get(url, part, resume_size=held, headers=headers, expected_size=entry.size)
+                    break
                 except Stopped:
                     raise
                 except Exception as error:
@@ -173,7 +172,8 @@ class HubSource:
                     before, held = held, stream.seek(0, os.SEEK_END)
                     if http_status(error) == 416:
                         # The hub's file ends before this part does: what is here is no beginning of it.
-                        stream.truncate(0)
+                        stream.seek(0)
+                        part.truncate()
                     kind = failure.kind if isinstance(failure, HubError) else ""
                     if held > before:
                         pauses = iter(PAUSES)
@@ -181,6 +181,7 @@ class HubSource:
                     if pause is None:
                         raise failure from None
                     stop.wait(pause)
+            return part.digests()
 
     def fetch_snapshot(self, commit: str, entries: Sequence[FileEntry], staging: Path, arrived: Arrived) -> None:
         """Fetch files by huggingface_hub's snapshot_download, which takes Xet where the hub offers it."""

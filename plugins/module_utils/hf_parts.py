@@ -8,13 +8,20 @@ a part can never be taken for another file. Whether its bytes are right is found
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from .hf_store import FileEntry, StoreError, make_folder
+from .hf_store import READ_SIZE, Digests, FileEntry, StoreError, make_folder
+
+# Bytes of a part that are written before they are brought to the disk.
+FLUSH_BYTES = 64 * 1024 * 1024
+
+# Takes an open handle, flushes and closes it, now or later.
+Flush = Callable[[int], object]
 
 
 class Stopped(Exception):
@@ -64,12 +71,34 @@ def write_all(stream: io.FileIO, block: bytes | memoryview) -> None:
 
 
 class Part:
-    """A part as a downloader writes it: never longer than announced, and stoppable from another thread."""
+    """A part as a downloader writes it: never longer than announced, stoppable from another thread, and read only once.
 
-    def __init__(self, stream: io.FileIO, entry: FileEntry, stop: threading.Event) -> None:
+    What is written is hashed on its way and brought to the disk piece by piece, so that a proof at the end costs nothing and
+    the memory that caches weights stays small.
+    """
+
+    def __init__(self, stream: io.FileIO, entry: FileEntry, stop: threading.Event, flush: Flush) -> None:
         self.stream = stream
         self.entry = entry
         self.stop = stop
+        self.flush = flush
+        self.unflushed = 0
+        self.sha256 = hashlib.sha256()
+        self.hashed = 0
+
+    def resume(self) -> int:
+        """Read what an earlier run left and go behind it; return its bytes."""
+        self.restart()
+        self.stream.seek(0)
+        buffer = memoryview(bytearray(READ_SIZE))
+        while count := self.stream.readinto(buffer):
+            self.sha256.update(buffer[:count])
+            self.hashed += count
+        return self.hashed
+
+    def restart(self) -> None:
+        """Forget what was hashed."""
+        self.sha256, self.hashed = hashlib.sha256(), 0
 
     def write(self, block: bytes) -> int:
         """Write a block; StoreError where the file would become longer than announced, Stopped where the run ended."""
@@ -81,6 +110,12 @@ class Part:
                 "broken, or something on the way alters files; try again, or choose another revision."
             )
         write_all(self.stream, block)
+        self.sha256.update(block)
+        self.hashed += len(block)
+        self.unflushed += len(block)
+        if self.unflushed >= FLUSH_BYTES:
+            self.unflushed = 0
+            self.flush(os.dup(self.stream.fileno()))
         return len(block)
 
     def tell(self) -> int:
@@ -92,8 +127,24 @@ class Part:
         return self.stream.seek(position)
 
     def truncate(self) -> int:
-        """Cut the part at the position."""
-        return self.stream.truncate()
+        """Cut the part at the position, which is where a download begins anew."""
+        size = self.stream.truncate()
+        self.restart()
+        return size
+
+    def digests(self) -> Digests | None:
+        """Return the digests of the whole part where every byte of it went through here, else None."""
+        size = os.fstat(self.stream.fileno()).st_size
+        return Digests(size, self.sha256.hexdigest()) if self.hashed == size and self.entry.sha256 else None
+
+
+def flush(handle: int) -> None:
+    """Bring what was written so far to the disk, free the memory that caches it, and close the handle."""
+    try:
+        os.fdatasync(handle)
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(handle)
 
 
 def parts_bytes(staging: Path, entries: Sequence[FileEntry]) -> int:
