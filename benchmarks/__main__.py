@@ -6,6 +6,7 @@ noop   a re-run of site.yml that changes nothing: seconds and tasks.
 start  from a stopped cluster to the first correct answer, with our units and by hand with the same images and the same
        arguments, each step as soon as the one before it is ready. Both take turns; what counts is their ratio.
 weights  download, verification, no-op and kills against `hf download`, openssl and the disk; needs no pair.
+copy     weights to the other node over the fabric, against rsync.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import noop, start, weights
+from benchmarks import copy, noop, start, weights
 
 MEASUREMENTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "noop": noop.measure,
     "start": start.measure,
     "weights": weights.measure,
+    "copy": copy.measure,
 }
 
 

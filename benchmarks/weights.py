@@ -3,7 +3,7 @@
 """The weights' road against what people use today, on this machine alone: a local hub, random shards, whole processes.
 
 download      hf_model against `hf download`, from the same hub over plain HTTP, once as fast as loopback goes and once through a
-              line of 25 MB/s a connection. Ours also proves every byte, theirs does not.
+              line of 25 MB/s a connection. Ours also proves every byte; theirs does so with `hf cache verify` after it.
 verification  bytes a second of hf_model_info (sha256) against the smaller of `openssl speed sha256` on all cores and the disk.
 no-op         one task that finds everything in place, Ansible's own start included.
 killed        bytes that come twice when the download is killed at 25, 50 and 75 %.
@@ -95,17 +95,11 @@ class Race:
 
     def start(self, ours: bool) -> subprocess.Popen[bytes]:
         """Start one of the two."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "collections"), "HF_HOME": str(self.folder / "home")}
-        environment |= {
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_ENDPOINT": self.endpoint,
-        }
         if ours:
             argv = [sys.executable, "-c", OURS, REPO, str(self.store), self.endpoint]
         else:
             argv = [str(Path(sys.executable).parent / "hf"), "download", REPO, "--local-dir", str(self.plain)]
-        return subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(argv, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def run(self, ours: bool) -> float:
         """Run one of the two to its end and return the seconds. Raises RuntimeError where it fails."""
@@ -113,6 +107,22 @@ class Race:
         if self.start(ours).wait():
             raise RuntimeError(f"{'our download' if ours else '`hf download`'} failed")
         return time.monotonic() - began
+
+    def prove(self) -> float:
+        """Have what theirs downloaded verified by `hf cache verify`, and return the seconds."""
+        argv = [str(Path(sys.executable).parent / "hf"), "cache", "verify", REPO, "--local-dir", str(self.plain)]
+        began = time.monotonic()
+        done = subprocess.run(argv, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"`hf cache verify` failed: {(done.stdout + done.stderr)[-300:]}")
+        return time.monotonic() - began
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What both find in their environment."""
+        found = {**os.environ, "PYTHONPATH": str(ROOT / "collections"), "HF_HOME": str(self.folder / "home")}
+        found |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_ENDPOINT": self.endpoint}
+        return found
 
     def clear(self) -> None:
         """Forget what was downloaded."""
@@ -233,6 +243,8 @@ def measure(runs: int) -> dict[str, Any]:
                     note(f"download, {line}: ours", seconds[True], "s")
                     note(f"download, {line}: hf download", seconds[False], "s")
                     note(f"download, {line}: hf download / ours", seconds[False] / seconds[True], "")
+                    proven = seconds[False] + race.prove()
+                    note(f"download, {line}: hf download and hf cache verify / ours", proven / seconds[True], "")
             for _turn in range(runs):
                 limit = min(openssl_rate(), disk_rate(folder / "model"))
                 rate = verify_rate(race.store)

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--bare", action="store_true", help="without the folders of the serving image and the wheels")
 
     down = commands.add_parser("down", help="remove nodes, hub, networks, disks and state")
-    down.add_argument("--cache", action="store_true", help="images, wheels and the model as well")
+    down.add_argument("--cache", action="store_true", help="images, wheels, the model and the virtual machines as well")
     down.add_argument("--owner", help="only where this owner uses them (default: whoever does)")
     down.add_argument(
         "--engine", action="store_true", help="stop the Docker engine too, if it was started by hand here"
@@ -93,6 +93,9 @@ def act(options: argparse.Namespace) -> None:
         act_on_machines(options)
         return
     named = [settings.node(name) for name in getattr(options, "nodes", [])]
+    if options.command == "down" and options.cache:
+        # Their disks lie in it.
+        machines.down(say)
     if options.command in ("down", "status") and engine.ask() is engine.Answer.NO:
         say("No Docker engine runs, so nothing of the simulation does (its disks, if any, come back with the engine).")
         return

@@ -17,6 +17,11 @@ options:
   store:
     description: Folder with the models on this node. When set, fails where its disk is too small for what is missing.
     type: path
+  import_from:
+    description: Folders of the node that may hold files of the repository already; what can be linked from there needs no room.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - dgx_spark.vllm.hub
   - dgx_spark.vllm.attributes.info
@@ -77,6 +82,7 @@ def main() -> None:
         argument_spec={
             **HUB_ARGUMENTS,
             "store": {"type": "path"},
+            "import_from": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -85,7 +91,11 @@ def main() -> None:
         token, note = read_token(params["token"] or "", params["token_file"] or "")
         hub = Hub(params["endpoint"], token, note, params["ca_bundle"] or "")
         request = Request(
-            params["repo_id"], params["revision"], tuple(params["allow_patterns"]), tuple(params["ignore_patterns"])
+            params["repo_id"],
+            params["revision"],
+            tuple(params["allow_patterns"]),
+            tuple(params["ignore_patterns"]),
+            places=tuple(params["import_from"]),
         )
         found = preview(HubSource(hub, params["repo_id"]), request, Store(params["store"]) if params["store"] else None)
     except StoreError as error:

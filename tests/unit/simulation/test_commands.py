@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from simulation import __main__ as command
-from simulation import engine, nodes, settings
+from simulation import engine, machines, nodes, settings
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
     monkeypatch.setattr(engine, "ask", lambda: engine.Answer.YES)
     monkeypatch.setattr(engine, "ensure", lambda progress: object())
+    monkeypatch.setattr(machines, "down", lambda progress: machines.Report())
     monkeypatch.setattr(nodes, "prepare", lambda progress, **options: options)
     for name in ("up", "down", "reboot", "unplug", "plug", "cut", "heal"):
         monkeypatch.setattr(nodes, name, record(name))

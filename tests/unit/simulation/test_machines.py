@@ -8,6 +8,8 @@ import io
 import itertools
 import json
 import os
+import platform
+import shutil
 import socket
 import tarfile
 import threading
@@ -19,7 +21,7 @@ import pytest
 import yaml
 
 from simulation import __main__ as command
-from simulation import images, machines, settings
+from simulation import engine, host, images, machines, settings
 from simulation.machines import ARCHITECTURES, MACHINES, Machine
 from simulation.settings import SimulationError
 
@@ -115,6 +117,32 @@ def test_a_comma_in_a_path_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("XDG_CACHE_HOME", "/a,b")
     argv = machines.qemu_command(ONE, TWO, ARCHITECTURES["x86_64"], "tcg", DISK)
     assert _value(argv, "-drive", "file=/a,,b/dgx-spark-vllm/machines/spark-1/disk.qcow2,if=virtio")
+
+
+def test_qemu_is_installed_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[tuple[str, ...], bool]] = []
+
+    def install(packages: tuple[str, ...], why: str, progress: object, *, recommended: bool) -> None:
+        asked.append((packages, recommended))
+        raise SimulationError("no apt-get")
+
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(shutil, "which", lambda name: None if name.startswith("qemu") else f"/usr/bin/{name}")
+    monkeypatch.setattr(host, "install_packages", install)
+    with pytest.raises(SimulationError, match="no apt-get"):
+        machines.up(print)
+    assert asked == [(("qemu-system-arm", "qemu-utils"), False)]
+
+
+def test_another_processor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(SimulationError, match="run on x86_64 and aarch64; this machine is riscv64"):
+        machines.up(print)
+
+
+def test_two_commands_at_once_are_refused() -> None:
+    with machines._only_one(), pytest.raises(SimulationError, match="Another command is at work"):
+        machines.down(print)
 
 
 # --- what a machine is told --------------------------------------------------------------------------------------------
@@ -294,6 +322,16 @@ def test_commands(
         )
     assert command.main(line.split()) == 0
     assert done == [(name, given, options)]
+
+
+def test_with_the_cache_the_machines_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[str] = []
+    monkeypatch.setattr(machines, "down", lambda progress: gone.append("machines") or machines.Report())
+    monkeypatch.setattr(engine, "ask", lambda: engine.Answer.NO)
+    assert command.main(["down"]) == 0
+    assert gone == []
+    assert command.main(["down", "--cache"]) == 0
+    assert gone == ["machines"]
 
 
 def test_status_tells_of_machines_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
