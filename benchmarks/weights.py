@@ -222,6 +222,7 @@ def measure(runs: int) -> dict[str, Any]:
     units: dict[str, str] = {}
 
     def note(name: str, value: float, unit: str) -> None:
+        print(f"{name}: {value:.2f} {unit}".rstrip(), flush=True)
         series.setdefault(name, []).append(value)
         units[name] = unit
 

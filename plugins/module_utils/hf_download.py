@@ -217,6 +217,15 @@ def active(run: Runner) -> bool:
     return out.strip() in ("active", "activating", "reloading", "deactivating")
 
 
+def under_way(order: Order, run: Runner, queue: Queue) -> bool:
+    """Say whether just this order is being carried out: then nobody needs to ask the hub, which may be away for a while."""
+    path = queue.order_path(order.name)
+    try:
+        return path.read_bytes() == order.encode() and active(run)
+    except OSError:
+        return False
+
+
 def start(order: Order, run: Runner, queue: Queue, unit_folder: Path = UNIT_FOLDER, launcher: Path = LAUNCHER) -> bool:
     """Order a download and see that the unit runs; return False where just this order is being carried out already.
 
@@ -224,8 +233,8 @@ def start(order: Order, run: Runner, queue: Queue, unit_folder: Path = UNIT_FOLD
     """
     if not launcher.is_file():
         raise StoreError(f"{launcher} is missing on the node: run the role node_tools, which installs it.")
-    joined = queue.pending(order.name) and active(run)
-    fresh = queue.put(order)
+    joined = under_way(order, run, queue)
+    queue.put(order)
     path = unit_folder / UNIT
     text = unit_text(launcher, queue.folder)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -238,7 +247,7 @@ def start(order: Order, run: Runner, queue: Queue, unit_folder: Path = UNIT_FOLD
         time.sleep(0.2)
         if active(run) or not queue.pending(order.name):
             break
-    return fresh or not joined
+    return not joined
 
 
 def systemctl(run: Runner, *words: str) -> None:

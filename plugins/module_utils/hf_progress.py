@@ -18,6 +18,8 @@ from .hf_store import gib
 # Seconds between two notes, and over which the rate is taken: short enough to show a stall, long enough not to jump.
 EVERY = 2.0
 WINDOW = 30.0
+# Seconds before a first rate is told: connections start slowly, and an hour must not read as days.
+SETTLED = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Watch:
         if self.bytes >= self.bytes_total:
             return f"{told}, the last files are being proven"
         if self.seconds_left is None:
-            return f"{told}, nothing came for {WINDOW:.0f} s or the run has just begun"
+            return f"{told}, the run has just begun, or nothing came for {WINDOW:.0f} s"
         return f"{told}, {gib(self.rate)}/s, about {duration(self.seconds_left)} left"
 
 
@@ -102,7 +104,7 @@ class Meter:
             while now - self.seen[0][0] > WINDOW:
                 self.seen.popleft()
             (began, first) = self.seen[0]
-            rate = max(0, round((held - first) / (now - began))) if now > began else 0
+            rate = max(0, round((held - first) / (now - began))) if now - began >= SETTLED else 0
             temporary = self.path.with_suffix(".tmp")
             temporary.write_text(json.dumps(asdict(Watch(self.revision, self.total, held, rate))))
             temporary.replace(self.path)

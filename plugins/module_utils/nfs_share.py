@@ -386,12 +386,14 @@ class NfsMount:
         ]
         return WRITTEN.format(module="nfs_mount") + render(sections)
 
-    def conf(self) -> str:
+    def conf(self, v4_only: bool) -> str:
         """Return the text of the file under /etc/nfs.conf.d: nfs-common's udev rule sets the read-ahead from it at each mount.
 
-        It knows no mount points: the figure counts for every NFS 4 mount of the node.
+        It knows no mount points: the figure counts for every NFS 4 mount of the node. A server that happens to be installed
+        here must not ask for the rpcbind that ``v4_only`` masks: its unit would fail at each boot.
         """
-        return WRITTEN.format(module="nfs_mount") + f"[nfsrahead]\nnfs4={self.read_ahead_kib}\n"
+        text = WRITTEN.format(module="nfs_mount") + f"[nfsrahead]\nnfs4={self.read_ahead_kib}\n"
+        return text + "[nfsd]\nvers2=n\nvers3=n\n" if v4_only else text
 
 
 def read_mount_unit(path: str, root: Path = Path("/")) -> NfsMount | None:

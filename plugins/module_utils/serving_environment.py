@@ -43,6 +43,8 @@ def serving_environment(address: str, interface: str, extra: Mapping[str, str] |
         "TORCHINDUCTOR_CACHE_DIR": f"{CACHE_IN_CONTAINER}/inductor",
         "TORCH_EXTENSIONS_DIR": f"{CACHE_IN_CONTAINER}/torch_extensions",
         "FLASHINFER_WORKSPACE_BASE": f"{CACHE_IN_CONTAINER}/flashinfer",
+        # What the driver compiles from PTX; its own default lies in the container and is lost with it.
+        "CUDA_CACHE_PATH": f"{CACHE_IN_CONTAINER}/cuda",
         "DG_JIT_CACHE_DIR": f"{CACHE_IN_CONTAINER}/deep_gemm",
         "TILELANG_CACHE_DIR": f"{CACHE_IN_CONTAINER}/tilelang",
     }

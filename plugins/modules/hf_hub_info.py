@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Asks the hub from this node, with the system's Python and before anything is installed or written there, so that a wrong name, a missing token,
     an unreachable hub or a full disk shows up before the first change.
-  - Where O(store) holds the verified snapshot already, the hub is not asked at all.
+  - Where O(store) holds the verified snapshot already, or a detached download of M(dgx_spark.vllm.hf_model) is under way, the hub is not asked at all.
 options:
   store:
     description: Folder with the models on this node. When set, fails where its disk is too small for what is missing.
@@ -71,10 +71,11 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.hf_download import Queue, order_name, watch
 from ..module_utils.hf_fetch import HubSource
 from ..module_utils.hf_hub import HUB_ARGUMENTS, Hub, read_token
-from ..module_utils.hf_snapshot import Request, preview
-from ..module_utils.hf_store import Store, StoreError
+from ..module_utils.hf_snapshot import Preview, Request, preview
+from ..module_utils.hf_store import Store, StoreError, free_bytes
 
 
 def main() -> None:
@@ -97,7 +98,26 @@ def main() -> None:
             tuple(params["ignore_patterns"]),
             places=tuple(params["import_from"]),
         )
-        found = preview(HubSource(hub, params["repo_id"]), request, Store(params["store"]) if params["store"] else None)
+        store = Store(params["store"]) if params["store"] else None
+        if store is not None and Queue().pending(order_name(params["repo_id"], params["revision"])):
+            seen, error_text = watch(
+                store,
+                params["repo_id"],
+                params["revision"],
+                "none",
+                Queue(),
+                lambda argv: module.run_command(list(argv)),
+            )
+            if seen.running and not error_text:
+                left = max(0, seen.bytes_total - seen.bytes)
+                told = f"a download is under way: {seen.msg}"
+                module.exit_json(
+                    changed=False,
+                    **asdict(
+                        Preview(False, seen.commit, seen.files, seen.bytes_total, left, free_bytes(store.root), told)
+                    ),
+                )
+        found = preview(HubSource(hub, params["repo_id"]), request, store)
     except StoreError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **asdict(found))

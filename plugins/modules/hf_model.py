@@ -149,13 +149,14 @@ msg:
 """
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.hf_download import Order, Queue, order_name, start
+from ..module_utils.hf_download import Order, Queue, order_name, start, under_way
 from ..module_utils.hf_hub import HUB_ARGUMENTS
-from ..module_utils.hf_snapshot import NotReady, Outcome, absent, present
+from ..module_utils.hf_snapshot import NotReady, Outcome, absent, inspect, present
 from ..module_utils.hf_store import Store, StoreError, explain
 
 
@@ -234,6 +235,14 @@ def ensure(module: AnsibleModule) -> tuple[Outcome, bool]:
         return order.perform(token), False
     if token:
         raise StoreError("token is set together with detach: a detached download reads its token from token_file.")
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        code, out, err = module.run_command(list(argv))
+        return int(code), str(out), str(err)
+
+    if not module.check_mode and under_way(order, run, Queue()):
+        seen = inspect(store, order.repo_id, order.revision, "none")
+        return Outcome(seen.commit, seen.path, seen.files, seen.bytes_total, msg=f"joined a run: {seen.msg}"), True
     # Wrong settings show now, to whoever asks, and not in a unit's journal.
     outcome = present(store, order.request, order.source(), check=True, read=module.check_mode)
     if module.check_mode or (outcome.verified and not outcome.changed):
@@ -243,11 +252,11 @@ def ensure(module: AnsibleModule) -> tuple[Outcome, bool]:
         with contextlib.suppress(NotReady):
             return order.perform(), False
     try:
-        outcome.changed = start(order, lambda argv: module.run_command(list(argv)), Queue())
+        outcome.changed = start(order, run, Queue())
     except OSError as error:
         raise StoreError(explain(error, "order a download on the node")) from error
     outcome.verified = False
-    outcome.msg = f"{'ordered' if outcome.changed else 'joined a run that'}: {outcome.msg}"
+    outcome.msg = f"ordered: {outcome.msg}"
     return outcome, True
 
 

@@ -14,7 +14,7 @@ description:
     with exactly that; one call does all.
   - A node exports one folder by this module; a call with another O(path) replaces the first.
   - The export is read-only and squashes root, and its identity for clients is derived from O(path), so that they hold on to it over a restart.
-  - What is compared is what is in force (the export table, the running server), not files alone. The server is restarted only where it runs with other settings.
+  - What is compared is what is in force (the export table, the running server), not files. The server is restarted only where it runs with other settings.
   - Where another file exports something on this node and O(v4_only=true), it refuses in one sentence, because that export may need what would be switched off.
 options:
   path:

@@ -141,7 +141,8 @@ class Client:
                 f"{wish.path} is a mount point already ({seen.kind} from {seen.source}): set spark_store_path to another "
                 "folder, or model_share_method: copy."
             )
-        if self.v4_only and not other_exports() and not old_mounts(mounts_here()):
+        v4_only = self.v4_only and not other_exports() and not old_mounts(mounts_here())
+        if v4_only:
             # Before the package comes: installing it starts what is not masked.
             changes.mask_legacy(unit_states(LEGACY))
         if not Path(CLIENT_PROGRAM).exists():
@@ -151,7 +152,7 @@ class Client:
                 take_away(path, changes)
         if seen is None:
             self.look_below()
-        changes.write(CLIENT_CONF, wish.conf())
+        changes.write(CLIENT_CONF, wish.conf(v4_only))
         rewritten = changes.write(UNITS / wish.mount_unit, wish.mount_text())
         rewritten = changes.write(UNITS / wish.automount_unit, wish.automount_text()) or rewritten
         states = unit_states([wish.automount_unit, wish.mount_unit])

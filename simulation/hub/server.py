@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 import time
 import urllib.parse
@@ -48,6 +49,11 @@ class Hub(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 64
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A peer that is killed in the middle of an answer is what tests are for; anything else is shown."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def __init__(self, address: tuple[str, int], repositories: dict[str, dict[str, Path]]) -> None:
         """address: where to listen; port 0 takes a free one. repositories: name -> branch -> folder.

@@ -161,6 +161,9 @@ def test_asking_writes_the_unit_once_and_joins_what_runs(world: World, queue: Qu
     second = Systemd()
     assert start(order(world), second, queue, units, launcher) is False
     assert "systemctl daemon-reload" not in second.told
+    assert hf_download.under_way(order(world), second, queue)
+    assert not hf_download.under_way(order(world), Systemd(runs=False), queue)
+    assert not hf_download.under_way(order(world, max_workers=2), second, queue)
     assert start(order(world, max_workers=2), second, queue, units, launcher) is True
     with pytest.raises(StoreError, match="detached download needs systemd"):
         start(order(world), Systemd(code=1), queue, units, launcher)

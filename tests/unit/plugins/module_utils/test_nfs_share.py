@@ -190,6 +190,11 @@ def test_the_mount_unit() -> None:
     assert MOUNT.mount_unit == "srv-models.mount"
 
 
+def test_the_settings_of_the_client() -> None:
+    assert "[nfsrahead]\nnfs4=15360\n[nfsd]\nvers2=n\nvers3=n\n" in MOUNT.conf(v4_only=True)
+    assert "[nfsd]" not in MOUNT.conf(v4_only=False)
+
+
 def test_a_given_option_replaces_ours() -> None:
     options = replace(MOUNT, options=("rsize=262144", "sec=sys")).mount_options()
     assert [option for option in options if option.startswith("rsize")] == ["rsize=262144"]
