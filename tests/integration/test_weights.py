@@ -97,6 +97,8 @@ def wait_for_bytes(head: Host, wanted: float, timeout: float = 90) -> None:
 
 def kill_all(process: int) -> None:
     """Kill a process and its children; Ansible's workers have sessions of their own."""
+    # Stopped first: between the list and the kill it could start another one.
+    os.kill(process, signal.SIGSTOP)
     listed = subprocess.run(["pgrep", "--parent", str(process)], capture_output=True, text=True, check=False)
     for one in [process, *map(int, listed.stdout.split())]:
         with contextlib.suppress(ProcessLookupError):
