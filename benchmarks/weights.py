@@ -20,14 +20,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from simulation.hub.faults import parse
-from simulation.hub.server import Hub
+from simulation.hub.server import Hub, running
 
 ROOT = Path(__file__).parents[1]
 REPO = "benchmarks/weights"
@@ -59,20 +57,6 @@ def make_shards(folder: Path) -> None:
             for _block in range(SHARD // MIB):
                 stream.write(dice.randbytes(MIB))
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {name: name for name in names}}))
-
-
-@contextlib.contextmanager
-def local_hub(folder: Path) -> Iterator[Hub]:
-    """Run the simulation's hub on loopback."""
-    hub = Hub(("127.0.0.1", 0), {REPO: {"main": folder}})
-    thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-    thread.start()
-    try:
-        yield hub
-    finally:
-        hub.shutdown()
-        hub.server_close()
-        thread.join()
 
 
 class Race:
@@ -229,7 +213,7 @@ def measure(runs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="benchmark-weights-") as text:
         folder = Path(text)
         make_shards(folder / "model")
-        with local_hub(folder / "model") as hub:
+        with running({REPO: {"main": folder / "model"}}) as hub:
             race = Race(hub, folder)
             rules: list[tuple[str, dict[str, Any]]] = [
                 ("loopback", {}),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import docker.errors
 
 from simulation import demo, engine, machines, nodes, settings
+from simulation.host import Report
 from simulation.settings import SimulationError
 
 
@@ -133,7 +134,7 @@ def act_on_machines(options: argparse.Namespace) -> None:
         say("Nothing changed: everything was so already.")
 
 
-def change(client: docker.DockerClient, options: argparse.Namespace, named: list[settings.Node]) -> nodes.Report:
+def change(client: docker.DockerClient, options: argparse.Namespace, named: list[settings.Node]) -> Report:
     """The commands that change nodes and say what they changed."""
     if options.command == "up":
         content = nodes.prepare(say, folders=not options.bare, hub=not options.no_hub)

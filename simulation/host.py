@@ -9,12 +9,25 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from simulation import settings
 from simulation.settings import SimulationError
 
 Progress = Callable[[str], None]
 """Receives one plain line of progress at a time, without a newline."""
+
+
+@dataclass
+class Report:
+    """What a call changed, one phrase each; empty where everything was as it should be."""
+
+    changes: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was changed."""
+        return bool(self.changes)
 
 
 def may_become_root() -> bool:

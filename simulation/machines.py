@@ -22,12 +22,12 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simulation import engine, host, images, keys, settings
-from simulation.host import Progress
+from simulation.host import Progress, Report
 from simulation.images import MachineDisk
 from simulation.settings import USER, SimulationError
 
@@ -93,18 +93,6 @@ ARCHITECTURES = {
     ),
     "aarch64": Architecture(("qemu-system-arm", "qemu-utils"), "qemu-system-aarch64", "virt", "max", "ttyAMA0"),
 }
-
-
-@dataclass
-class Report:
-    """What a call changed, one phrase each; empty where everything was as it should be."""
-
-    changes: list[str] = field(default_factory=list)
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was changed."""
-        return bool(self.changes)
 
 
 def machine(name: str) -> Machine:

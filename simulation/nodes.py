@@ -28,7 +28,7 @@ import docker.models.containers
 import docker.types
 
 from simulation import host, images, keys, routes, settings
-from simulation.host import Progress
+from simulation.host import Progress, Report
 from simulation.options import SHUTDOWN_TIMEOUT, Container, Form, hub_container, node_container, volumes_of
 from simulation.settings import FABRIC, LABEL, LABEL_SPECIFICATION, MANAGEMENT, NETWORKS, Network, Node, SimulationError
 
@@ -49,18 +49,6 @@ f=/home/spark/.ssh/authorized_keys
 install -d -m 0700 -o spark -g spark /home/spark/.ssh
 printf '%s\\n' "$1" >$f && chown spark:spark $f && chmod 0600 $f
 """
-
-
-@dataclass
-class Report:
-    """What a call changed, one phrase each; empty where everything was as it should be."""
-
-    changes: list[str] = field(default_factory=list)
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was changed."""
-        return bool(self.changes)
 
 
 @dataclass(frozen=True)

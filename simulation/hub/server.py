@@ -79,7 +79,7 @@ class Hub(ThreadingHTTPServer):
 def running(repositories: dict[str, dict[str, Path]], address: str = "127.0.0.1", port: int = 0) -> Iterator[Hub]:
     """A hub in a thread of its own, stopped at the end of the block."""
     hub = Hub((address, port), repositories)
-    thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield hub

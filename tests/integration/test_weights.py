@@ -15,7 +15,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from testinfra.host import Host
 
 from simulation import settings
 from simulation.hub.faults import parse
-from simulation.hub.server import Hub
+from simulation.hub.server import Hub, running
 
 REPO = "tests/large"
 MIB = 1024 * 1024
@@ -50,13 +49,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         (folder / name).write_bytes(dice.randbytes(size))
     index = {"metadata": {}, "weight_map": {f"layer.{name}": name for name in SHARDS}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    served = Hub((settings.MANAGEMENT.gateway, 0), {REPO: {"main": folder}})
-    thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-    thread.start()
-    yield served
-    served.shutdown()
-    served.server_close()
-    thread.join()
+    with running({REPO: {"main": folder}}, settings.MANAGEMENT.gateway) as served:
+        yield served
 
 
 @pytest.fixture
@@ -103,6 +97,8 @@ def wait_for_bytes(head: Host, wanted: float, timeout: float = 90) -> None:
 
 def kill_all(process: int) -> None:
     """Kill a process and its children; Ansible's workers have sessions of their own."""
+    # Stopped first: between the list and the kill it could start another one.
+    os.kill(process, signal.SIGSTOP)
     listed = subprocess.run(["pgrep", "--parent", str(process)], capture_output=True, text=True, check=False)
     for one in [process, *map(int, listed.stdout.split())]:
         with contextlib.suppress(ProcessLookupError):

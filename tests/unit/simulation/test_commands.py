@@ -10,6 +10,7 @@ import pytest
 
 from simulation import __main__ as command
 from simulation import engine, machines, nodes, settings
+from simulation.host import Report
 
 
 @pytest.fixture
@@ -18,15 +19,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     done: list[tuple[str, dict[str, Any]]] = []
 
     def record(name: str) -> Any:
-        def call(client: object, progress: object, *given: Any, **options: Any) -> nodes.Report:
+        def call(client: object, progress: object, *given: Any, **options: Any) -> Report:
             done.append((name, {"given": given, **options}))
-            return nodes.Report()
+            return Report()
 
         return call
 
     monkeypatch.setattr(engine, "ask", lambda: engine.Answer.YES)
     monkeypatch.setattr(engine, "ensure", lambda progress: object())
-    monkeypatch.setattr(machines, "down", lambda progress: machines.Report())
+    monkeypatch.setattr(machines, "down", lambda progress: Report())
     monkeypatch.setattr(nodes, "prepare", lambda progress, **options: options)
     for name in ("up", "down", "reboot", "unplug", "plug", "cut", "heal"):
         monkeypatch.setattr(nodes, name, record(name))

@@ -22,6 +22,7 @@ import yaml
 
 from simulation import __main__ as command
 from simulation import engine, host, images, machines, settings
+from simulation.host import Report
 from simulation.machines import ARCHITECTURES, MACHINES, Machine
 from simulation.settings import SimulationError
 
@@ -318,7 +319,7 @@ def test_commands(
         monkeypatch.setattr(
             machines,
             known,
-            lambda progress, named, known=known, **more: done.append((known, named, more)) or machines.Report(),
+            lambda progress, named, known=known, **more: done.append((known, named, more)) or Report(),
         )
     assert command.main(line.split()) == 0
     assert done == [(name, given, options)]
@@ -326,7 +327,7 @@ def test_commands(
 
 def test_with_the_cache_the_machines_go(monkeypatch: pytest.MonkeyPatch) -> None:
     gone: list[str] = []
-    monkeypatch.setattr(machines, "down", lambda progress: gone.append("machines") or machines.Report())
+    monkeypatch.setattr(machines, "down", lambda progress: gone.append("machines") or Report())
     monkeypatch.setattr(engine, "ask", lambda: engine.Answer.NO)
     assert command.main(["down"]) == 0
     assert gone == []

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_store import Sto
 
 from simulation.hub.faults import parse
 from simulation.hub.server import Hub as FakeHub
+from simulation.hub.server import running
 
 REPO = "tests/tiny-model"
 SHARDS = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
@@ -103,12 +103,5 @@ class World:
 def open_world(folder: Path, size: int = 200_000) -> Iterator[World]:
     """Run a hub for a while."""
     make_model(folder / "model", size)
-    hub = FakeHub(("127.0.0.1", 0), {REPO: {"main": folder / "model"}})
-    thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running({REPO: {"main": folder / "model"}}) as hub:
         yield World(hub, folder)
-    finally:
-        hub.shutdown()
-        hub.server_close()
-        thread.join()
