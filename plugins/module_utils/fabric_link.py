@@ -716,7 +716,7 @@ def fabric_environment(address: str, rails: Sequence[Mapping[str, Any]]) -> dict
     Raises:
         FabricError: no rail holds the address.
     """
-    control = next((str(rail["interface"]) for rail in rails if str(rail["address"]).split("/")[0] == address), "")
+    control = next((str(rail["interface"]) for rail in rails if str(rail["address"]).partition("/")[0] == address), "")
     if not control:
         raise FabricError(f"no interface of the fabric holds {address}: correct spark_fabric_address")
     environment = {

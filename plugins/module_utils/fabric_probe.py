@@ -111,9 +111,10 @@ def main(arguments: list[str]) -> int:
             lines = str(error).strip().splitlines() or [""]
             result["error"] = f"{type(error).__name__}: {lines[0][:300]}"
     sys.stdout.flush()
-    print("\nFABRIC-PROBE-RESULT " + json.dumps(result), flush=True)
+    sys.stdout.write(f"\nFABRIC-PROBE-RESULT {json.dumps(result)}\n")
+    sys.stdout.flush()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -733,14 +733,15 @@ def main(arguments: Sequence[str]) -> int:
         elif argument in CHECKS:
             names.append(argument)
         else:
-            print(f"unknown check {argument!r}: expected {', '.join(CHECKS)}", file=sys.stderr)
+            sys.stderr.write(f"unknown check {argument!r}: expected {', '.join(CHECKS)}\n")
             return 2
     began = time.monotonic()
     results = run_all(names or list(CHECKS), options, seconds)
     document = {"format": FORMAT, "seconds": round(time.monotonic() - began, 1), "checks": results}
-    print(MARKER + json.dumps(document), flush=True)
+    sys.stdout.write(f"{MARKER}{json.dumps(document)}\n")
+    sys.stdout.flush()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

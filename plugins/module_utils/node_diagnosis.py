@@ -179,7 +179,7 @@ def host_aliases(names: Iterable[str], alias: str) -> dict[str, str]:
     """Return what stands for the machine's own names; names that are ordinary words stay."""
     found = {}
     for name in names:
-        for part in {name, name.partition(".")[0]}:
+        for part in (name, name.partition(".")[0]):
             if len(part) > 2 and part.lower() not in _COMMON_NAMES:
                 found[part] = alias
     return found

@@ -210,7 +210,7 @@ class Benchmark:
         """
         if self.params["role"] == "server":
             return [""] * count
-        found = [str(address).split("/")[0] for address in self.params["peer_addresses"]]
+        found = [str(address).partition("/")[0] for address in self.params["peer_addresses"]]
         if len(found) < count:
             raise FabricError(
                 f"peer_addresses has {len(found)} addresses for {count} rails: name the server's address on each"

@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Finds the ConnectX-7 ports, the two network devices behind each, their RDMA devices and addresses, and the cables.
   - Works out which address belongs on which interface, and judges what is there against it.
-  - What is wrong is a finding in RV(problems) or RV(warnings), not a failure, so that all is told at once. Only wishes that cannot be fulfilled fail.
+  - What is wrong is a finding in RV(problems) or RV(warnings_found), not a failure, so that all is told at once. Only wishes that cannot be fulfilled fail.
   - It only reads. With O(peers) it sends a few packets to the other nodes.
 options:
   address:
@@ -88,12 +88,12 @@ rails:
   returned: always
   contains:
     interface: {description: Name., type: str}
-    address: {description: The address that belongs on it, with prefix., type: str}
-    rdma: {description: Its RDMA device; empty for none., type: str}
+    address: {description: "The address that belongs on it, with prefix.", type: str}
+    rdma: {description: "Its RDMA device; empty for none.", type: str}
     mtu: {description: Its MTU in bytes., type: int}
     carrier: {description: Whether it has a link., type: bool}
-    speed: {description: Mb/s of the port; null where the kernel does not say., type: int}
-    gid_index: {description: Index of its RoCE v2 address; null for none., type: int}
+    speed: {description: "Mb/s of the port; null where the kernel does not say.", type: int}
+    gid_index: {description: "Index of its RoCE v2 address; null for none.", type: int}
     firmware: {description: Version of the card's firmware., type: str}
 problems:
   description: One sentence for each thing that must be mended.
