@@ -7,12 +7,10 @@ The hub is the simulation's own, run here with a model of random shards: plain H
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -95,14 +93,9 @@ def wait_for_bytes(head: Host, wanted: float, timeout: float = 90) -> None:
         time.sleep(0.3)
 
 
-def kill_all(process: int) -> None:
-    """Kill a process and its children; Ansible's workers have sessions of their own."""
-    # Stopped first: between the list and the kill it could start another one.
-    os.kill(process, signal.SIGSTOP)
-    listed = subprocess.run(["pgrep", "--parent", str(process)], capture_output=True, text=True, check=False)
-    for one in [process, *map(int, listed.stdout.split())]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(one, signal.SIGKILL)
+def kill_all(play: Path) -> None:
+    """Kill everything that runs a play: Ansible's workers are in sessions of their own, and each shows its command line."""
+    subprocess.run(["pkill", "--signal", "KILL", "--full", str(play)], check=True)
 
 
 def sent(hub: Hub) -> int:
@@ -122,10 +115,10 @@ def test_a_download_outlives_its_terminal_a_kill_and_a_pulled_plug(
             cwd=REPOSITORY,
             stdout=screen,
             start_new_session=True,
-        ) as terminal,
+        ),
     ):
         wait_for_bytes(head, 0.1 * TOTAL)
-        os.killpg(terminal.pid, signal.SIGKILL)
+        kill_all(play)
     assert re.search(r"waiting: \[spark-1\] .*: [0-9.]+ \w+ of 48.0 MiB here, ", (tmp_path / "terminal").read_text())
     wait_for_bytes(head, 0.3 * TOTAL)
     with head.sudo():
