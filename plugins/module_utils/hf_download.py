@@ -24,8 +24,8 @@ from pathlib import Path
 
 from .hf_fetch import PASSING, HubSource
 from .hf_hub import Hub, HubError, read_token
-from .hf_snapshot import Inspection, Outcome, Request, inspect, present
-from .hf_store import Store, StoreBusy, StoreError, explain, write_atomic
+from .hf_snapshot import Inspection, Outcome, Preview, Request, inspect, present
+from .hf_store import Store, StoreBusy, StoreError, explain, free_bytes, write_atomic
 from .systemd_unit import exec_line, render
 
 FOLDER = Path("/var/lib/dgx-spark/downloads")
@@ -273,6 +273,18 @@ def watch(store: Store, repo_id: str, revision: str, verify: str, queue: Queue, 
     if text:
         seen = replace(seen, msg=f"{seen.msg.rstrip('.')}; {text}")
     return replace(seen, running=True), ""
+
+
+def preview_under_way(store: Store, request: Request, queue: Queue, run: Runner) -> Preview | None:
+    """Return what is known of a download that is under way, without a word of the hub; None where none is."""
+    if not queue.pending(order_name(request.repo_id, request.revision)):
+        return None
+    seen, error = watch(store, request.repo_id, request.revision, "none", queue, run)
+    if error or not seen.running:
+        return None
+    left = max(0, seen.bytes_total - seen.bytes)
+    told = f"a download is under way: {seen.msg}"
+    return Preview(False, seen.commit, seen.files, seen.bytes_total, left, free_bytes(store.root), told)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ from .hf_store import (
     make_folder,
     matches,
     name_some,
+    nearest,
     remove_file,
     remove_tree,
     survey,
@@ -372,9 +373,7 @@ def bytes_needed(store: Store, request: Request, plan: Plan) -> int:
     All that lies in the staging folder counts as room: it is either used for this snapshot or removed first. A file that
     can be linked takes none.
     """
-    root = store.root
-    while not root.exists() and root != root.parent:
-        root = root.parent
+    root = nearest(store.root)
     linked = [entry for entry, paths in local_files(store, request, plan).items() if linkable(paths[0], root)]
     wanted = sum(entry.size for entry in to_fetch(plan)) - sum(entry.size for entry in linked)
     return max(0, wanted - store.staged_bytes(plan.manifest.repo_id))

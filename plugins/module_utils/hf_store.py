@@ -336,11 +336,16 @@ def write_atomic(path: Path, content: bytes, mode: int = FILE_MODE) -> None:
     fsync_path(path.parent)
 
 
-def free_bytes(path: Path) -> int:
-    """Return the free bytes of the file system that holds ``path``, or would when it is created."""
+def nearest(path: Path) -> Path:
+    """Return ``path``, or the closest folder above it that exists: what holds it when it is created."""
     while not path.exists() and path != path.parent:
         path = path.parent
-    usage = os.statvfs(path)
+    return path
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free bytes of the file system that holds ``path``, or would when it is created."""
+    usage = os.statvfs(nearest(path))
     return usage.f_bavail * usage.f_frsize
 
 

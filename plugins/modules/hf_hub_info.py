@@ -67,15 +67,16 @@ msg:
   type: str
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.hf_download import Queue, order_name, watch
+from ..module_utils.hf_download import Queue, preview_under_way
 from ..module_utils.hf_fetch import HubSource
 from ..module_utils.hf_hub import HUB_ARGUMENTS, Hub, read_token
-from ..module_utils.hf_snapshot import Preview, Request, preview
-from ..module_utils.hf_store import Store, StoreError, free_bytes
+from ..module_utils.hf_snapshot import Request, preview
+from ..module_utils.hf_store import Store, StoreError
 
 
 def main() -> None:
@@ -88,6 +89,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        code, out, err = module.run_command(list(argv))
+        return int(code), str(out), str(err)
+
     try:
         token, note = read_token(params["token"] or "", params["token_file"] or "")
         hub = Hub(params["endpoint"], token, note, params["ca_bundle"] or "")
@@ -99,25 +105,8 @@ def main() -> None:
             places=tuple(params["import_from"]),
         )
         store = Store(params["store"]) if params["store"] else None
-        if store is not None and Queue().pending(order_name(params["repo_id"], params["revision"])):
-            seen, error_text = watch(
-                store,
-                params["repo_id"],
-                params["revision"],
-                "none",
-                Queue(),
-                lambda argv: module.run_command(list(argv)),
-            )
-            if seen.running and not error_text:
-                left = max(0, seen.bytes_total - seen.bytes)
-                told = f"a download is under way: {seen.msg}"
-                module.exit_json(
-                    changed=False,
-                    **asdict(
-                        Preview(False, seen.commit, seen.files, seen.bytes_total, left, free_bytes(store.root), told)
-                    ),
-                )
-        found = preview(HubSource(hub, params["repo_id"]), request, store)
+        known = preview_under_way(store, request, Queue(), run) if store else None
+        found = known or preview(HubSource(hub, params["repo_id"]), request, store)
     except StoreError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **asdict(found))

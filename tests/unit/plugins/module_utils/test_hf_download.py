@@ -15,6 +15,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils import hf_download
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_download import (
     Order,
     Queue,
+    preview_under_way,
     start,
     unit_text,
     watch,
@@ -174,6 +175,18 @@ def test_a_unit_that_does_not_run_is_told(world: World, queue: Queue) -> None:
     seen, error = watch(world.store(), REPO, "main", "none", queue, Systemd(runs=False))
     assert not seen.running
     assert "is ordered, but spark-model-download.service does not run" in error
+
+
+def test_the_preflight_needs_no_hub_while_a_download_is_under_way(world: World, queue: Queue) -> None:
+    request = order(world).request
+    assert preview_under_way(world.store(), request, queue, Systemd()) is None
+    queue.put(order(world))
+    found = preview_under_way(world.store(), request, queue, Systemd())
+    assert found is not None
+    assert found.msg.startswith("a download is under way: ")
+    assert world.asked() == []
+    # An order that nobody carries out is no download.
+    assert preview_under_way(world.store(), request, queue, Systemd(runs=False)) is None
 
 
 def test_the_unit_starts_where_an_order_is_left_and_goes_before_what_serves() -> None:
