@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Roles in the order in which site.yml runs them.
 ORDER = (
     "node_preflight",
+    "vllm_plan",
     "fabric",
     "node_tools",
     "cluster_secrets",
@@ -23,8 +24,12 @@ ORDER = (
     "model_share",
     "ray_head",
     "ray_worker",
+    "vllm_graphs",
     "vllm_serve",
+    "vllm_worker",
+    "cluster_restart",
     "vllm_verify",
+    "vllm_benchmark",
     "node_report",
     "node_diagnosis",
 )

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.model_data import ModelDataError, check_model, find_model
+from ..module_utils.model_data import ModelDataError, check_model, find_model, node_problem
 from ..module_utils.settings_check import (
     DERIVED,
     SHARED,
@@ -122,7 +122,9 @@ class ActionModule(ActionBase):
                 _COLLECTION / "models",
             ]
             path = find_model(str(first["spark_model"]), folders)
-            check_model(yaml.safe_load(path.read_text(encoding="utf-8")), path)
+            model = check_model(yaml.safe_load(path.read_text(encoding="utf-8")), path)
+            if problem := node_problem(str(first["spark_model"]), model, len(hosts)):
+                problems.append(problem)
         except (ModelDataError, yaml.YAMLError) as error:
             problems.append(str(error))
         size = first.get("vllm_serve_tensor_parallel_size")
@@ -131,6 +133,7 @@ class ActionModule(ActionBase):
             nodes=len(hosts),
             gpus_per_node=int(first.get("spark_gpus_per_node", SHARED["spark_gpus_per_node"]["default"])),
             tensor_parallel_size=int(size) if size is not None else None,
+            pipeline_parallel_size=int(first.get("vllm_serve_pipeline_parallel_size") or 1),
             ports={
                 name: int(first[name])
                 for name, option in options.items()

@@ -195,15 +195,7 @@ def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: s
     an endless restart loop on unified memory can freeze the machine (docs/decisions/0002).
     """
     service: list[tuple[str, str]] = [("Type", "exec"), ("TimeoutStartSec", "infinity")]
-    service += [("ExecStartPre", exec_line([GATE, *gate])) for gate in unit.gates]
-    service.append(("ExecStartPre", exec_line([DOCKER, "rm", "--force", container.name], may_fail=True)))
-    service.append(("ExecStart", exec_line(container.run_argv(image_id, digest))))
-    service[-1:-1] = [
-        ("ExecStartPre", exec_line(["/usr/bin/find", path, "-mindepth", "1", "-delete"], may_fail=True))
-        for path in unit.clear
-    ]
-    if unit.ready:
-        service.append(("ExecStartPost", exec_line([GATE, *unit.ready])))
+    service += [(key, value) for key, lines in _start_lines(container, unit, image_id, digest) for value in lines]
     stop = exec_line([DOCKER, "stop", "--time", str(unit.stop_timeout_sec), container.name], may_fail=True)
     service += [
         ("ExecStop", stop),
@@ -227,6 +219,33 @@ def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: s
     return (
         "# Written by dgx_spark.vllm.container_service; the next run of site.yml replaces what is changed here.\n"
         + body
+    )
+
+
+def _start_lines(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: str) -> list[tuple[str, list[str]]]:
+    """Return what a start runs, in order: the values of each Exec directive."""
+    before = [exec_line([GATE, *gate]) for gate in unit.gates]
+    before.append(exec_line([DOCKER, "rm", "--force", container.name], may_fail=True))
+    before += [exec_line(["/usr/bin/find", path, "-mindepth", "1", "-delete"], may_fail=True) for path in unit.clear]
+    return [
+        ("ExecStartPre", before),
+        ("ExecStart", [exec_line(container.run_argv(image_id, digest))]),
+        ("ExecStartPost", [exec_line([GATE, *unit.ready])] if unit.ready else []),
+    ]
+
+
+def trial_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: str) -> str:
+    """Return the drop-in that lets a unit run another container until the next boot, for one start only.
+
+    An empty directive clears the unit's own lines (systemd.unit(5)). It lies under /run: whatever the trial does to the
+    machine, the next boot starts what the unit on disk says.
+    """
+    service: list[tuple[str, str]] = []
+    for key, lines in _start_lines(container, unit, image_id, digest):
+        service += [(key, ""), *((key, line) for line in lines)]
+    service.append(("Restart", "no"))
+    return "# Written by dgx_spark.vllm.container_service for a trial; gone after a boot.\n" + render(
+        [("Service", service)]
     )
 
 

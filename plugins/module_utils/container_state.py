@@ -18,6 +18,9 @@ Run = Callable[[Sequence[str]], tuple[int, str, str]]
 
 RECORDS = Path("/etc/dgx-spark/containers")
 UNITS = Path("/etc/systemd/system")
+#: Records and drop-ins of trials: gone after a boot.
+TRIAL_RECORDS = Path("/run/dgx-spark/containers")
+TRIAL_UNITS = Path("/run/systemd/system")
 _PROPERTIES = ("LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "Result", "NeedDaemonReload")
 
 
@@ -113,15 +116,15 @@ def read_record(name: str, records: Path = RECORDS) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and "digest" in document else None
 
 
-def service_status(run: Run, name: str, records: Path = RECORDS) -> dict[str, Any]:
-    """Return what the cluster play needs of one unit.
+def service_status(run: Run, name: str, records: Path = RECORDS, trial_records: Path = TRIAL_RECORDS) -> dict[str, Any]:
+    """Return what the cluster play needs of one unit. While a trial is prepared, what it wants is what is wanted.
 
     Returns:
         ``name``, ``present`` (a record exists), ``active``, ``sub``, ``enabled``, ``restarts``, ``result``, ``running`` (container runs),
         ``settled`` (the unit is active: gates passed and readiness proven), ``differs`` (reasons; empty means that the
         wanted container runs, or that its unit is on the way to it).
     """
-    wanted = read_record(name, records)
+    wanted = read_record(name, trial_records) or read_record(name, records)
     state = unit_state(run, name)
     status: dict[str, Any] = {
         "name": name,

@@ -294,10 +294,16 @@ def _parser() -> argparse.ArgumentParser:
         ("serving", "the server answers a completion; fails when it cannot any more"),
     ):
         kind = kinds.add_parser(name, help=text)
+        # Without nodes the server stands on no Ray cluster, and none is watched.
         kind.add_argument(
-            "--node", action="append", required=True, dest="nodes", help="fabric address of a node; once for each"
+            "--node",
+            action="append",
+            required=name == "ray",
+            default=[],
+            dest="nodes",
+            help="fabric address of a node; once for each",
         )
-        kind.add_argument("--gpus", type=int, required=True)
+        kind.add_argument("--gpus", type=int, required=name == "ray", default=0)
         kind.add_argument("--dashboard", default=DASHBOARD)
         kind.add_argument("--token-file", default=TOKEN_FILE)
         if name == "serving":
@@ -326,6 +332,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
 
             def ray() -> str:
+                if not options.nodes:
+                    return ""
                 return ray_obstacle(options.dashboard, options.token_file, options.nodes, options.gpus)
 
             if options.kind == "ray":

@@ -24,8 +24,8 @@ NCCL_GRAPHS = (2, 30, 4)
 VLLM_AWQ_SM120, VLLM_NVFP4_WRONG = (0, 26), (0, 19)
 #: vLLM whose executor over Ray is RayExecutorV2 by default; the one before it hung on two Sparks even without graphs.
 VLLM_RAY_V2 = (0, 21)
-#: What a trial of graphs starts with: pieces between attention layers, never a whole step.
-TRIAL_ARGUMENTS = ("--compilation-config", '{"cudagraph_mode":"PIECEWISE"}')
+#: What a trial of graphs starts with: whole decode steps without a compiler (graph_trial.ORDER says why, role vllm_graphs tries it).
+TRIAL_ARGUMENTS = ("--compilation-config", '{"mode":0,"cudagraph_mode":"FULL_DECODE_ONLY"}')
 
 
 @dataclass(frozen=True)
@@ -219,8 +219,8 @@ POLICY: tuple[Rule, ...] = (
         "to be tried",
         lambda _seen: True,
         TRY,
-        "captured graphs replay rightly and NCCL {nccl} is new enough, but between these nodes they have not been tried: run the "
-        "trial, starting with PIECEWISE",
+        "captured graphs replay rightly and NCCL {nccl} is new enough, but between these nodes they have not been tried: "
+        "site.yml tries them where vllm_serve_cuda_graphs is auto",
     ),
 )
 

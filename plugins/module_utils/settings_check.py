@@ -32,6 +32,7 @@ DERIVED = ("spark_head_name", "spark_head_fabric_address", "spark_node_addresses
 GONE: dict[str, str] = {
     "swap_space": "vLLM removed --swap-space in 0.18.0 (before that its V1 engine ignored it): delete the setting; more context needs "
     "vllm_serve_gpu_memory_utilization or a shorter vllm_serve_max_model_len",
+    "vllm_executor": "the setting is vllm_serve_executor: rename it",
     "disable_log_requests": "vLLM removed --disable-log-requests; requests are not logged unless asked for: delete the setting",
 }
 
@@ -141,7 +142,12 @@ def argument_problems(arguments: Sequence[str]) -> list[str]:
 
 
 def relation_problems(
-    *, nodes: int, gpus_per_node: int, tensor_parallel_size: int | None, ports: Mapping[str, int]
+    *,
+    nodes: int,
+    gpus_per_node: int,
+    tensor_parallel_size: int | None,
+    ports: Mapping[str, int],
+    pipeline_parallel_size: int = 1,
 ) -> list[str]:
     """Return what does not fit together.
 
@@ -149,6 +155,7 @@ def relation_problems(
         nodes: number of nodes.
         gpus_per_node: GPUs that each node gives to Ray.
         tensor_parallel_size: as set by the user, or None for one rank on each GPU.
+        pipeline_parallel_size: groups of ranks with layers of their own.
         ports: TCP ports by setting name; no two may be equal.
     """
     problems = []
@@ -157,6 +164,16 @@ def relation_problems(
         problems.append(
             f"vllm_serve_tensor_parallel_size is {tensor_parallel_size}, but {nodes} node{'s' if nodes > 1 else ''} with {gpus_per_node} GPU each "
             f"give {gpus}: set it to {gpus} or add nodes to group 'workers'"
+        )
+    elif gpus % pipeline_parallel_size:
+        problems.append(
+            f"vllm_serve_pipeline_parallel_size is {pipeline_parallel_size}, which does not divide the {gpus} GPUs of {nodes} nodes: "
+            "set it to 1, or to a number that does"
+        )
+    elif tensor_parallel_size is not None and (tensor_parallel_size * pipeline_parallel_size) % nodes:
+        problems.append(
+            f"vllm_serve_tensor_parallel_size {tensor_parallel_size} x vllm_serve_pipeline_parallel_size {pipeline_parallel_size} does not "
+            f"spread evenly over {nodes} nodes: let their product be a multiple of {nodes}"
         )
     seen: dict[int, str] = {}
     for name, port in ports.items():

@@ -146,6 +146,17 @@ options:
     description: Seconds that the container gets to stop before it is killed.
     type: int
     default: 60
+  replaces:
+    description: With O(state=present), units whose place this one takes; those that are there are stopped and removed.
+    type: list
+    elements: str
+    default: []
+  trial:
+    description:
+      - With O(state=present), prepare the container for a trial only, until the next boot and for one start. The unit on disk stays as it is.
+      - V(false) ends a trial, if there was one.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes
 author:
@@ -196,8 +207,26 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.container_spec import PROPAGATIONS, ContainerSpec, Mount, Secret, UnitSpec, record, unit_text
-from ..module_utils.container_state import RECORDS, UNITS, ContainerServiceError, image_id, secret_hashes, unit_state
+from ..module_utils.container_spec import (
+    PROPAGATIONS,
+    ContainerSpec,
+    Mount,
+    Secret,
+    UnitSpec,
+    record,
+    trial_text,
+    unit_text,
+)
+from ..module_utils.container_state import (
+    RECORDS,
+    TRIAL_RECORDS,
+    TRIAL_UNITS,
+    UNITS,
+    ContainerServiceError,
+    image_id,
+    secret_hashes,
+    unit_state,
+)
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},
@@ -243,6 +272,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "start_limit_burst": {"type": "int", "default": 5},
     "start_limit_interval_sec": {"type": "int", "default": 3600},
     "stop_timeout_sec": {"type": "int", "default": 60},
+    "replaces": {"type": "list", "elements": "str", "default": []},
+    "trial": {"type": "bool", "default": False},
 }
 
 
@@ -254,6 +285,8 @@ class ContainerService:
         self.name: str = module.params["name"]
         self.unit_path = UNITS / f"{self.name}.service"
         self.record_path = RECORDS / f"{self.name}.json"
+        self.trial_path = TRIAL_UNITS / f"{self.name}.service.d" / "50-trial.conf"
+        self.trial_record_path = TRIAL_RECORDS / f"{self.name}.json"
         self.actions: list[str] = []
         self.diff: list[dict[str, str]] = []
 
@@ -326,33 +359,55 @@ class ContainerService:
             found_image, secret_hashes({secret.name: secret.path for secret in container.secrets})
         )
         wanted = json.dumps(record(container, found_image, digest), indent=2) + "\n"
-        written = self.write(self.unit_path, unit_text(container, unit, found_image, digest))
-        self.write(self.record_path, wanted)
+        for name in params["replaces"]:
+            if (UNITS / f"{name}.service").exists():
+                self.remove(name)
+        if params["trial"]:
+            written = self.write(self.trial_path, trial_text(container, unit, found_image, digest))
+            self.write(self.trial_record_path, wanted)
+        else:
+            written = self.write(self.unit_path, unit_text(container, unit, found_image, digest))
+            self.write(self.record_path, wanted)
+            written = self.end_trial() or written
         state = unit_state(self.run, self.name)
         if written or state.need_reload:
             # Only when needed: a daemon-reload can take the GPU from containers that got it by the legacy hook.
             self.systemctl("daemon-reload")
-        if not state.enabled:
+        if not state.enabled and not params["trial"]:
             self.actions.append(f"enabled {self.name}.service at boot")
             self.systemctl("enable", f"{self.name}.service")
         return {"digest": digest, "image_id": found_image}
 
+    def end_trial(self) -> bool:
+        """Take away what a trial left, and say whether there was something."""
+        found = [path for path in (self.trial_path, self.trial_record_path) if path.exists()]
+        for path in found:
+            self.actions.append(f"removed {path}")
+            if not self.module.check_mode:
+                path.unlink()
+        return bool(found)
+
     def absent(self) -> dict[str, Any]:
-        state = unit_state(self.run, self.name)
+        self.end_trial()
+        self.remove(self.name)
+        return {}
+
+    def remove(self, name: str) -> None:
+        """Stop, disable and remove a unit, as far as it is there."""
+        state = unit_state(self.run, name)
         if state.loaded and state.active not in {"inactive", "failed"}:
-            self.actions.append(f"stopped {self.name}.service")
-            self.systemctl("stop", f"{self.name}.service")
+            self.actions.append(f"stopped {name}.service")
+            self.systemctl("stop", f"{name}.service")
         if state.enabled:
-            self.actions.append(f"disabled {self.name}.service")
-            self.systemctl("disable", f"{self.name}.service")
-        for path in (self.unit_path, self.record_path):
+            self.actions.append(f"disabled {name}.service")
+            self.systemctl("disable", f"{name}.service")
+        for path in (UNITS / f"{name}.service", RECORDS / f"{name}.json"):
             if path.exists():
                 self.actions.append(f"removed {path}")
                 if not self.module.check_mode:
                     path.unlink()
         if self.actions:
             self.systemctl("daemon-reload")
-        return {}
 
     def started(self) -> dict[str, Any]:
         state = self.known_state()

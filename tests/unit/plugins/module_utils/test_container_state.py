@@ -110,3 +110,14 @@ def test_secrets_must_be_there(tmp_path: Path) -> None:
         secret_hashes({"gone": str(tmp_path / "gone")})
     with pytest.raises(ContainerServiceError, match=r"'empty' in .* is empty"):
         secret_hashes({"empty": str(tmp_path / "empty")})
+
+
+def test_while_a_trial_is_prepared_its_container_is_the_wanted_one(tmp_path: Path) -> None:
+    disk, trials = tmp_path / "disk", tmp_path / "trials"
+    for folder, digest in ((disk, "d1"), (trials, "d2")):
+        folder.mkdir()
+        (folder / "spark-vllm.json").write_text(json.dumps(record(SPEC, IMAGE, digest)))
+    assert service_status(Node(container=running("d2")), "spark-vllm", disk, trials)["differs"] == []
+    assert service_status(Node(container=running("d1")), "spark-vllm", disk, trials)["differs"]
+    (trials / "spark-vllm.json").unlink()
+    assert service_status(Node(container=running("d1")), "spark-vllm", disk, trials)["differs"] == []

@@ -309,3 +309,15 @@ def test_the_exit_status_tells(capsys: pytest.CaptureFixture[str], monkeypatch: 
     )
     assert capsys.readouterr().out == "failed: it is over\n"
     assert gates.main(["memory", "0"]) == 0
+
+
+def test_a_server_without_ray_watches_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    trouble: list[str] = []
+
+    def proof(ray: Callable[[], str], *_: object, **__: object) -> float:
+        trouble.append(ray())
+        return 1.0
+
+    monkeypatch.setattr(gates, "serve_proof", proof)
+    assert gates.main(["serving", "--url", "http://127.0.0.1:1", "--model", "m", "--timeout", "1"]) == 0
+    assert trouble == [""]

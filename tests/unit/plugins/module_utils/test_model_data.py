@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.model_data import ModelDataError, check_model, find_model
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.model_data import (
+    ModelDataError,
+    check_model,
+    find_model,
+    node_problem,
+)
 
 MODELS = Path(__file__).parents[4] / "models"
 GOOD = {"repo_id": "a/b", "revision": "main", "served_name": "b"}
@@ -43,9 +48,20 @@ def test_an_unknown_model_names_the_known(name: str, words: str) -> None:
         ({**GOOD, "max_model_len": "8192"}, "max_model_len is '8192', expected a whole number"),
         ({**GOOD, "max_model_len": True}, "expected a whole number"),
         ({"repo_id": "a/b"}, "revision is missing"),
+        ({**GOOD, "quantization": "awk"}, "quantization is 'awk', expected one of bf16"),
+        ({**GOOD, "min_vllm": "latest"}, "expected a version such as 0.20.0"),
+        ({**GOOD, "nodes": 0}, "nodes is 0, expected at least 1"),
+        ({**GOOD, "config": {"hidden_size": 1}}, "config has no model_type"),
+        ({**GOOD, "config": "x"}, "expected a mapping"),
+        ({**GOOD, "extra_arguments": [1]}, "quote each entry"),
     ],
 )
 def test_a_bad_file_names_the_key(data: Any, words: str) -> None:
     with pytest.raises(ModelDataError) as caught:
         check_model(data, Path("m.yml"))
     assert words in str(caught.value)
+
+
+def test_a_model_for_two_is_not_served_by_one() -> None:
+    assert "take 2 Sparks, and the inventory has 1" in node_problem("m", {"nodes": 2}, 1)
+    assert node_problem("m", {"nodes": 2}, 2) == node_problem("m", {}, 1) == ""

@@ -58,3 +58,17 @@ def test_one_node_without_workers() -> None:
 
 def test_foreign_units_are_ignored() -> None:
     assert not restart_plan({"spark-1": [unit("something-else", "x")]})["changed"]
+
+
+def without_ray(vllm: str = "", worker: str = "") -> dict[str, list[dict[str, Any]]]:
+    others = {f"spark-{n}": [unit("spark-vllm-worker", *([worker] if worker and n == 3 else []))] for n in (2, 3, 4)}
+    return {"spark-1": [unit("spark-vllm", *([vllm] if vllm else []))], **others}
+
+
+def test_ranks_without_ray_all_restart_together() -> None:
+    workers = {f"spark-{n}": ["spark-vllm-worker"] for n in (2, 3, 4)}
+    for broken in (without_ray(vllm="it is not running"), without_ray(worker="it is not running")):
+        plan = restart_plan(broken)
+        assert plan["stop"] == plan["start"] == {"spark-1": ["spark-vllm"], **workers}
+    assert plan["reasons"][-1] == "spark-vllm: restarts because a rank of it does"
+    assert not restart_plan(without_ray())["changed"]

@@ -108,6 +108,18 @@ def test_a_tensor_parallel_size_that_the_gpus_do_not_give() -> None:
     assert relation_problems(nodes=2, gpus_per_node=1, tensor_parallel_size=2, ports={"a": 1, "b": 2}) == []
 
 
+def test_a_pipeline_must_divide_the_gpus_and_the_nodes_share_the_ranks() -> None:
+    assert (
+        "does not divide the 4 GPUs"
+        in relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=None, pipeline_parallel_size=3, ports={})[0]
+    )
+    assert (
+        "does not spread evenly over 4 nodes"
+        in relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=1, pipeline_parallel_size=2, ports={})[0]
+    )
+    assert not relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=2, pipeline_parallel_size=2, ports={})
+
+
 def test_ports() -> None:
     assert (
         "are both 8235"

@@ -131,7 +131,7 @@ def test_kernels_run_once_and_are_remembered(run: Run, node: Node) -> None:
     assert "kernel_probe.py" in (node.folder / "source").read_text(), "the probe's source went in by standard input"
     again = check(run, node, cuda_graphs="try")
     assert (again["source"], again["healthy"]) == ("record", True)
-    assert again["serving"]["arguments"] == ["--compilation-config", '{"cudagraph_mode":"PIECEWISE"}']
+    assert again["serving"]["arguments"] == ["--compilation-config", '{"mode":0,"cudagraph_mode":"FULL_DECODE_ONLY"}']
     assert len(node.asked("docker run")) == 1
     assert check(run, node, fresh=True)["source"] == "run"
     assert check(run, node, environment={"VLLM_X": "1"})["source"] == "run"

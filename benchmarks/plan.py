@@ -1,0 +1,284 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Fit the planner's constants: ``python -m benchmarks.plan``.
+
+Reads benchmarks/gpu/runs/*.json, writes plugins/module_utils/plan_runs.py, the tables of docs/planning.md and docs/planning.svg. ``--check`` writes nothing
+and fails when a file would change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS_FOLDER = ROOT / "benchmarks" / "gpu" / "runs"
+TARGET = ROOT / "plugins" / "module_utils" / "plan_runs.py"
+PAGE = ROOT / "docs" / "planning.md"
+CHART = ROOT / "docs" / "planning.svg"
+BEGIN, END = "<!-- scores: begin -->\n", "<!-- scores: end -->\n"
+_WIDTH = 120
+#: Keys of a config.json that no arithmetic reads.
+_UNREAD = (
+    "architectures",
+    "initializer_range",
+    "use_cache",
+    "router_aux_loss_coef",
+    "output_router_logits",
+    "torch_dtype",
+    "dtype",
+)
+
+#: Rates of one request that were written down from earlier starts on H200 GPUs; their logs are not kept. 128 prompt tokens, 256 new
+#: ones, greedy, vLLM 0.26.0, `--max-num-seqs 32`. All-reduces over NVLink are taken for 10 us. Rates of several requests are left
+#: out: whether their prompts differed, and with them the experts, was not written down.
+EARLIER: tuple[tuple[str, int, str, str, float], ...] = (
+    ("earlier-1-decode", 1, "decode", "auto", 80.1),
+    ("earlier-1-decode-fp8", 1, "decode", "fp8", 75.9),
+    ("earlier-2-decode", 2, "decode", "auto", 87.2),
+    ("earlier-2-decode-mp", 2, "decode", "auto", 87.3),
+    ("earlier-2-eager", 2, "eager", "auto", 9.7),
+)
+HEADER = '''# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of real servers, and the constants fitted on half of them. Written by ``python -m benchmarks.plan``; plan_fit.py explains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+'''
+
+
+def earlier_records() -> list[dict[str, Any]]:
+    """Return the earlier rates as records."""
+    return [
+        {
+            "name": name,
+            "shape": "qwen3-235b-a22b-awq",
+            "gpu": "NVIDIA H200",
+            "memory_gib": 139.8,
+            "allreduce_us": 10.0 if tensor > 1 else 0.0,
+            "intents": {
+                "tensor_parallel_size": tensor,
+                "cuda_graphs": graphs,
+                "kv_cache_dtype": kv,
+                "max_num_seqs": 32,
+                "max_model_len": 8192,
+                "gpu_memory_utilization": 0.95,
+            },
+            "points": [
+                {"concurrency": 1, "prompt_tokens": 128, "output_tokens": 256, "decode_tok_s_request": rate},
+            ],
+            "source": "figures written down from an earlier start, vLLM 0.26.0, random weights",
+        }
+        for name, tensor, graphs, kv, rate in EARLIER
+    ]
+
+
+def shapes_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the configs of benchmarks/gpu/shapes by name, without what no arithmetic reads."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        found[path.stem] = {
+            key: value for key, value in config.items() if key not in _UNREAD and not key.startswith("_")
+        }
+    return found
+
+
+def record_of(path: Path, shapes: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """Return a run's file as a record; None for one that failed."""
+    run = json.loads(path.read_text(encoding="utf-8"))
+    if run.get("status") != "ok" or run.get("shape") not in shapes:
+        return None
+    base = shapes[run["shape"]]
+    memory = run.get("memory", {})
+    intents = {
+        key: value
+        for key, value in run["intents"].items()
+        if value is not None and key not in {"load_format", "executor", "safetensors_load_strategy"}
+    }
+    batched = run.get("effective", {}).get("max_num_batched_tokens")
+    if batched:
+        intents.setdefault("max_num_batched_tokens", batched)
+    return {
+        "name": run["name"],
+        "shape": run["shape"],
+        "overrides": {
+            key: value
+            for key, value in run["config"].items()
+            if key not in _UNREAD and not key.startswith("_") and base.get(key) != value
+        },
+        "gpu": run["gpu"]["name"],
+        "memory_gib": memory.get("total_gib") or round(float(run["gpu"]["memory_mib"]) / 1024, 2),
+        "intents": intents,
+        "memory": {key: value for key, value in memory.items() if key != "kv_cache_bytes_left"},
+        "points": [
+            {key: point[key] for key in ("concurrency", "prompt_tokens", "output_tokens", "decode_tok_s_request")}
+            for point in run.get("points", [])
+            if point.get("decode_tok_s_request")
+        ],
+        "source": f"benchmarks/gpu/runs/{path.name}, vLLM {run.get('versions', {}).get('vllm', 'unknown')}, random weights",
+    }
+
+
+def python_of(value: Any, indent: int, before: int) -> str:
+    """Return plain data as Python source, as `ruff format` would leave it.
+
+    Args:
+        value: of mappings, lists, texts, numbers, true, false and None.
+        indent: of the line that it starts on.
+        before: width of what stands before it there.
+    """
+    if not isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    pairs = (
+        [(f"{json.dumps(key)}: ", inner) for key, inner in value.items()]
+        if isinstance(value, dict)
+        else [("", inner) for inner in value]
+    )
+    ends = "{}" if isinstance(value, dict) else "[]"
+    short = ends[0] + ", ".join(key + python_of(inner, 0, -10_000) for key, inner in pairs) + ends[1]
+    # With the comma that follows it.
+    if before + len(short) + (1 if indent else 0) <= _WIDTH:
+        return short
+    deeper = indent + 4
+    lines = [f"{' ' * deeper}{key}{python_of(inner, deeper, deeper + len(key))},\n" for key, inner in pairs]
+    return f"{ends[0]}\n{''.join(lines)}{' ' * indent}{ends[1]}"
+
+
+def text_of(shapes: dict[str, Any], records: list[dict[str, Any]], constants: dict[str, Any]) -> str:
+    """Return the text of plan_runs.py."""
+    parts = []
+    for name, kind, value in (
+        ("SHAPES", "dict[str, dict[str, Any]]", shapes),
+        ("RUNS", "list[dict[str, Any]]", records),
+        ("CONSTANTS", "dict[str, Any]", constants),
+    ):
+        start = f"{name}: {kind} = "
+        parts.append(f"{start}{python_of(value, 0, len(start))}\n")
+    return HEADER + "\n".join(parts)
+
+
+def tables(runs: Sequence[Any], constants: Any) -> str:
+    """Return the scores as Markdown."""
+    from ansible_collections.dgx_spark.vllm.plugins.module_utils import plan_fit
+
+    lines = ["| constant | value |", "|---|---|"]
+    for name, value in plan_fit.as_record(constants).items():
+        shown = (
+            ", ".join(f"{key} {figure:g}" for key, figure in value.items()) if isinstance(value, dict) else f"{value:g}"
+        )
+        lines.append(f"| `{name}` | {shown} |")
+    fitted, scored = plan_fit.halves(runs)
+    for title, part in (("Scored on (not fitted)", scored), ("Fitted on", fitted)):
+        memory, rates = plan_fit.memory_scores(part, constants), plan_fit.decode_scores(part, constants)
+        if memory:
+            lines += ["", f"{title}, memory on one GPU:", ""]
+            lines += [
+                "| run | weights GiB | server | error | KV pool GiB | server | error GiB | tokens | server |",
+                "|---|---|---|---|---|---|---|---|---|",
+            ]
+            lines += [
+                f"| {row['run']} | {row['weights_gib']:.2f} | {row['weights_measured_gib']:.2f} | {row['weights_error']:+.2%} | {row['kv_gib']:.2f} "
+                f"| {row['kv_measured_gib']:.2f} | {row['kv_error_gib']:+.2f} | {row['kv_tokens']:,} | {row['kv_tokens_measured']:,} |"
+                for row in memory
+            ]
+        lines += ["", f"{title}, decode rate of each request:", ""]
+        lines += ["| run | requests | context | expected tok/s | measured | error |", "|---|---|---|---|---|---|"]
+        lines += [
+            f"| {row['run']} | {row['concurrency']} | {row['context']} | {row['tok_s']} | {row['measured_tok_s']} | {row['error']:+.1%} |"
+            for row in rates
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def chart(runs: Sequence[Any], constants: Any) -> str:
+    """Return expected against measured decode rates as an SVG that needs nothing beside itself."""
+    from ansible_collections.dgx_spark.vllm.plugins.module_utils import plan_fit
+
+    left, top, right, bottom = 70, 30, 730, 420
+    low, high = math.log10(5), math.log10(400)
+
+    def place(rate: float, start: int, end: int) -> float:
+        return start + (math.log10(rate) - low) / (high - low) * (end - start)
+
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 480" font-family="sans-serif" font-size="13">',
+        '<rect width="760" height="480" fill="#ffffff"/>',
+    ]
+    for rate in (5, 10, 20, 50, 100, 200, 400):
+        x, y = place(rate, left, right), place(rate, bottom, top)
+        parts += [
+            f'<path d="M{x:.1f} {top}V{bottom}M{left} {y:.1f}H{right}" stroke="#e4e4e4"/>',
+            f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" fill="#444">{rate}</text>',
+            f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#444">{rate}</text>',
+        ]
+    for factor, style in (
+        (1.0, 'stroke="#888"'),
+        (0.8, 'stroke="#bbb" stroke-dasharray="5 4"'),
+        (1.25, 'stroke="#bbb" stroke-dasharray="5 4"'),
+    ):
+        ends = [(rate, rate * factor) for rate in (max(5, 5 / factor), min(400, 400 / factor))]
+        path = "L".join(f"{place(one, left, right):.1f} {place(two, bottom, top):.1f}" for one, two in ends)
+        parts.append(f'<path d="M{path}" fill="none" {style}/>')
+    fitted, scored = plan_fit.halves(runs)
+    kinds = (
+        (fitted, 'fill="#ffffff" stroke="#0b62a4" stroke-width="1.6"'),
+        (scored, 'fill="#c8501e" fill-opacity="0.85"'),
+    )
+    for part, style in kinds:
+        for row in plan_fit.decode_scores(part, constants):
+            x, y = place(row["tok_s"], left, right), place(row["measured_tok_s"], bottom, top)
+            name = f"{row['run']}, {row['concurrency']} x {row['context']}: {row['tok_s']} expected, {row['measured_tok_s']} measured"
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" {style}><title>{name}</title></circle>')
+    for number, ((_part, style), word) in enumerate(zip(kinds, ("fitted on", "scored, not fitted"), strict=True)):
+        y = top + 16 + 20 * number
+        parts.append(
+            f'<circle cx="{left + 16}" cy="{y}" r="5" {style}/><text x="{left + 28}" y="{y + 4}" fill="#222">{word}</text>'
+        )
+    parts += [
+        f'<text x="{left + 8}" y="{top + 60}" fill="#666">dashed: 20 % off</text>',
+        f'<text x="{(left + right) / 2}" y="{bottom + 42}" text-anchor="middle" fill="#222">expected tok/s, each request</text>',
+        f'<text x="18" y="{(top + bottom) / 2}" text-anchor="middle" fill="#222" '
+        f'transform="rotate(-90 18 {(top + bottom) / 2})">measured tok/s, each request</text>',
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description="Fit the planner's constants.")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail when a file would change")
+    options = parser.parse_args(arguments)
+    sys.path.insert(0, str(ROOT / "collections"))
+    shapes = shapes_of(ROOT / "benchmarks" / "gpu" / "shapes")
+    records = [record for path in sorted(RUNS_FOLDER.glob("*.json")) if (record := record_of(path, shapes))]
+    records += earlier_records()
+    from ansible_collections.dgx_spark.vllm.plugins.module_utils import plan_fit
+
+    runs = [plan_fit.run_from(record, shapes) for record in records]
+    constants = plan_fit.fit(runs)
+    used = {record["shape"] for record in records} | {entry["shape"] for entry in plan_fit.PUBLISHED}
+    wanted = {TARGET: text_of({name: shapes[name] for name in sorted(used)}, records, plan_fit.as_record(constants))}
+    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if BEGIN in page:
+        before, _, rest = page.partition(BEGIN)
+        wanted[PAGE] = before + BEGIN + "\n" + tables(runs, constants) + "\n" + END + rest.partition(END)[2]
+    wanted[CHART] = chart(runs, constants)
+    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in changed:
+        print(f"{'would change' if options.check else 'written'}: {path.relative_to(ROOT)}")
+        if not options.check:
+            path.write_text(wanted[path], encoding="utf-8")
+    return 1 if options.check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

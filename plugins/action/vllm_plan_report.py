@@ -1,0 +1,169 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Plans on the controller; documented in plugins/modules/vllm_plan_report.py."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ..module_utils.memory_plan import HOST_GIB, MIN_HEADROOM_GIB, context_table, plan, risk_from
+from ..module_utils.model_shape import ModelShape
+from ..module_utils.plan_arithmetic import PlanInput
+from ..module_utils.plan_fit import is_hopper
+from ..module_utils.plan_report import GOOD, LOOK, PLAIN, STOP, gate_problems, lines, memory_problem, sentence
+
+_COLOURS = {GOOD: "green", LOOK: "yellow", STOP: "red"}
+#: Fields of PlanInput by the type that a setting may have as text.
+_FIELDS: dict[str, type] = {
+    "tensor_parallel_size": int,
+    "pipeline_parallel_size": int,
+    "nodes": int,
+    "gpu_memory_utilization": float,
+    "max_model_len": int,
+    "max_num_seqs": int,
+    "max_num_batched_tokens": int,
+    "kv_cache_dtype": str,
+    "cuda_graphs": str,
+    "weights_bytes": int,
+    "memory_bandwidth_gb_s": float,
+    "allreduce_us": float,
+    "expert_parallel": bool,
+    "cpu_kv_gib": float,
+}
+
+
+def fields_of(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings as PlanInput takes them; what is empty or 0 is left out.
+
+    Raises:
+        ValueError: a name is unknown or a value has another type; one sentence.
+    """
+    found: dict[str, Any] = {}
+    for name, value in raw.items():
+        if name not in _FIELDS:
+            raise ValueError(f"plan has {name!r}, known are {', '.join(_FIELDS)}")
+        if value in (None, "", 0, "0") and name != "allreduce_us":
+            continue
+        if _FIELDS[name] is bool:
+            found[name] = str(value).lower() in {"true", "yes", "on", "1"}
+            continue
+        try:
+            found[name] = _FIELDS[name](value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"plan has {name}: {value!r}, expected {'a whole number' if _FIELDS[name] is int else 'a number'}"
+            ) from None
+    return found
+
+
+class ActionModule(ActionBase):
+    """Runs without a connection."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        del tmp
+        _validation, arguments = self.validate_argument_spec(
+            argument_spec={
+                "name": {"type": "str", "required": True},
+                "config": {"type": "dict", "default": {}},
+                "config_path": {"type": "path"},
+                "memory": {"type": "dict", "default": {}},
+                "memory_gib": {"type": "float", "default": 0},
+                "plan": {"type": "dict", "default": {}},
+                "host_gib": {"type": "float", "default": HOST_GIB},
+                "min_headroom_gib": {"type": "float", "default": MIN_HEADROOM_GIB},
+                "contexts": {"type": "list", "elements": "int", "default": []},
+                "show": {"type": "bool", "default": True},
+                "gate": {"type": "bool", "default": False},
+            }
+        )
+        result.update(changed=False, plan={}, context_table=[], safe_length=None, lines=[])
+        try:
+            config = self._config(arguments)
+            if not config:
+                text = (
+                    f"models/{arguments['name']}.yml has no config, so nothing is planned: copy the keys of the model's config.json there, "
+                    "as docs/models.md says"
+                )
+                self._display.warning(text)
+                return result | {"msg": text}
+            return result | self._plan(config, arguments)
+        except ValueError as error:
+            return result | {"failed": True, "msg": str(error)}
+
+    def _config(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if not arguments["config_path"]:
+            return dict(arguments["config"])
+        path = Path(arguments["config_path"]).expanduser()
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"config_path {path} cannot be read on the controller: {error.strerror}") from None
+        except ValueError as error:
+            raise ValueError(f"config_path {path} is no JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"config_path {path} holds no mapping: give the model's config.json")
+        return found
+
+    def _plan(self, config: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        memory = {str(node): float(value or 0) for node, value in arguments["memory"].items()}
+        stated = arguments["memory_gib"]
+        problem = memory_problem(memory, stated)
+        if problem:
+            raise ValueError(problem)
+        read = {node: value for node, value in memory.items() if value > 0}
+        smallest = min(read, key=lambda node: read[node]) if read else ""
+        given = PlanInput(
+            shape=ModelShape.from_config(config),
+            memory_gib=stated if stated > 0 else read[smallest],
+            **fields_of(arguments["plan"]),
+        )
+        given = replace(given, hopper=is_hopper(given.memory_bandwidth_gb_s))
+        bounds = {"host_gib": arguments["host_gib"], "min_headroom_gib": arguments["min_headroom_gib"]}
+        found = plan(given, **bounds)
+        table = context_table(given, arguments["contexts"], **bounds) if arguments["contexts"] else []
+        safe = risk_from(given, **bounds)
+        missing = [node for node in memory if memory[node] <= 0]
+        origin = "stated" if stated > 0 else f"read from {', '.join(read)}"
+        if missing and stated <= 0:
+            origin += f"; {', '.join(missing)} not reached"
+        report = lines(
+            arguments["name"],
+            given,
+            found,
+            table,
+            safe,
+            memory_from=origin,
+            min_headroom_gib=arguments["min_headroom_gib"],
+            width=shutil.get_terminal_size((120, 24)).columns,
+        )
+        if arguments["show"]:
+            for level, line in report:
+                self._display.display(line, color=None if level == PLAIN else _COLOURS[level])
+        problems = gate_problems(found, arguments["min_headroom_gib"])
+        message = f"model {arguments['name']}: {sentence(found)}"
+        result = {
+            "plan": found.as_dict(),
+            "context_table": [asdict(row) for row in table],
+            "safe_length": safe,
+            "lines": [line for _level, line in report],
+            "msg": message,
+        }
+        if arguments["gate"] and problems:
+            result.update(
+                failed=True,
+                msg=f"the plan for model {arguments['name']} must not be started: {'. '.join(problems)}. "
+                "See the whole of it with: ansible-playbook playbooks/plan.yml",
+            )
+        return result

@@ -1,0 +1,28 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Filters of the benchmark: its loads, and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ..module_utils.benchmark_page import page
+from ..module_utils.benchmark_result import ResultError, check_document
+
+
+def benchmark_page(document: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str:
+    """Return the HTML page of a result; see benchmark_page.page."""
+    try:
+        return page(check_document(document), earlier)
+    except ResultError as error:
+        raise AnsibleFilterError(f"benchmark_page: {error}") from None
+
+
+class FilterModule:
+    """Filters by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"benchmark_page": benchmark_page}

@@ -1,0 +1,195 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what of a node can make a server slow."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_benchmark_info
+short_description: What of a node can make the server slow, before and after a benchmark
+version_added: 0.1.0
+description:
+  - Reads the kernel's swap counters, the bytes over the link by TCP and by RDMA, the load of the CPU, the programs that hold the GPU,
+    and what NCCL's log says of its transport.
+  - Counters say something by their difference. RV(counters) of an earlier call goes into M(dgx_spark.vllm.vllm_benchmark_result) together
+    with that of a later one.
+options:
+  interface:
+    description: Network interface of the link; left out, its bytes are not read.
+    type: str
+  log:
+    description: Whether to search the logs of Ray and vLLM for NCCL's lines, which are there with C(NCCL_DEBUG=INFO).
+    type: bool
+    default: true
+  ray_folder:
+    description: Folder of Ray's sessions on the node.
+    type: path
+    default: /var/lib/dgx-spark/ray
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+seealso:
+  - module: dgx_spark.vllm.vllm_benchmark
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Look before
+  dgx_spark.vllm.vllm_benchmark_info:
+    interface: enp1s0f0np0
+  register: before
+"""
+
+RETURN = r"""
+counters:
+  description: Counters since boot. pswpin and pswpout in pages; tcp_bytes and rdma_bytes in both directions.
+  type: dict
+  returned: always
+load:
+  description: Runnable processes, the mean of the last minute.
+  type: float
+  returned: always
+cpus:
+  description: CPU cores.
+  type: int
+  returned: always
+gpus:
+  description: Names of the GPUs.
+  type: list
+  elements: str
+  returned: always
+strangers:
+  description: Programs outside of our containers that hold memory of the GPU (pid, process, memory_mib); null without a GPU.
+  type: list
+  elements: dict
+  returned: always
+transport:
+  description: What NCCL's log says (network, channels, rdma, version); empty where it says nothing.
+  type: dict
+  returned: always
+msg:
+  description: One sentence.
+  type: str
+  returned: always
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.benchmark_facts import (
+    Link,
+    parse_loadavg,
+    parse_vmstat,
+    pids_of,
+    sample_gpus,
+    strangers,
+    transport,
+)
+from ..module_utils.container_spec import DOCKER
+from ..module_utils.gb10_runtime import Host, parse_holders
+
+CONTAINERS = ("spark-vllm", "spark-ray-head", "spark-ray-worker")
+#: Lines of NCCL that are kept of each log, and bytes that are read of it: a day of debug output is not.
+LINES = 2000
+BYTES = 16 << 20
+
+
+def session_logs(folder: Path) -> Iterator[Path]:
+    """Return the logs of the workers of Ray's last session. Its link names a path of the container, so only the name counts."""
+    link = folder / "session_latest"
+    if link.is_symlink():
+        logs = folder / link.readlink().name / "logs"
+        yield from sorted(logs.glob("worker-*.out")) if logs.is_dir() else ()
+        yield from sorted(logs.glob("worker-*.err")) if logs.is_dir() else ()
+
+
+class Look:
+    """Reads one node."""
+
+    def __init__(self, module: AnsibleModule, root: Path = Path("/")) -> None:
+        self.module = module
+        self.root = root
+        self.host = Host(self.run, root)
+
+    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
+        """Run a program on the node; status 127 where there is none."""
+        if self.module.get_bin_path(argv[0]) is None:
+            return 127, "", f"{argv[0]}: not found"
+        status, out, err = self.module.run_command(list(argv))
+        return status, out, err
+
+    def strangers(self) -> list[dict[str, Any]]:
+        """Return who holds the GPU and is not ours."""
+        status, out = self.host.smi("--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader")
+        tops = []
+        for name in CONTAINERS:
+            code, text, _err = self.run([DOCKER, "top", name, "-eo", "pid"])
+            tops.append(text if code == 0 else "")
+        holders = [vars(holder) for holder in parse_holders(out)] if status == 0 else []
+        return strangers(holders, pids_of(tops))
+
+    def nccl_lines(self) -> str:
+        """Return NCCL's lines: of the ranks' own logs, and of the server's journal, where Ray repeats them."""
+        lines: list[str] = []
+        for path in session_logs(Path(self.module.params["ray_folder"])):
+            try:
+                with path.open(encoding="utf-8", errors="replace") as file:
+                    text = file.read(BYTES)
+            except OSError:
+                continue
+            lines += [line for line in text.splitlines() if "NCCL" in line]
+        if not lines:
+            status, out, _err = self.run(
+                [
+                    "journalctl",
+                    "--unit",
+                    "spark-vllm",
+                    "--boot",
+                    "--output",
+                    "cat",
+                    "--grep",
+                    "NCCL",
+                    "--lines",
+                    str(LINES),
+                ]
+            )
+            lines = out.splitlines() if status == 0 else []
+        return "\n".join(lines[-LINES:])
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything."""
+        gpus = sample_gpus(self.host)
+        counters = parse_vmstat(self.host.text("/proc/vmstat"))
+        counters.update(Link(self.module.params["interface"] or "", self.root).read())
+        return {
+            "counters": counters,
+            "load": parse_loadavg(self.host.text("/proc/loadavg")),
+            "cpus": os.cpu_count() or 1,
+            "gpus": [gpu.name for gpu in gpus],
+            "strangers": self.strangers() if gpus else None,
+            "transport": transport(self.nccl_lines()) if self.module.params["log"] else {},
+        }
+
+
+def main() -> None:
+    """Look and answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "interface": {"type": "str"},
+            "log": {"type": "bool", "default": True},
+            "ray_folder": {"type": "path", "default": "/var/lib/dgx-spark/ray"},
+        },
+        supports_check_mode=True,
+    )
+    facts = Look(module).facts()
+    words = ", ".join(facts["gpus"]) or "no GPU"
+    module.exit_json(changed=False, msg=f"{words}, load {facts['load']} on {facts['cpus']} CPU cores", **facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: a benchmark as a saved result, compared with the plan and with earlier ones."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_benchmark_result
+short_description: Save a benchmark, compare it with plan and history, and name the cause where it falls short
+version_added: 0.1.0
+description:
+  - Puts the points of M(dgx_spark.vllm.vllm_benchmark) together with what the nodes said before and after, the plan, the versions, the
+    flags of the running container, and the seconds of its start by phase.
+  - Compares with earlier results of the same key, which is model, commit, image, number of nodes, and flags.
+  - Where a figure is well below the plan or its own history, names the likely cause from facts of this run. No cause is named that no
+    fact stands behind.
+  - Writes one JSON file. It makes no load.
+options:
+  points:
+    description: RV(dgx_spark.vllm.vllm_benchmark#module:points) of all loads.
+    type: list
+    elements: dict
+    required: true
+  nodes:
+    description:
+      - "For each node C(before) and C(after), results of M(dgx_spark.vllm.vllm_benchmark_info), and C(clocks), a list of
+        RV(dgx_spark.vllm.vllm_benchmark#module:clocks)."
+    type: dict
+    required: true
+  model:
+    description: Name of the model in this project.
+    type: str
+    required: true
+  plan:
+    description: What was expected (decode_tok_s_expected, decode_tok_s_limit), for one request at a time; empty for none.
+    type: dict
+    default: {}
+  container:
+    description: Container that runs C(vllm serve).
+    type: str
+    default: spark-vllm
+  folder:
+    description: Folder of the results on this node.
+    type: path
+    default: /var/lib/dgx-spark/benchmarks
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes
+attributes:
+  check_mode:
+    description: Compares and judges, and writes no file.
+    support: full
+  diff_mode:
+    description: Every run makes a new file.
+    support: none
+seealso:
+  - module: dgx_spark.vllm.vllm_benchmark
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Save and compare
+  dgx_spark.vllm.vllm_benchmark_result:
+    model: qwen3-235b-awq
+    points: "{{ measured.points }}"
+    nodes:
+      spark-1: {before: "{{ before }}", after: "{{ after }}", clocks: ["{{ measured.clocks }}"]}
+    plan: {decode_tok_s_expected: [14, 24], decode_tok_s_limit: 44.8}
+  register: result
+"""
+
+RETURN = r"""
+path:
+  description: File that was written; empty in check mode.
+  type: str
+  returned: success
+document:
+  description: The result as it is in the file.
+  type: dict
+  returned: success
+earlier:
+  description: Earlier results of the same key, the oldest first (made, key, points, startup).
+  type: list
+  elements: dict
+  returned: success
+verdict:
+  description: >-
+    Outcome: level (below, fine, alone), sentence, shortfalls, causes, remarks, what was excluded, and what could not be checked.
+  type: dict
+  returned: success
+table:
+  description: The points as lines for a terminal.
+  type: list
+  elements: str
+  returned: success
+problems:
+  description: Files of the folder that could not be read, each with the reason.
+  type: list
+  elements: str
+  returned: success
+msg:
+  description: The verdict in one sentence.
+  type: str
+  returned: always
+"""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.benchmark_causes import judge
+from ..module_utils.benchmark_facts import merge_clocks, moved
+from ..module_utils.benchmark_result import (
+    KIND,
+    SCHEMA,
+    ResultError,
+    brief,
+    check_document,
+    file_name,
+    key_of,
+    read_folder,
+    speed_flags,
+    table,
+    text_of,
+)
+from ..module_utils.benchmark_run import BenchmarkError, Serving, serving
+from ..module_utils.container_state import ContainerServiceError, inspect_container
+from ..module_utils.http_json import HttpClient, HttpError
+from ..module_utils.startup_phases import phase_seconds
+
+
+def evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what one node's readings before and after the run come to."""
+    before, after = facts.get("before") or {}, facts.get("after") or {}
+    counts = moved(before.get("counters") or {}, after.get("counters") or {})
+    return {
+        "swap": {name: value for name, value in counts.items() if name.startswith("pswp")},
+        "link": {name: value for name, value in counts.items() if name.endswith("_bytes")},
+        "clocks": merge_clocks(facts.get("clocks") or []),
+        "transport": after.get("transport") or before.get("transport") or {},
+        "strangers": after.get("strangers"),
+        "load_before": before.get("load"),
+        "cpus": before.get("cpus"),
+        "gpus": before.get("gpus") or [],
+    }
+
+
+class Result:
+    """Puts a result together."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+
+    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
+        """Run a program on the node."""
+        status, out, err = self.module.run_command(list(argv))
+        return status, out, err
+
+    def version(self, found: Serving) -> str:
+        """Return vLLM's version; empty where it is not told."""
+        try:
+            answer = HttpClient(found.server.base_url, timeout=10).get_json("/version")
+        except HttpError:
+            return ""
+        return str(answer.get("version", "")) if isinstance(answer, Mapping) else ""
+
+    def startup(self, found: Serving) -> dict[str, float]:
+        """Return the seconds of the container's start by phase, from its journal; empty where that is gone."""
+        # Docker writes nanoseconds, which journalctl does not read; the second before holds no line of this container.
+        day, _t, clock = found.started.partition("T")
+        since = f"{day} {clock.partition('.')[0].rstrip('Z')} UTC"
+        status, out, _err = self.run(
+            ["journalctl", "--unit", self.params["container"], "--output", "cat", "--since", since]
+        )
+        return phase_seconds(out) if status == 0 else {}
+
+    def document(self) -> dict[str, Any]:
+        """Return the result, not yet written."""
+        found = serving(inspect_container(self.run, self.params["container"]), self.params["container"])
+        nodes = {name: evidence(facts) for name, facts in self.params["nodes"].items()}
+        path = Path(found.model_path)
+        parts = {
+            "model": self.params["model"],
+            "weights": f"{path.parent.name}/{path.name}",
+            "image_id": found.image_id,
+            "nodes": len(nodes),
+            "flags": speed_flags(found.arguments[1:]),
+        }
+        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+        return check_document(
+            {
+                "kind": KIND,
+                "schema": SCHEMA,
+                "made": now.isoformat().replace("+00:00", "Z"),
+                "key": key_of(parts),
+                "key_parts": parts,
+                "model": self.params["model"],
+                # Figures of a node without a GPU say nothing about any GPU.
+                "simulation": not any(facts["gpus"] for facts in nodes.values()),
+                "versions": {"vllm": self.version(found), "image": found.image},
+                "points": self.params["points"],
+                "plan": self.params["plan"],
+                "startup": self.startup(found),
+                "evidence": nodes,
+            }
+        )
+
+    def result(self) -> dict[str, Any]:
+        """Compare, judge and save."""
+        document = self.document()
+        folder = Path(self.params["folder"])
+        documents, problems = read_folder(folder)
+        earlier = [other for other in documents if other["key"] == document["key"]]
+        verdict = judge(document, earlier)
+        document["verdict"] = verdict.as_facts(document)
+        path = folder / file_name(document)
+        # Two runs within a second: no result replaces another.
+        number = 1
+        while path.exists():
+            number += 1
+            path = folder / file_name(document).replace(".json", f"-{number}.json")
+        if not self.module.check_mode:
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            temporary = path.with_suffix(".part")
+            temporary.write_text(text_of(document), encoding="utf-8")
+            temporary.replace(path)
+        return {
+            "changed": True,
+            "path": "" if self.module.check_mode else str(path),
+            "document": document,
+            "earlier": [brief(other) for other in earlier],
+            "verdict": document["verdict"],
+            "table": table(document),
+            "problems": problems,
+            "msg": f"{self.params['model']}: {document['verdict']['sentence']}",
+        }
+
+
+def main() -> None:
+    """Save and answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "points": {"type": "list", "elements": "dict", "required": True},
+            "nodes": {"type": "dict", "required": True},
+            "model": {"type": "str", "required": True},
+            "plan": {"type": "dict", "default": {}},
+            "container": {"type": "str", "default": "spark-vllm"},
+            "folder": {"type": "path", "default": "/var/lib/dgx-spark/benchmarks"},
+        },
+        supports_check_mode=True,
+    )
+    if not module.params["points"]:
+        module.fail_json(msg="points is empty: there is nothing to save; run vllm_benchmark first")
+    try:
+        result = Result(module).result()
+    except ResultError as error:
+        module.fail_json(msg=f"the result cannot be saved: {error}")
+    except (BenchmarkError, ContainerServiceError) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(
+            msg=f"{error.filename or module.params['folder']}: {error.strerror}; the module needs root on the node"
+        )
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: the command line of vLLM that the image on this node accepts."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_flags
+short_description: The command line of vLLM that the image on this node accepts
+version_added: 0.1.0
+description:
+  - Turns intents (context, memory, graphs, tools, executor and so on) into the command line of C(vllm serve), for the vLLM that is in the image.
+  - The image's own argument parser is asked, in a container without network and GPU, so before anything that serves is touched. A flag that
+    this version does not have is mapped, dropped with the reason in RV(notes), or refused in one sentence. vLLM before 0.20 is refused.
+  - What the parser said is kept for the image. While image and intents stay the same nothing is run.
+  - The model's own files are looked at too. A tool call parser that cannot read what the chat template makes the model write is refused, so are
+    ranks that cannot share the model's heads, and NVFP4 weights where M(dgx_spark.vllm.gb10_kernel_check) found that they do not work.
+options:
+  image:
+    description: Name or id of the serving image; it must be on the node.
+    type: str
+    required: true
+  intents:
+    description:
+      - What the server is to be. C(model_path), C(served_model_name) and C(tensor_parallel_size) are required.
+      - See C(ServeIntents) in C(module_utils/vllm_flags.py) for all names. An empty value counts as not given.
+    type: dict
+    required: true
+  min_vllm:
+    description: Oldest vLLM that serves the model; an older one is refused.
+    type: str
+  look_at_model:
+    description: Whether chat template, heads and quantization of the model in C(model_path) are looked at.
+    type: bool
+    default: true
+  seconds:
+    description: Longest that one look into the image may take.
+    type: int
+    default: 300
+  record:
+    description: File on the node that keeps what the image answered.
+    type: path
+    default: /var/lib/dgx-spark/vllm-flags.json
+  kernel_record:
+    description: Result of M(dgx_spark.vllm.gb10_kernel_check) on this node.
+    type: path
+    default: /var/lib/dgx-spark/kernel-check.json
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes
+attributes:
+  check_mode:
+    description: Asks the image as well, and keeps nothing. Where the image or the model is not there yet, it says so and guesses.
+    support: full
+  diff_mode:
+    description: It changes nothing but its own record.
+    support: none
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Find the command line before anything is stopped
+  dgx_spark.vllm.vllm_flags:
+    image: dgx-spark/serving:26.10
+    intents:
+      model_path: /srv/models/QuantTrio--Qwen3-235B-A22B-Instruct-2507-AWQ/0123456789abcdef0123456789abcdef01234567
+      served_model_name: qwen3-235b-awq
+      tensor_parallel_size: 2
+      nodes: 2
+      executor: mp
+      master_address: 192.168.100.10
+      tool_call_parser: hermes
+  register: flags
+
+- name: Show it
+  ansible.builtin.debug:
+    msg: "{{ flags.command | join(' ') }}"
+"""
+
+RETURN = r"""
+command:
+  description: Command line of the server.
+  type: list
+  elements: str
+  returned: success
+commands:
+  description: The same, then one for each further node where the executor is C(mp); the position is the node's rank.
+  type: list
+  elements: list
+  returned: success
+version:
+  description: Version of vLLM in the image; empty where the image is not there yet.
+  type: str
+  returned: success
+notes:
+  description: One sentence for each intent that was dropped and for each thing that could not be known.
+  type: list
+  elements: str
+  returned: success
+asked:
+  description: How often a container was run; 0 where the record had the answer.
+  type: int
+  returned: success
+msg:
+  description: One sentence.
+  type: str
+  returned: always
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import vllm_probe
+from ..module_utils.chat_template import parser_problem
+from ..module_utils.container_state import ContainerServiceError, image_id
+from ..module_utils.flag_check import Record, decide, nvfp4_verdict, parse_document, probe_argv
+from ..module_utils.model_snapshot import SnapshotError, is_nvfp4, rank_problem, read_config, read_template
+from ..module_utils.vllm_flags import FlagError, ServeIntents, commands
+
+
+def probe_source() -> str:
+    """Return the text of the probe, also from the archive that Ansible runs modules from."""
+    loader: Any = getattr(vllm_probe.__spec__, "loader", None)
+    text = loader.get_source(vllm_probe.__name__) if hasattr(loader, "get_source") else ""
+    if not text:
+        raise FlagError("the source of vllm_probe cannot be read: install the collection anew")
+    return str(text)
+
+
+class VllmFlags:
+    """Looks at the model, asks the image, answers."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.source = probe_source()
+        given = {name: value for name, value in self.params["intents"].items() if value is not None and value != ""}
+        try:
+            self.intents = ServeIntents(**given)
+        except TypeError as error:
+            raise FlagError(f"intents: {error}") from None
+
+    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
+        """Run a command on the node; status 127 where there is none."""
+        try:
+            code, out, err = self.module.run_command(list(argv), handle_exceptions=False)
+        except OSError as error:
+            return 127, "", f"{argv[0]}: {error.strerror}"
+        return code, out, err
+
+    def ask(self, image: str, lines: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Show command lines to the parser inside the image."""
+        argv = probe_argv(image, lines, self.params["seconds"])
+        code, out, err = self.module.run_command(argv, data=self.source, binary_data=False)
+        if code == 124:
+            raise FlagError(
+                f"the image's argument parser gave no answer within {self.params['seconds']} s: is the node short of memory or disk?"
+            )
+        return parse_document(out, err)
+
+    def look_at_model(self) -> list[str]:
+        """Return what is worth saying of the model's files; raises FlagError for what does not fit."""
+        folder = Path(self.intents.model_path)
+        if self.module.check_mode and not folder.is_dir():
+            return [f"{folder} is not there yet, so chat template and heads were not looked at"]
+        config = read_config(folder)
+        intents = self.intents
+        ranks = intents.tensor_parallel_size * intents.pipeline_parallel_size
+        if problem := rank_problem(config, intents.tensor_parallel_size, intents.pipeline_parallel_size, ranks):
+            raise FlagError(problem)
+        notes = []
+        if is_nvfp4(config):
+            verdict, reason = nvfp4_verdict(Path(self.params["kernel_record"]))
+            if verdict == "refused":
+                raise FlagError(f"the model's weights are NVFP4, which this node refuses: {reason}")
+            notes.append(f"the model's weights are NVFP4, which is {verdict} on this node: {reason}")
+        if intents.tool_call_parser:
+            template = read_template(folder)
+            if problem := parser_problem(template, intents.tool_call_parser):
+                raise FlagError(problem)
+            if not template:
+                notes.append("the model has no chat template, so its tool call parser was not checked")
+        return notes
+
+    def result(self) -> dict[str, Any]:
+        """Return the answer; raises FlagError, SnapshotError, ContainerServiceError or ValueError with one sentence."""
+        notes = self.look_at_model() if self.params["look_at_model"] else []
+        try:
+            image = image_id(self.run, self.params["image"])
+        except ContainerServiceError as error:
+            if not self.module.check_mode:
+                raise
+            lines, dropped = commands(self.intents)
+            said = f"the command line is a guess: {error}"
+            return self.answer(lines, "", [*notes, *dropped, said], 0)
+        record = Record(Path(self.params["record"]), image, self.source)
+        wanted = self.params["min_vllm"] or ""
+        keep = not self.module.check_mode
+        found = decide(self.intents, lambda lines: self.ask(image, lines), record, keep=keep, min_vllm=wanted)
+        return self.answer(found.commands, found.version, [*notes, *found.notes], found.asked)
+
+    def answer(self, lines: list[list[str]], version: str, notes: list[str], asked: int) -> dict[str, Any]:
+        """Return the module's result."""
+        return {
+            "command": lines[0],
+            "commands": lines,
+            "version": version,
+            "notes": notes,
+            "asked": asked,
+            "msg": ". ".join([f"vLLM {version} accepts the command line" if version else "not asked yet", *notes]),
+        }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "image": {"type": "str", "required": True},
+            "intents": {"type": "dict", "required": True},
+            "min_vllm": {"type": "str"},
+            "look_at_model": {"type": "bool", "default": True},
+            "seconds": {"type": "int", "default": 300},
+            "record": {"type": "path", "default": "/var/lib/dgx-spark/vllm-flags.json"},
+            "kernel_record": {"type": "path", "default": "/var/lib/dgx-spark/kernel-check.json"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = VllmFlags(module).result()
+    except (FlagError, SnapshotError, ContainerServiceError, ValueError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

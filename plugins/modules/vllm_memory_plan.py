@@ -1,0 +1,277 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a vLLM server will take and give, before it is started."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_memory_plan
+short_description: What a vLLM server will take and give, before it is started
+version_added: 0.1.0
+description:
+  - Plans memory and decode rate from a model's config.json alone, without GPU, network or weights.
+  - Weights, bytes of the KV cache and the limit by memory bandwidth are arithmetic. Activations, CUDA graphs and the expected decode rate are
+    fitted on runs of real servers; on machines that nobody measured, such as two DGX Sparks, the rate is a range from published figures.
+  - Known are dense and MoE models with GQA, MLA, sliding windows and gated delta nets, in bf16, AWQ, GPTQ, FP8, NVFP4 and MXFP4.
+  - A plan that does not fit is no failure; see RV(fits) and RV(reasons).
+options:
+  config_path:
+    description: Path of config.json on the machine that runs the module. One of this and O(config) is required.
+    type: path
+  config:
+    description: Content of config.json.
+    type: dict
+  weights_bytes:
+    description: Bytes of all weights. Left out, they are computed from config and quantization.
+    type: int
+  index_path:
+    description: Path of model.safetensors.index.json, whose C(total_size) is taken for O(weights_bytes).
+    type: path
+  tensor_parallel_size:
+    description: Ranks that share each layer.
+    type: int
+    default: 1
+  pipeline_parallel_size:
+    description: Stages that the layers are divided into.
+    type: int
+    default: 1
+  nodes:
+    description: Machines that the ranks are spread over.
+    type: int
+    default: 1
+  memory_gib:
+    description: GiB of each GPU as CUDA sees it; on unified memory the machine's. Left out, MemTotal of the machine that runs the module.
+    type: float
+  gpu_memory_utilization:
+    description: Part of the memory that vLLM takes.
+    type: float
+    default: 0.75
+  max_model_len:
+    description: Tokens of one request. Left out, all that the model knows.
+    type: int
+  max_num_seqs:
+    description: Requests at the same time. Left out, vLLM's own choice, 256 on a Spark.
+    type: int
+  max_num_batched_tokens:
+    description: Tokens of one step. Left out, vLLM's own choice, 2048 on a Spark.
+    type: int
+  kv_cache_dtype:
+    description: Type of the KV cache, as vLLM's flag.
+    type: str
+    choices: [auto, bfloat16, float16, fp8, fp8_e4m3, fp8_e5m2]
+    default: auto
+  enforce_eager:
+    description: Whether the server runs without CUDA graphs. With them, those of decoding are counted.
+    type: bool
+    default: false
+  memory_bandwidth_gb_s:
+    description:
+      - Memory bandwidth of each GPU in 10^9 bytes a second; a Spark has 273.
+      - Below 1000 the GPU is taken for one that shares the host's memory.
+    type: float
+    default: 273
+  allreduce_us:
+    description: Microseconds of one all-reduce of a token's hidden state between the ranks, as M(dgx_spark.vllm.fabric_benchmark) measures it.
+    type: float
+    default: 40
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes
+attributes:
+  diff_mode:
+    support: none
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: What do two Sparks hold of this model?
+  dgx_spark.vllm.vllm_memory_plan:
+    config_path: /srv/models/QuantTrio--Qwen3-235B-A22B-Instruct-2507-AWQ/main/config.json
+    tensor_parallel_size: 2
+    nodes: 2
+    max_model_len: 131072
+  register: plan
+
+- name: Stop where it does not fit
+  ansible.builtin.assert:
+    that: plan.fits
+    fail_msg: "{{ plan.reasons | join('. ') }}"
+"""
+
+RETURN = r"""
+weights_gib_per_rank:
+  description: GiB of weights on the fullest rank.
+  returned: success
+  type: float
+kv_bytes_per_token_per_rank:
+  description: Bytes by which a request grows with each token.
+  returned: success
+  type: float
+kv_cache_gib_per_rank:
+  description: GiB of the KV pool.
+  returned: success
+  type: float
+kv_cache_tokens:
+  description: Tokens of the pool as vLLM counts them for requests of O(max_model_len).
+  returned: success
+  type: int
+max_concurrency:
+  description: Requests of O(max_model_len) tokens that the pool holds.
+  returned: success
+  type: float
+max_model_len_possible:
+  description: Tokens of the longest request that the pool holds, at most what the model knows.
+  returned: success
+  type: int
+host_headroom_gib:
+  description: GiB that unified memory keeps beside vLLM and the system; null where the GPU has memory of its own.
+  returned: success
+  type: float
+fits:
+  description: Whether the server starts.
+  returned: success
+  type: bool
+decode_tok_s_limit:
+  description: Tokens a second of one request by memory bandwidth and all-reduces alone.
+  returned: success
+  type: float
+decode_tok_s_expected:
+  description: Tokens a second of one request, C(low) and C(high).
+  returned: success
+  type: dict
+reasons:
+  description: What does not fit or is at risk, one sentence each, with what to change.
+  returned: success
+  type: list
+  elements: str
+cuda_graphs:
+  description: Graph mode that was planned for.
+  returned: success
+  type: str
+details:
+  description:
+    - How the figures come about, such as C(parameters), C(activation_gib), C(expected_from) and the C(published) figures of two Sparks.
+  returned: success
+  type: dict
+msg:
+  description: One sentence.
+  returned: always
+  type: str
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.memory_plan import plan
+from ..module_utils.model_shape import ModelShape
+from ..module_utils.node_preflight import parse_meminfo
+from ..module_utils.plan_arithmetic import PlanInput
+from ..module_utils.plan_fit import is_hopper
+from ..module_utils.plan_report import sentence
+
+#: Parameters of the module that PlanInput takes as they are.
+_SAME = (
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "nodes",
+    "gpu_memory_utilization",
+    "max_model_len",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "kv_cache_dtype",
+    "memory_bandwidth_gb_s",
+    "allreduce_us",
+)
+
+
+def read_json(path: str, what: str) -> dict[str, Any]:
+    """Return a file's mapping.
+
+    Raises:
+        ValueError: it cannot be read or holds something else; one sentence.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"{what} {path} cannot be read: {error.strerror}; give the path on the machine that runs the module"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{what} {path} is no JSON: {error}; download it again") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{what} {path} holds no mapping: give the file of the model's repository")
+    return found
+
+
+def input_from(params: dict[str, Any], meminfo: Path = Path("/proc/meminfo")) -> PlanInput:
+    """Return what the parameters ask for.
+
+    Raises:
+        ValueError: a parameter or a file is not usable; one sentence.
+    """
+    config = params["config"] if params["config"] is not None else read_json(params["config_path"], "config_path")
+    weights = params["weights_bytes"]
+    if params["index_path"]:
+        index = read_json(params["index_path"], "index_path")
+        weights = (index.get("metadata") or {}).get("total_size")
+        if not isinstance(weights, int):
+            raise ValueError(
+                f"index_path {params['index_path']} has no metadata.total_size: give weights_bytes, or leave both out"
+            )
+    memory = params["memory_gib"]
+    if memory is None:
+        memory = parse_meminfo(meminfo.read_text(encoding="utf-8"))[0] if meminfo.exists() else 0.0
+        if not memory:
+            raise ValueError("memory_gib is missing and this machine's /proc/meminfo does not say it: give memory_gib")
+    return PlanInput(
+        shape=ModelShape.from_config(config),
+        memory_gib=memory,
+        weights_bytes=weights,
+        hopper=is_hopper(params["memory_bandwidth_gb_s"]) if params["memory_bandwidth_gb_s"] > 0 else False,
+        cuda_graphs="eager" if params["enforce_eager"] else "decode",
+        **{name: params[name] for name in _SAME},
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "config_path": {"type": "path"},
+            "config": {"type": "dict"},
+            "weights_bytes": {"type": "int"},
+            "index_path": {"type": "path"},
+            "tensor_parallel_size": {"type": "int", "default": 1},
+            "pipeline_parallel_size": {"type": "int", "default": 1},
+            "nodes": {"type": "int", "default": 1},
+            "memory_gib": {"type": "float"},
+            "gpu_memory_utilization": {"type": "float", "default": 0.75},
+            "max_model_len": {"type": "int"},
+            "max_num_seqs": {"type": "int"},
+            "max_num_batched_tokens": {"type": "int"},
+            "kv_cache_dtype": {
+                "type": "str",
+                "choices": ["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"],
+                "default": "auto",
+            },
+            "enforce_eager": {"type": "bool", "default": False},
+            "memory_bandwidth_gb_s": {"type": "float", "default": 273},
+            "allreduce_us": {"type": "float", "default": 40},
+        },
+        required_one_of=[("config_path", "config")],
+        mutually_exclusive=[("config_path", "config"), ("weights_bytes", "index_path")],
+        supports_check_mode=True,
+    )
+    try:
+        given = input_from(module.params)
+        found = plan(given)
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, msg=sentence(found), **found.as_dict())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The road of a trial through the plays: restarts in the cluster's order, falling back, remembering, healing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.playbooks.graph_world import World
+from tests.unit.plugins.vllm_stand_in import stand_in
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with stand_in() as server:
+        made = World.make(tmp_path, server.url)
+        server.look = made.behaviour
+        yield made
+
+
+def changed(output: str) -> int:
+    """Return how many tasks changed something, over all hosts."""
+    return sum(int(part.partition("=")[2]) for part in output.split() if part.startswith("changed="))
+
+
+def test_the_first_mode_passes_and_a_second_run_changes_nothing(world: World) -> None:
+    code, output = world.run()
+    assert code == 0, output
+    assert "decode passed: 8 of 8 answers are equal" in output
+    assert (world.mode(), world.of("disk"), world.of("trial")) == ("decode", "decode", "")
+    assert world.book()["decode"]["state"] == "passed"
+    starts = [entry for entry in world.log() if entry[1] in ("started", "restarted")]
+    assert [name for name, _state, _mode in starts] == [
+        "spark-ray-head",
+        "spark-ray-worker",
+        "spark-vllm",
+        "spark-vllm",
+    ]
+    world.behave()
+    code, output = world.run(vllm_graphs_verdict={"verdict": "unknown", "reason": "nobody looked"})
+    assert (code, changed(output), world.log(), world.mode()) == (0, 0, [], "decode"), output
+    # A new model is tried anew, from an eager server.
+    code, output = world.run(vllm_graphs_model_commit="other", vllm_graphs_order=["piecewise"])
+    assert (code, world.mode()) == (0, "piecewise"), output
+
+
+def test_a_mode_that_writes_other_text_gives_way_to_the_next(world: World) -> None:
+    world.behave(decode="text")
+    code, output = world.run()
+    assert code == 0, output
+    assert (world.mode(), world.of("disk"), world.of("trial")) == ("piecewise", "piecewise", "")
+    assert world.book()["decode"]["kind"] == "text"
+    stopped = [name for name, state, _mode in world.log() if state == "stopped"]
+    # What may hold a hung rank was stopped between the modes, on both nodes.
+    assert {"spark-vllm", "spark-ray-head", "spark-ray-worker"} <= set(stopped)
+    world.behave(decode="text")
+    code, output = world.run()
+    assert (code, changed(output), world.log()) == (0, 0, []), output
+
+
+def test_a_hang_and_a_crash_at_the_start_end_in_a_serving_eager_cluster(world: World) -> None:
+    world.behave(decode="hang in stream", piecewise="start")
+    code, output = world.run()
+    assert code == 0, output
+    assert (world.mode(), world.of("disk"), world.of("trial")) == ("eager", "eager", "")
+    assert all(unit["active"] == "active" for unit in world.read()["units"].values())
+    book = world.book()
+    assert (book["decode"]["kind"], book["piecewise"]["kind"]) == ("hang", "start")
+    assert "an illegal memory access" in book["piecewise"]["reason"]
+    world.behave(decode="hang in stream", piecewise="start")
+    code, output = world.run()
+    assert (code, changed(output), world.log()) == (0, 0, []), output
+
+
+def test_a_run_that_is_killed_in_mid_trial_is_healed_by_the_next(world: World) -> None:
+    world.behave(decode="hang")
+    process = world.start(vllm_graphs_stall_seconds=60)
+    until = time.monotonic() + 60
+    while world.mode() != "decode" and time.monotonic() < until:
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    assert (world.mode(), world.of("disk"), world.of("trial")) == ("decode", "eager", "decode")
+    assert world.book()["decode"]["state"] == "trying"
+    world.behave()
+    code, output = world.run()
+    assert code == 0, output
+    assert next(mode for name, _state, mode in world.log() if name == "spark-vllm") == "eager"
+    assert (world.mode(), world.of("disk"), world.of("trial")) == ("decode", "decode", "")
+
+
+@pytest.mark.parametrize(
+    ("extra", "mode", "said"),
+    [
+        ({"vllm_graphs_gpu": False}, "eager", ""),
+        # YAML reads a bare `on` as true.
+        ({"vllm_serve_cuda_graphs": True}, "decode", "graphs are on without a trial"),
+        ({"vllm_serve_cuda_graphs_mode": "full"}, "full", ""),
+    ],
+)
+def test_without_a_trial(world: World, extra: dict[str, object], mode: str, said: str) -> None:
+    code, output = world.run(**extra)
+    assert (code, world.mode()) == (0, mode), output
+    assert said in output
+    assert "trial" not in [state for _name, state, _mode in world.log()]

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The plan as the user meets it, with playbooks of the checkout and no machine: a stated size of memory takes the place of the nodes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+SIMULATION = ROOT / "inventory" / "simulation"
+
+
+@pytest.fixture(scope="module")
+def sparks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped inventory of two Sparks with addresses filled in that nobody answers at."""
+    folder = tmp_path_factory.mktemp("inventory")
+    shipped = ROOT / "inventory" / "sparks"
+    text = (shipped / "hosts.yml").read_text(encoding="utf-8")
+    (folder / "hosts.yml").write_text(text.replace("EDIT-ME", "spark.invalid"), encoding="utf-8")
+    (folder / "group_vars").symlink_to(shipped / "group_vars")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What site.yml does between settings and the first change, without the preflight."""
+    book = tmp_path_factory.mktemp("fit") / "fit.yml"
+    plays = [{"ansible.builtin.import_playbook": f"dgx_spark.vllm.{name}"} for name in ("settings", "fit")]
+    book.write_text(yaml.safe_dump(plays), encoding="utf-8")
+    return book
+
+
+def play(book: Path, inventory: Path, *settings: str) -> tuple[int, str]:
+    """Run a playbook; return its status and what it said, in one line each."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    variables |= {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+        "NO_COLOR": "1",
+        "COLUMNS": "160",
+    }
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), str(book)]
+    for setting in settings:
+        command += ["-e", setting]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def test_plan_without_a_machine(sparks: Path) -> None:
+    status, said = play(ROOT / "playbooks" / "plan.yml", sparks, "vllm_plan_memory_gib=121.69")
+    assert status == 0, said
+    for part in ("235.09 billion parameters", "2 nodes, TP=2, 121.69 GiB each (stated)", "262,144 23.50", "FITS"):
+        assert part in said
+    assert "changed=1" not in said
+
+
+def test_plan_that_reaches_nobody_says_how(sparks: Path) -> None:
+    status, said = play(ROOT / "playbooks" / "plan.yml", sparks)
+    assert status != 0
+    assert "the memory of spark-1, spark-2 could not be read" in said
+    assert "-e vllm_plan_memory_gib=" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["vllm_serve_gpu_memory_utilization=0.85"], "set gpu_memory_utilization to at most 0.8"),
+        (
+            ["vllm_serve_tensor_parallel_size=1", "vllm_serve_pipeline_parallel_size=2", "vllm_plan_memory_gib=64"],
+            "the weights take",
+        ),
+        (["vllm_serve_max_model_len=262144", "vllm_serve_gpu_memory_utilization=0.6"], "lower max_model_len to"),
+        (["vllm_serve_tensor_parallel_size=2", "vllm_plan_min_headroom_gib=30"], "30 GiB keep unified memory alive"),
+    ],
+)
+def test_the_gate_refuses_with_the_remedy(sparks: Path, fit: Path, settings: list[str], said: str) -> None:
+    status, text = play(fit, sparks, "vllm_plan_memory_gib=121.69", *settings)
+    assert status != 0
+    assert "must not be started" in text
+    assert said in text
+
+
+def test_the_gate_can_be_opened(sparks: Path, fit: Path) -> None:
+    settings = ("vllm_plan_memory_gib=121.69", "vllm_serve_gpu_memory_utilization=0.85", "vllm_plan_gate=false")
+    assert play(fit, sparks, *settings)[0] == 0
+
+
+def test_the_default_passes(sparks: Path, fit: Path) -> None:
+    status, text = play(fit, sparks, "vllm_plan_memory_gib=121.69")
+    assert status == 0, text
+
+
+def test_the_simulation_passes_by_its_values(fit: Path) -> None:
+    status, text = play(fit, SIMULATION, "vllm_plan_memory_gib=8")
+    assert status == 0, text
+    status, text = play(fit, SIMULATION, "vllm_plan_memory_gib=8", "vllm_plan_cpu_kv_gib=6")
+    assert status != 0
+    assert "lower the KV space" in text
+
+
+def test_site_asks_before_it_touches_anything() -> None:
+    site = yaml.safe_load((ROOT / "playbooks" / "site.yml").read_text(encoding="utf-8"))
+    order = [play["ansible.builtin.import_playbook"].rpartition(".")[2] for play in site]
+    assert order.index("preflight") < order.index("fit") < order.index("nodes")

@@ -1,0 +1,241 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The planner as module and as the controller's action, with their arguments as Ansible hands them over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.dgx_spark.vllm.plugins.action import vllm_plan_report
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan_arithmetic import GIB
+from ansible_collections.dgx_spark.vllm.plugins.modules import vllm_memory_plan
+from ansible_collections.dgx_spark.vllm.plugins.modules import vllm_plan_report as documentation
+
+from tests.unit.plugins.module_utils.plan_shapes import QWEN3_235B_AWQ, TINY
+
+ROOT = Path(__file__).parents[4]
+Run = Callable[..., dict[str, Any]]
+TWO = {"tensor_parallel_size": 2, "nodes": 2, "memory_gib": 121.69, "max_model_len": 8192}
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the module's main and return its result."""
+
+    def call(**arguments: Any) -> dict[str, Any]:
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            vllm_memory_plan.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return result
+
+    return call
+
+
+# --- the module ----------------------------------------------------------------------------------------------
+
+
+def test_returns_are_those_of_the_documentation(run: Run) -> None:
+    result = run(config=QWEN3_235B_AWQ, **TWO)
+    documented = set(yaml.safe_load(vllm_memory_plan.RETURN))
+    assert documented <= set(result)
+    assert set(result) - documented <= {"changed", "invocation"}
+    assert (result["changed"], result["fits"], result["kv_bytes_per_token_per_rank"]) == (False, True, 96_256)
+    assert result["cuda_graphs"] == "decode"
+    assert run(config=QWEN3_235B_AWQ, enforce_eager=True, **TWO)["cuda_graphs"] == "eager"
+
+
+def test_files_and_the_machines_memory(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN3_235B_AWQ))
+    (tmp_path / "index.json").write_text(json.dumps({"metadata": {"total_size": 100 * GIB}, "weight_map": {}}))
+    settings = {**TWO, "config_path": str(tmp_path / "config.json")}
+    result = run(index_path=str(tmp_path / "index.json"), **settings)
+    assert result["weights_gib_per_rank"] == pytest.approx(50, rel=0.01)
+    assert run(weights_bytes=100 * GIB, **settings)["weights_gib_per_rank"] == result["weights_gib_per_rank"]
+    del settings["memory_gib"]
+    settings.update(tensor_parallel_size=1, nodes=1)
+    total = int((Path("/proc/meminfo").read_text()).split()[1]) / 1024**2
+    assert run(**settings)["host_headroom_gib"] == pytest.approx(total * 0.25 - 12.5, abs=0.01)
+
+
+def test_a_plan_that_does_not_fit_is_no_failure(run: Run) -> None:
+    result = run(config=QWEN3_235B_AWQ, memory_gib=121.69)
+    assert (result.get("failed"), result["fits"]) == (None, False)
+    assert result["msg"].startswith("it does not fit: the weights")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"config": {**TINY, "hidden_size": None}}, "hidden_size is missing in config.json"),
+        ({"config_path": "/nowhere/config.json"}, "config_path /nowhere/config.json cannot be read: No such file"),
+        ({"config": TINY, "index_path": "/nowhere/index.json"}, "index_path /nowhere/index.json cannot be read"),
+        ({"config": TINY, "memory_gib": 0.0}, "memory_gib is 0, expected more than 0"),
+        ({"config": TINY, "nodes": 2}, "2 nodes cannot hold 1 x 1 ranks evenly"),
+        ({}, "one of the following is required: config_path, config"),
+    ],
+)
+def test_errors_are_one_sentence(run: Run, arguments: dict[str, Any], said: str) -> None:
+    result = run(**{"memory_gib": 8.0, **arguments})
+    assert result["failed"]
+    assert said in result["msg"]
+    assert "\n" not in result["msg"]
+
+
+def test_files_that_are_something_else(run: Run, tmp_path: Path) -> None:
+    for text, said in (("{", "is no JSON"), ("[]", "holds no mapping")):
+        (tmp_path / "config.json").write_text(text)
+        assert said in run(config_path=str(tmp_path / "config.json"), memory_gib=8.0)["msg"]
+    (tmp_path / "index.json").write_text("{}")
+    assert "no metadata.total_size" in run(config=TINY, index_path=str(tmp_path / "index.json"), memory_gib=8.0)["msg"]
+    params = {"config": TINY, "config_path": None, "index_path": None, "weights_bytes": None, "memory_gib": None}
+    with pytest.raises(ValueError, match="memory_gib is missing"):
+        vllm_memory_plan.input_from(params, tmp_path / "meminfo")
+
+
+# --- the action on the controller ----------------------------------------------------------------------------
+
+
+class Screen:
+    """Takes the place of Ansible's display."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
+
+    def display(self, text: str, color: str | None = None) -> None:
+        self.lines.append(text)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def report(**arguments: Any) -> tuple[dict[str, Any], Screen]:
+    """Run the action as a task would."""
+    task = SimpleNamespace(
+        args={"name": "qwen", **arguments},
+        check_mode=False,
+        diff=False,
+        async_val=0,
+        action="x",
+        environment=None,
+        no_log=False,
+        delegate_to=None,
+    )
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="x"))
+    action = vllm_plan_report.ActionModule(
+        task, connection, SimpleNamespace(check_mode=False, diff=False), None, None, None
+    )
+    action._display = screen = Screen()
+    return action.run(task_vars={}), screen
+
+
+PLAN = {"tensor_parallel_size": "2", "nodes": 2, "max_model_len": 8192, "max_num_seqs": 0, "cuda_graphs": "decode"}
+
+
+def test_the_smallest_node_counts() -> None:
+    memory = {"spark-1": 121.69, "spark-2": 119.7, "spark-3": 0}
+    result, screen = report(config=QWEN3_235B_AWQ, memory=memory, plan=PLAN, contexts=[8192, 262144])
+    assert result["plan"]["fits"]
+    assert [row["length"] for row in result["context_table"]] == [8192, 262144]
+    assert result["safe_length"] == 262_144
+    shown = "\n".join(screen.lines)
+    assert "119.70 GiB each (read from spark-1, spark-2; spark-3 not reached)" in shown
+    assert screen.lines == result["lines"]
+
+
+def test_the_gate() -> None:
+    result, screen = report(
+        config=QWEN3_235B_AWQ,
+        memory={"a": 121.69},
+        plan={**PLAN, "gpu_memory_utilization": 0.85},
+        show=False,
+        gate=True,
+    )
+    assert result["failed"]
+    assert "at most 0.8" in result["msg"]
+    assert screen.lines == []
+    open_gate, _ = report(
+        config=QWEN3_235B_AWQ, memory={"a": 121.69}, plan={**PLAN, "gpu_memory_utilization": 0.85}, show=False
+    )
+    assert not open_gate.get("failed")
+    lowered, _ = report(
+        config=QWEN3_235B_AWQ,
+        memory={"a": 121.69},
+        plan={**PLAN, "gpu_memory_utilization": 0.85},
+        min_headroom_gib=5,
+        gate=True,
+    )
+    assert not lowered.get("failed")
+
+
+def test_a_stated_size_needs_no_node(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN3_235B_AWQ))
+    result, _ = report(config_path=str(tmp_path / "config.json"), memory={"a": 0}, memory_gib=121.69, plan=PLAN)
+    assert "121.69 GiB each (stated)" in "\n".join(result["lines"])
+    failed, _ = report(config=QWEN3_235B_AWQ, memory={"a": 0}, plan=PLAN)
+    assert failed["msg"].startswith("the memory of a could not be read")
+
+
+def test_a_model_without_config_is_told_and_passes() -> None:
+    result, screen = report(memory={"a": 121.69}, gate=True)
+    assert not result.get("failed")
+    assert result["plan"] == {}
+    assert screen.warnings == [result["msg"]]
+    assert "models/qwen.yml has no config" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"plan": {"speed": 1}}, "plan has 'speed', known are"),
+        ({"plan": {"max_model_len": "long"}}, "max_model_len: 'long', expected a whole number"),
+        ({"config_path": "/nowhere"}, "config_path /nowhere cannot be read on the controller"),
+    ],
+)
+def test_the_actions_errors(arguments: dict[str, Any], said: str) -> None:
+    result, _ = report(**{"config": QWEN3_235B_AWQ, "memory": {"a": 121.69}, **arguments})
+    assert result["failed"]
+    assert said in result["msg"]
+
+
+def test_files_of_the_action(tmp_path: Path) -> None:
+    for text, said in (("{", "is no JSON"), ("[]", "holds no mapping")):
+        (tmp_path / "c.json").write_text(text)
+        assert said in report(config_path=str(tmp_path / "c.json"), memory_gib=1)[0]["msg"]
+
+
+def test_settings_as_text() -> None:
+    found = vllm_plan_report.fields_of(
+        {"expert_parallel": "true", "allreduce_us": 0, "cpu_kv_gib": 0, "kv_cache_dtype": "", "max_model_len": "128"}
+    )
+    assert found == {"expert_parallel": True, "allreduce_us": 0.0, "max_model_len": 128}
+
+
+def test_documentation_and_arguments_agree() -> None:
+    documented = set(yaml.safe_load(documentation.DOCUMENTATION)["options"])
+    with pytest.raises(AnsibleActionFail) as caught:
+        report(nonsense=1)
+    assert documented == set(str(caught.value).partition("include: ")[2].rstrip(".").split(", "))
+
+
+# --- the role ------------------------------------------------------------------------------------------------
+
+
+def test_what_the_role_plans_with_are_settings_of_the_server() -> None:
+    server = yaml.safe_load((ROOT / "roles/vllm_serve/defaults/main.yml").read_text())
+    planned = yaml.safe_load((ROOT / "roles/vllm_plan/vars/main.yml").read_text())["__vllm_plan_input"]
+    own = {name for name, text in planned.items() if "vllm_serve_" in str(text)}
+    assert {f"vllm_serve_{name}" for name in ("gpu_memory_utilization", "max_model_len", "max_num_seqs")} <= set(server)
+    assert own <= set(vllm_plan_report._FIELDS)
+    assert set(planned) <= set(vllm_plan_report._FIELDS)
+    # The role's fallbacks are the server's defaults.
+    assert str(server["vllm_serve_gpu_memory_utilization"]) in planned["gpu_memory_utilization"]
+    assert server["vllm_serve_max_num_seqs"] == 0

@@ -1,0 +1,69 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A unit that takes another's place: the ranks with Ray and without never both run on a node."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.container_state import UnitState
+from ansible_collections.dgx_spark.vllm.plugins.modules import container_service
+
+
+@pytest.fixture
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(container_service, "UNITS", tmp_path)
+    monkeypatch.setattr(container_service, "RECORDS", tmp_path)
+    monkeypatch.setattr(container_service, "TRIAL_UNITS", tmp_path / "run")
+    monkeypatch.setattr(container_service, "TRIAL_RECORDS", tmp_path / "run")
+    monkeypatch.setattr(container_service, "image_id", lambda _run, _image: "sha256:" + "c" * 64)
+
+    def state(_run: Any, _name: str) -> UnitState:
+        return UnitState(
+            loaded=True, active="active", sub="running", enabled=True, restarts=0, result="success", need_reload=False
+        )
+
+    monkeypatch.setattr(container_service, "unit_state", state)
+
+    def run_command(_module: Any, argv: list[str], **_given: Any) -> tuple[int, str, str]:
+        commands.append(list(argv))
+        return 0, "", ""
+
+    monkeypatch.setattr(basic.AnsibleModule, "run_command", run_command)
+    return commands
+
+
+def write(capsys: pytest.CaptureFixture[str], check: bool = False) -> dict[str, Any]:
+    arguments = {
+        "name": "spark-vllm-worker",
+        "image": "serving",
+        "command": ["vllm", "serve"],
+        "replaces": ["spark-ray-worker"],
+        "_ansible_check_mode": check,
+    }
+    with patch_module_args(arguments), pytest.raises(SystemExit):
+        container_service.main()
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_the_other_unit_goes(tmp_path: Path, said: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    other, record = tmp_path / "spark-ray-worker.service", tmp_path / "spark-ray-worker.json"
+    other.write_text("x", encoding="utf-8")
+    record.write_text("{}", encoding="utf-8")
+    checked = write(capsys, check=True)
+    assert checked["changed"]
+    assert other.exists()
+    done = write(capsys)
+    assert "stopped spark-ray-worker.service" in done["actions"]
+    assert not other.exists()
+    assert not record.exists()
+    assert (tmp_path / "spark-vllm-worker.service").exists()
+    assert ["systemctl", "stop", "spark-ray-worker.service"] in said
+    assert not write(capsys)["changed"]
