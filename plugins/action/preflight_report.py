@@ -10,7 +10,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,13 @@ from ..module_utils.preflight_report import (
     Row,
     compare,
     counts,
+    once,
     page,
+    red_sentences,
     rows_of,
     sentence,
     table,
+    takeover_note,
     worst,
 )
 
@@ -44,19 +48,29 @@ def build(nodes: Mapping[str, Mapping[str, Any]], title: str, subject: str, made
     """
     rows: dict[str, list[Row]] = {}
     identities = {}
+    takeovers = {}
     for node, sources in nodes.items():
         if not isinstance(sources, Mapping):
             raise ValueError(f"nodes has {node!r}: {sources!r}, expected results by what they looked at")
-        rows[node] = []
+        said = {}
         for name, result in sources.items():
             if not isinstance(result, Mapping):
                 raise ValueError(
                     f"nodes has {node!r}: {name!r}: {result!r}, expected the registered result of a module"
                 )
-            rows[node] += rows_of(str(name), result)
+            said[str(name)] = rows_of(str(name), result)
             if isinstance(result.get("identity"), Mapping):
                 identities[node] = result["identity"]
-    return Report(rows, compare(identities), subject, made, title)
+            if isinstance(result.get("takeover"), Mapping):
+                takeovers[node] = result["takeover"]
+        rows[node] = once(said)
+    offer = takeover_note(takeovers)
+    return Report(rows, compare(identities), subject, made, title, [offer] if offer else [])
+
+
+def part(nodes: Mapping[str, Mapping[str, Any]], looks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the results of some looks only."""
+    return {node: {name: result for name, result in said.items() if name in looks} for node, said in nodes.items()}
 
 
 def findings_digest(report: Report) -> str:
@@ -82,6 +96,7 @@ class ActionModule(ActionBase):
                 "title": {"type": "str", "default": "Preflight"},
                 "subject": {"type": "str", "default": ""},
                 "show": {"type": "bool", "default": True},
+                "show_only": {"type": "list", "elements": "str", "default": []},
                 "fail_on_red": {"type": "bool", "default": False},
             }
         )
@@ -91,8 +106,12 @@ class ActionModule(ActionBase):
         except ValueError as error:
             return result | {"failed": True, "msg": str(error)}
         if arguments["show"]:
+            shown = report
+            if arguments["show_only"]:
+                shown = build(part(arguments["nodes"], arguments["show_only"]), arguments["title"], "", made)
+                shown = replace(shown, nodes={node: found for node, found in shown.nodes.items() if found})
             # The width of the terminal, or of the lines that a log is read in.
-            for level, line in table(report, shutil.get_terminal_size((120, 24)).columns):
+            for level, line in table(shown, shutil.get_terminal_size((120, 24)).columns) if shown.rows() else ():
                 self._display.display(line, color=_COLOURS.get(level))
         rows = report.rows()
         result.update(
@@ -113,8 +132,9 @@ class ActionModule(ActionBase):
                 }
             result.update(page=str(place), msg=f"{result['msg']}; page: {place}")
         if arguments["fail_on_red"] and result["level"] == LEVELS[0]:
-            red = [f"{name}: {row.found}" for name, found in report.sections() for row in found if row.level == RED]
-            result.update(failed=True, msg=". ".join(red))
+            # All of it was shown above; what is left to say is why the run ends.
+            del result["rows"], result["counts"]
+            result.update(failed=True, msg=". ".join(red_sentences(report)))
         return result
 
     def _write(self, place: Path, report: Report) -> bool:

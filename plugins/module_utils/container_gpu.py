@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,33 @@ class Finding:
         return f"{self.text}: {self.remedy}"
 
 
-def rows(check: str, findings: Sequence[Finding], fine: str) -> list[dict[str, Any]]:
-    """Return findings as rows of the preflight's report; ``fine`` is the green row of a check in which nothing is red."""
-    found = [
-        {"check": check, "level": finding.level, "found": finding.text, "remedy": finding.remedy}
-        for finding in findings
-    ]
+#: What role container_runtime installs, switches on or writes anew.
+MENDED = frozenset(
+    {
+        "docker_missing",
+        "docker_silent",
+        "toolkit_missing",
+        "cdi_off",
+        "device_unknown",
+        "spec_stale",
+        "spec_other_driver",
+    }
+)
+
+
+def rows(check: str, findings: Sequence[Finding], fine: str, mended: Container[str] = ()) -> list[dict[str, Any]]:
+    """Return findings as rows of the preflight's report; ``fine`` is the green row of a check in which nothing is red.
+
+    ``mended`` names findings that the run to come mends; they are yellow. The driver is a check of its own, which other looks judge as well.
+    """
+    found = []
+    for finding in findings:
+        row = {"check": check, "level": finding.level, "found": finding.text, "remedy": finding.remedy}
+        if finding.name.startswith("driver_"):
+            row["check"] = "driver"
+        if finding.level == RED and finding.name in mended:
+            row |= {"level": YELLOW, "remedy": "site.yml mends it (role container_runtime)"}
+        found.append(row)
     red = any(finding.level == RED for finding in findings)
     return found if red else [*found, {"check": check, "level": GREEN, "found": fine, "remedy": ""}]
 

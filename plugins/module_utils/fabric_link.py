@@ -471,11 +471,17 @@ def _overlaps(network: ipaddress.IPv4Network, own: Iterable[str], fabric: Fabric
 
 @dataclass(frozen=True)
 class Demands:
-    """What the link must be: ``rails`` with ``mtu`` (0: any); ``rdma`` says whether NCCL is to use RDMA over them."""
+    """What the link must be: ``rails`` with ``mtu`` (0: any); ``rdma`` says whether NCCL is to use RDMA over them.
+
+    ``managed`` says that role fabric comes next and writes addresses and MTU of the ports; ``named`` that it was told which interfaces, so that
+    it needs no carrier to find them.
+    """
 
     rails: tuple[Rail, ...]
     mtu: int = 9000
     rdma: bool = True
+    managed: bool = False
+    named: bool = False
 
 
 def judge(fabric: Fabric, wanted: Demands) -> list[Finding]:
@@ -512,7 +518,20 @@ def judge(fabric: Fabric, wanted: Demands) -> list[Finding]:
                 found.append(_address_finding(rail, held))
     found.extend(_half_findings(fabric, wanted))
     found.extend(Finding("problem", "subnet", text) for text in rail_problems(wanted.rails, fabric))
-    return found
+    return [_foreseen(finding, set(twins), wanted) for finding in found] if wanted.managed else found
+
+
+def _foreseen(finding: Finding, ports: set[str], wanted: Demands) -> Finding:
+    """Return a warning in place of a problem that role fabric is about to mend.
+
+    A carrier that is missing before an interface was ever switched on says little, where the interfaces are named.
+    """
+    mended = {"address", "mtu"} | ({"no_carrier"} if wanted.named else set())
+    interface = finding.text.partition(" ")[0]
+    if finding.code not in mended or (finding.code != "no_carrier" and interface not in ports):
+        return finding
+    text, _colon, _remedy = finding.text.partition(": ")
+    return Finding("warning", finding.code, f"{text}: role fabric sees to it")
 
 
 def _address_finding(rail: Rail, held: Sequence[str]) -> Finding:

@@ -131,6 +131,7 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "gpu/driver.txt": ("proc/driver/nvidia/version", "sys/module/nvidia/version"),
     "gpu/cdi-nvidia.yaml": ("etc/cdi/*.yaml", "run/cdi/*.yaml"),
+    "gpu/kernel-check.json": ("var/lib/dgx-spark/kernel-check.json",),
     "docker/daemon.json": ("etc/docker/daemon.json",),
     "network/netplan-files.txt": ("etc/netplan/*.yaml",),
     "network/infiniband.txt": (

@@ -97,7 +97,8 @@ def sentence(report: Report) -> str:
         )
     if found[YELLOW]:
         return f"{names}: nothing stands in the way; {found[YELLOW]} of {sum(found.values())} findings deserve a look"
-    return f"{names}: all {sum(found.values())} findings are green"
+    total = sum(found.values())
+    return f"{names}: all {total} findings are green" if total != 1 else f"{names}: its one finding is green"
 
 
 # --- from what modules return -------------------------------------------------------------------------------------
@@ -171,6 +172,15 @@ def rows_of(name: str, result: Mapping[str, Any]) -> list[Row]:
         return rows_from(result["rows"])
     if "units" in result and "settled" in result:
         return [_units_row(name, result, message)]
+    if "capabilities" in result and not result.get("ran"):
+        why = message.partition(", so ")[0]
+        return [
+            Row(
+                name,
+                GREEN,
+                f"not run: the cluster serves ({why})" if result.get("gpu_present") and why != message else message,
+            )
+        ]
     return _findings(name, result) or ([Row(name, GREEN, message)] if message else [])
 
 
@@ -206,6 +216,55 @@ def _units_row(name: str, result: Mapping[str, Any], message: str) -> Row:
     if not result["settled"]:
         return Row(name, YELLOW, message, "wait for it, or read `systemctl status` of what waits")
     return Row(name, GREEN, message)
+
+
+#: What two looks tell alike, as look, check, and the looks and checks that tell it better. ``graver``: only where they say so at least as gravely.
+_TOLD_TWICE = (
+    # The survey knows what is ours, the runtime's look does not.
+    ("runtime", "memory", ("survey",), ("memory",), False),
+    # Docker's look judges every device's specification, and knows what the run is about to install.
+    ("runtime", "toolkit", ("docker",), ("Docker", "driver"), False),
+    ("docker", "driver", ("runtime",), ("gpu", "driver"), True),
+    ("survey", "driver", ("runtime", "docker"), ("gpu", "driver"), True),
+)
+
+
+def once(said: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """Return the rows of a node's looks, by what they looked at, without those that another look tells as well."""
+    rows = []
+    for look, found in said.items():
+        for row in found:
+            if not any(
+                look == mine and row.check == check and _tells(said, looks, checks, row if graver else None)
+                for mine, check, looks, checks, graver in _TOLD_TWICE
+            ):
+                rows.append(row)
+    return rows
+
+
+def _tells(said: Mapping[str, Sequence[Row]], looks: Sequence[str], checks: Sequence[str], row: Row | None) -> bool:
+    """Say whether one of the looks has a row of one of the checks, and where ``row`` is given, one at least as grave."""
+    others = [other for look in looks for other in said.get(look, ()) if other.check in checks]
+    return any(row is None or LEVELS.index(other.level) <= LEVELS.index(row.level) for other in others)
+
+
+def takeover_note(takeovers: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """Return the offer to stop what others run, by node; empty where there is nothing to stop."""
+    named = {node: [*found.get("containers", ()), *found.get("units", ())] for node, found in takeovers.items()}
+    told = "; ".join(f"{', '.join(names)} on {node}" for node, names in named.items() if names)
+    if not told:
+        return ""
+    return f"`ansible-playbook playbooks/takeover.yml -e takeover=yes` stops {told} and removes nothing; with --check in place of -e it only says so"
+
+
+def red_sentences(report: Report) -> list[str]:
+    """Return each red finding with where it is and its remedy, one sentence each."""
+    return [
+        f"{name}: {row.found}: {row.remedy or '; '.join(row.commands)}"
+        for name, rows in report.sections()
+        for row in rows
+        if row.level == RED
+    ]
 
 
 # --- nodes beside each other --------------------------------------------------------------------------------------

@@ -21,6 +21,10 @@ options:
     type: list
     elements: str
     default: []
+  managed:
+    description: Whether role P(dgx_spark.vllm.container_runtime#role) comes next; RV(rows) then have in yellow what it installs or mends.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes.info
 author:
@@ -109,7 +113,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.container_gpu import RED, Host, Runtime, cdi_devices, collect, judge, rows
+from ..module_utils.container_gpu import MENDED, RED, Host, Runtime, cdi_devices, collect, judge, rows
 
 
 def summary(runtime: Runtime, wanted: Sequence[str]) -> str:
@@ -125,7 +129,11 @@ def summary(runtime: Runtime, wanted: Sequence[str]) -> str:
 def main() -> None:
     """Read, judge, answer."""
     module = AnsibleModule(
-        argument_spec={"devices": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True
+        argument_spec={
+            "devices": {"type": "list", "elements": "str", "default": []},
+            "managed": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
     )
 
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
@@ -144,7 +152,7 @@ def main() -> None:
         problems=problems,
         notes=[finding.sentence() for finding in findings if finding.level != RED],
         findings=[asdict(finding) for finding in findings],
-        rows=rows("containers", findings, summary(runtime, wanted)),
+        rows=rows("Docker", findings, summary(runtime, wanted), MENDED if module.params["managed"] else ()),
         wanted=wanted,
         runtime=runtime.as_facts(),
         msg="; ".join(problems) or summary(runtime, wanted),

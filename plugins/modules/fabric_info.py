@@ -44,6 +44,10 @@ options:
     description: Whether to judge the state of the link. Without, only wishes are checked that would collide.
     type: bool
     default: true
+  managed:
+    description: Whether role P(dgx_spark.vllm.fabric#role) comes next, so that an address or an MTU that it writes is no problem, but a warning.
+    type: bool
+    default: false
   peers:
     description: Other nodes, each with the addresses of its rails in the order of this node's. Each is asked over its rail with packets of full size.
     type: list
@@ -155,6 +159,7 @@ ARGUMENTS = {
     "mtu": {"type": "int", "default": 9000},
     "rdma": {"type": "bool", "default": True},
     "judge": {"type": "bool", "default": True},
+    "managed": {"type": "bool", "default": False},
     "peers": {
         "type": "list",
         "elements": "dict",
@@ -196,7 +201,10 @@ def main() -> None:
         fabric = collect(machine)
         rails = rails_of(fabric, params["address"], params["prefix"], params["interfaces"], params["addresses"])
         if params["judge"]:
-            findings = judge(fabric, Demands(tuple(rails), params["mtu"], params["rdma"]))
+            demands = Demands(
+                tuple(rails), params["mtu"], params["rdma"], params["managed"], named=bool(params["interfaces"])
+            )
+            findings = judge(fabric, demands)
         else:
             findings = [Finding("problem", "subnet", text) for text in rail_problems(rails, fabric)]
         status = with_status(fabric.twins, rails)

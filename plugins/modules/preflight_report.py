@@ -14,6 +14,7 @@ description:
     HTML page that needs nothing beside itself.
   - Understood of a result are RV(ignore:rows), RV(ignore:problems) (red, one each), a failure, a node out of reach, a skipped task (no finding), and
     else its C(msg) as one green finding. RV(ignore:identity) of each node is compared with that of the others.
+  - What two looks tell alike is told once, and the looks that belong together are known by their names in O(nodes) - C(runtime), C(docker), C(survey).
   - Runs on the controller and needs no connection to any host. RV(ignore:changed) says whether the findings are others than those of the page that
     was there.
 options:
@@ -36,6 +37,11 @@ options:
     description: Whether to show the table.
     type: bool
     default: true
+  show_only:
+    description: Names of what was looked at to which the table is limited; the page has all. Empty, the table has all as well.
+    type: list
+    elements: str
+    default: []
   fail_on_red:
     description: Whether a red finding is a failure of the task.
     type: bool

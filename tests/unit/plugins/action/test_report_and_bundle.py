@@ -92,8 +92,40 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
 def test_red_fails_only_when_asked() -> None:
     assert "failed" not in run(preflight_report, nodes=NODES)[0]
     result, _screen = run(preflight_report, nodes=NODES, fail_on_red=True, show=False)
-    assert (result["failed"], result["msg"], _screen.lines) == (True, "spark-2: taken", [])
+    assert (result["failed"], result["msg"], _screen.lines) == (
+        True,
+        "spark-2: taken: free it",
+        [],
+    )
     assert "failed" not in run(preflight_report, nodes={"spark-1": NODES["spark-1"]}, fail_on_red=True)[0]
+
+
+def test_the_table_may_be_limited_and_the_page_has_all(tmp_path: Path) -> None:
+    page = tmp_path / "r.html"
+    nodes = {
+        "spark-1": {"survey": {"rows": [FINE]}, "image": {"rows": [FINE | {"check": "image", "found": "vLLM 0.31"}]}},
+        "spark-2": {"survey": {"rows": [FINE]}},
+    }
+    result, screen = run(preflight_report, nodes=nodes, page=str(page), show_only=["image"])
+    shown = " ".join(str(line) for line in screen.lines)
+    assert ("vLLM 0.31" in shown, "room" in shown, "spark-2" in shown) == (True, False, False)
+    assert ("vLLM 0.31" in page.read_text(), "room" in page.read_text()) == (True, True)
+    assert len(result["rows"]["spark-1"]) == 2
+    _result, screen = run(preflight_report, nodes=nodes, show_only=["kernels"])
+    assert screen.lines == []
+
+
+def test_what_two_looks_tell_is_in_the_report_once_and_the_takeover_is_offered() -> None:
+    memory = {"check": "memory", "level": "green", "text": "100 of 120 GiB", "found": "100 of 120 GiB"}
+    nodes = {
+        "spark-1": {
+            "survey": {"rows": [memory], "takeover": {"containers": ["node-1"], "units": []}},
+            "runtime": {"findings": [memory]},
+        }
+    }
+    result, screen = run(preflight_report, nodes=nodes)
+    assert len(result["rows"]["spark-1"]) == 1
+    assert "takeover.yml" in " ".join(str(line) for line in screen.lines)
 
 
 def test_a_node_out_of_reach_is_a_finding() -> None:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.container_gpu import (
     GREEN,
+    MENDED,
     OWN_UNIT,
     RED,
     REFRESH_UNIT,
@@ -486,3 +487,12 @@ def test_rows_for_the_report() -> None:
     found = rows("x", judge(runtime, DEVICES), "well")
     assert {row["level"] for row in found} == {RED}
     assert all(row["remedy"] for row in found)
+
+
+def test_a_bare_machine_is_yellow_where_the_role_comes_next() -> None:
+    """What no role mends, the driver, stays red, and is a check of its own."""
+    findings = judge(Runtime(docker=Docker()), DEVICES)
+    found = rows("Docker", findings, "well", MENDED)
+    assert [(row["check"], row["level"]) for row in found] == [("Docker", YELLOW), ("driver", RED), ("Docker", YELLOW)]
+    assert {row["remedy"] for row in found if row["level"] == YELLOW} == {"site.yml mends it (role container_runtime)"}
+    assert [row["level"] for row in rows("Docker", judge(Runtime(docker=Docker())), "well", MENDED)] == [YELLOW]

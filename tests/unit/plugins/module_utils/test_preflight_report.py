@@ -15,12 +15,15 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.preflight_report im
     Row,
     compare,
     counts,
+    once,
     page,
+    red_sentences,
     rows_from,
     rows_of,
     sentence,
     split_sentence,
     table,
+    takeover_note,
     worst,
 )
 
@@ -304,3 +307,56 @@ def test_what_a_machine_says_is_no_html() -> None:
 def test_all_nodes_together_come_last() -> None:
     text = page(Report({"spark-1": [FINE]}, cluster=[Row("kernel", GREEN, "the same")]))
     assert text.index(">spark-1</h2>") < text.index(">all nodes</h2>")
+
+
+# --- what two looks tell alike -----------------------------------------------------------------------------------
+
+
+def test_what_two_looks_tell_is_told_once() -> None:
+    said = {
+        "survey": [Row("memory", GREEN, "100 of 120 GiB"), Row("driver", RED, "580.95 against 580.126", "reboot")],
+        "runtime": [
+            Row("gpu", RED, "driver and library differ", "reboot this node"),
+            Row("memory", GREEN, "100 of 120 GiB"),
+            Row("toolkit", RED, "the toolkit is not installed", "run role container_runtime"),
+        ],
+        "docker": [
+            Row("driver", RED, "580.95 against 580.126", "reboot"),
+            Row("Docker", YELLOW, "no toolkit", "site.yml"),
+        ],
+    }
+    assert [(row.check, row.level) for row in once(said)] == [("memory", GREEN), ("gpu", RED), ("Docker", YELLOW)]
+
+
+def test_a_graver_word_stays() -> None:
+    said = {
+        "survey": [Row("driver", RED, "kernel and libraries differ", "reboot")],
+        "runtime": [Row("driver", GREEN, "driver 580.95")],
+    }
+    assert [row.level for row in once(said)] == [RED, GREEN]
+    alone = {"runtime": [Row("memory", GREEN, "100 of 120 GiB"), Row("toolkit", GREEN, "1.18")]}
+    assert once(alone) == alone["runtime"]
+
+
+def test_kernels_that_were_not_run_are_no_fault() -> None:
+    result = {"capabilities": {}, "ran": False, "gpu_present": True, "findings": [], "problems": []}
+    busy = result | {
+        "msg": "spark-vllm runs on this node, so the GPU is left alone: set while_serving to load it all the same"
+    }
+    assert rows_of("kernels", busy) == [
+        Row("kernels", GREEN, "not run: the cluster serves (spark-vllm runs on this node)")
+    ]
+    check = result | {"msg": "would run the kernel check"}
+    assert rows_of("kernels", check) == [Row("kernels", GREEN, "would run the kernel check")]
+
+
+def test_a_red_row_is_one_sentence_with_its_remedy() -> None:
+    assert red_sentences(report(LOOK, STOP)) == [
+        "spark-1: 20.1 of 121.7 GiB are available, 90 GiB are needed: stop what holds it"
+    ]
+
+
+def test_the_takeover_is_offered_where_there_is_something_to_stop() -> None:
+    assert takeover_note({"spark-1": {"containers": [], "units": []}}) == ""
+    note = takeover_note({"spark-1": {"containers": ["node-1"], "units": ["ollama.service"]}, "spark-2": {}})
+    assert "takeover.yml -e takeover=yes` stops node-1, ollama.service on spark-1" in note

@@ -102,6 +102,38 @@ def test_before_it_is_configured_only_wishes_are_checked(run: Run, spark: Spark)
     assert "interface eth9 does not exist" in result["msg"]
 
 
+def test_what_role_fabric_writes_is_no_problem_before_it(run: Run, spark: Spark) -> None:
+    spark.addresses = {"enP7s7": ["10.0.0.5/24"]}
+    spark.mtu = 1500
+    assert len(run(fabric_info, address="192.168.100.10")["problems"]) == 4
+    result = run(fabric_info, address="192.168.100.10", managed=True)
+    assert result["problems"] == []
+    assert result["warnings_found"] == [
+        "enp1s0f1np1 has no IPv4 address, not 192.168.100.10/24: role fabric sees to it",
+        "enp1s0f1np1 has MTU 1500, not 9000: role fabric sees to it",
+        "enP2p1s0f1np1 has no IPv4 address, not 192.168.101.10/24: role fabric sees to it",
+        "enP2p1s0f1np1 has MTU 1500, not 9000: role fabric sees to it",
+    ]
+
+
+def test_what_no_role_mends_stays_a_problem(run: Run, spark: Spark) -> None:
+    spark.speed = 100000
+    assert {finding["code"] for finding in run(fabric_info, address="192.168.100.10", managed=True)["findings"]} == {
+        "port_speed"
+    }
+    spark.speed, spark.cabled = 200000, ()
+    codes = [finding["level"] for finding in run(fabric_info, address="192.168.100.10", managed=True)["findings"]]
+    assert "problem" in codes
+    named = run(fabric_info, address="192.168.100.10", managed=True, interfaces=[FIRST, SECOND])
+    assert named["problems"] == []
+    assert any("has no link" in text for text in named["warnings_found"])
+    spark.addresses = {"enP7s7": ["192.168.100.5/24"]}
+    assert (
+        "collides with enP7s7"
+        in run(fabric_info, address="192.168.100.10", managed=True, interfaces=[FIRST, SECOND])["msg"]
+    )
+
+
 def test_a_machine_without_ports(run: Run, spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
     spark.cabled = ()
     spark.addresses = {"eth0": ["172.31.235.11/24"]}
