@@ -7,6 +7,8 @@ start  from a stopped cluster to the first correct answer, with our units and by
        arguments, each step as soon as the one before it is ready. Both take turns; what counts is their ratio.
 weights  download, verification, no-op and kills against `hf download`, openssl and the disk; needs no pair.
 copy     weights to the other node over the fabric, against rsync.
+preflight  the report on two nodes.
+image    the serving image to the second node over the fabric, against `docker save | ssh | docker load`; stops the cluster.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import copy, noop, start, weights
+from benchmarks import copy, image, noop, preflight, start, weights
 
 MEASUREMENTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "noop": noop.measure,
     "start": start.measure,
     "weights": weights.measure,
     "copy": copy.measure,
+    "preflight": preflight.measure,
+    "image": image.measure,
 }
 
 

@@ -20,9 +20,11 @@ _LOCAL = {
     "ansible.builtin.debug",
     "ansible.builtin.fail",
     "ansible.builtin.include_role",
+    "ansible.builtin.include_tasks",
     "ansible.builtin.meta",
     "ansible.builtin.set_fact",
     "ansible.builtin.validate_argument_spec",
+    "dgx_spark.vllm.preflight_report",
     "dgx_spark.vllm.settings_check",
 }
 

@@ -13,16 +13,20 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Roles in the order in which site.yml runs them.
 ORDER = (
     "node_preflight",
+    "fabric",
     "node_tools",
     "cluster_secrets",
     "container_runtime",
     "serving_image",
+    "runtime_check",
     "model_download",
     "model_share",
     "ray_head",
     "ray_worker",
     "vllm_serve",
     "vllm_verify",
+    "node_report",
+    "node_diagnosis",
 )
 SHARED = {
     "spark_model": ("required", "Model to serve: a file of models/, or of a folder `models` beside the inventory."),

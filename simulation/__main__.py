@@ -9,10 +9,14 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import docker.errors
 
 from simulation import demo, engine, machines, nodes, settings
+from simulation.gb10 import check as gb10_check
+from simulation.gb10 import stage as gb10_stage
+from simulation.gb10.variants import VARIANTS
 from simulation.host import Report
 from simulation.settings import SimulationError
 
@@ -56,6 +60,16 @@ def parser() -> argparse.ArgumentParser:
         cable.add_argument("--network", choices=words, action="append", help="default: both")
     for many in (reboot, unplug, plug, cut, heal):
         many.add_argument("nodes", nargs="+", metavar="NODE")
+
+    spark = commands.add_parser(
+        "gb10", help="stand-ins that make a node look like a Spark with a GB10, healthy or sick"
+    )
+    spark.add_argument("node", metavar="NODE")
+    spark.add_argument("variant", metavar="VARIANT", help=", ".join(gb10_stage.names()))
+    sparks = commands.add_parser("gb10-check", help="show every variant to the playbooks, on the pair that runs")
+    sparks.add_argument("variants", nargs="*", metavar="VARIANT", help="default: all")
+    sparks.add_argument("--json", metavar="FILE", help="write all verdicts there")
+    sparks.add_argument("--docs", metavar="FILE", help="write the table of verdicts between the marks in this page")
 
     status = commands.add_parser("status", help="what there is, and whether the endpoint answers")
     status.add_argument("--json", action="store_true", help="for programs; without the endpoint")
@@ -103,6 +117,10 @@ def act(options: argparse.Namespace) -> None:
     client = engine.ensure(say)
     if options.command == "engine":
         say(f"Docker {client.info().get('ServerVersion')} answers.")
+    elif options.command == "gb10":
+        gb10_stage.show(client, say, settings.node(options.node), gb10_stage.named(options.variant))
+    elif options.command == "gb10-check":
+        check_gb10(client, options)
     elif options.command == "status":
         say(json.dumps(nodes.status(client), indent=1) if options.json else demo.status(client))
     elif options.command == "down":
@@ -114,6 +132,20 @@ def act(options: argparse.Namespace) -> None:
         report = change(client, options, named)
         if not report.changed:
             say("Nothing changed: everything was so already.")
+
+
+def check_gb10(client: docker.DockerClient, options: argparse.Namespace) -> None:
+    """Show variants to the playbooks. Raises SimulationError where a verdict is not the expected one."""
+    wanted = [gb10_stage.find(name) for name in options.variants] or VARIANTS
+    verdicts, well = gb10_check.check(client, say, wanted)
+    if options.json:
+        Path(options.json).write_text(gb10_check.as_json(verdicts, well), encoding="utf-8")
+    if options.docs:
+        gb10_check.write_table(Path(options.docs), verdicts)
+    wrong = [verdict.variant for verdict in verdicts if not verdict.fits]
+    if wrong:
+        raise SimulationError(f"{len(wrong)} of {len(verdicts)} variants got another verdict: {', '.join(wrong)}.")
+    say(f"{len(verdicts)} variants, each with the verdict that was expected.")
 
 
 def act_on_machines(options: argparse.Namespace) -> None:

@@ -129,7 +129,7 @@ def up(
         _wait_for_systemd(client, progress, node)
     found = {}
     for node in nodes:
-        _execute(client, node, ["sh", "-c", AUTHORIZE, "sh", key], "let the key in")
+        execute(client, node, ["sh", "-c", AUTHORIZE, "sh", key], "let the key in")
         _wait_until(
             lambda node=node: bool(_host_keys(client, node)),  # type: ignore[misc]
             SSH_TIMEOUT,
@@ -489,7 +489,7 @@ def _set_carrier(client: docker.DockerClient, node: Node, network: Network, *, u
     container = _container(client, node.name)
     if container.status != "running":
         return
-    text = _execute(client, node, ["ip", "-json", "-4", "address", "show"], "list its addresses")
+    text = execute(client, node, ["ip", "-json", "-4", "address", "show"], "list its addresses")
     index = far_end(text, node.address(network))
     argv = ["sh", "-c", SET_FAR_END, "sh", str(index), "up" if up else "down"]
     with _docker_errors(f"set the link of {node.name} on {network.name}"):
@@ -636,7 +636,7 @@ def _remove_node(client: docker.DockerClient, container: docker.models.container
             client.volumes.get(volume).remove(force=True)
 
 
-def _execute(client: docker.DockerClient, node: Node, argv: list[str], what: str) -> str:
+def execute(client: docker.DockerClient, node: Node, argv: list[str], what: str) -> str:
     """Run a command in a node as root. Raises SimulationError when it fails. Returns its output."""
     code, output = _container(client, node.name).exec_run(argv)
     text = str(output.decode(errors="replace"))

@@ -98,7 +98,7 @@ class View:
         elif kind in ("verbose", "warning", "error", "deprecated", "system_warning"):
             for line in stdout.splitlines():
                 if line.strip() and not line.startswith(("PLAY", "TASK", "ok:", "changed:", "skipping:")):
-                    self.say(f"   {line.strip()}")
+                    self.say(f"   {line.rstrip()}")
 
     def _result(self, data: Mapping[str, Any], word: str) -> None:
         self._results.setdefault(word, []).append(str(data.get("host") or "?"))

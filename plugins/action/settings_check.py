@@ -19,6 +19,8 @@ from ..module_utils.settings_check import (
     address_problems,
     argument_problems,
     group_problems,
+    image_problems,
+    link_problems,
     name_problems,
     placeholder_problems,
     relation_problems,
@@ -27,8 +29,23 @@ from ..module_utils.settings_check import (
 _COLLECTION = Path(__file__).resolve().parents[2]
 #: Connection variables in which the shipped inventory may still hold its placeholder.
 _CONNECTION = ("ansible_host", "ansible_user")
+#: Settings of the link that must fit together.
+_LINK = (
+    "spark_fabric_address",
+    "spark_devices",
+    "fabric_prefix",
+    "fabric_interfaces",
+    "fabric_addresses",
+    "fabric_rdma",
+)
 #: Facts that roles set for later plays.
-_FACTS = ("model_download_result", "model_download_path")
+_FACTS = (
+    "model_download_result",
+    "model_download_path",
+    "fabric_facts",
+    "container_runtime_proof",
+    "node_report_result",
+)
 
 
 def role_options() -> dict[str, dict[str, dict[str, Any]]]:
@@ -125,6 +142,11 @@ class ActionModule(ActionBase):
             check_model(yaml.safe_load(path.read_text(encoding="utf-8")), path)
         except (ModelDataError, yaml.YAMLError) as error:
             problems.append(str(error))
+        if not problems:
+            problems = link_problems(
+                {host: {name: hostvars[host][name] for name in _LINK if name in hostvars[host]} for host in hosts}
+            )
+        problems += list(dict.fromkeys(text for host in hosts for text in image_problems(hostvars[host])))
         size = first.get("vllm_serve_tensor_parallel_size")
         problems += argument_problems([str(argument) for argument in first.get("vllm_serve_extra_arguments") or []])
         problems += relation_problems(

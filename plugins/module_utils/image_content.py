@@ -50,6 +50,20 @@ def content_of_archive(path: Path) -> tuple[str, list[str]]:
     return content_digest(layers, configuration.get("config") or {}), list(index[0].get("RepoTags") or [])
 
 
+def architecture_of_archive(path: Path) -> str:
+    """Return Docker's name of the architecture that the image in an archive is for; empty where it does not say.
+
+    Raises:
+        ValueError: not such an archive.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            index = _member(archive, "manifest.json", path)
+            return str(_member(archive, index[0]["Config"], path).get("architecture") or "")
+    except (tarfile.TarError, EOFError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"archive {path} is not what `docker save` writes ({error}): write it anew") from None
+
+
 def _member(archive: tarfile.TarFile, name: str, path: Path) -> Any:
     try:
         stream = archive.extractfile(name)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .nfs_share import Mounted, over_nfs, parse_mountinfo
+from .preflight_report import GREEN, RED, Row, split_sentence
 
 GIB = 1024**3
 
@@ -524,6 +525,40 @@ def evaluate(node: Node, requirements: Requirements) -> list[str]:
         *_space_problems(node, requirements),
         *_port_problems(node, requirements),
     ]
+
+
+def rows(node: Node, requirements: Requirements) -> list[Row]:
+    """Return each thing that was asked for as a row of the report: red with its remedy, or green with what is there."""
+    wanted = requirements
+    system = f"{node.distribution_name or node.distribution or 'unknown system'} on {node.architecture}, kernel {node.kernel}"
+    spaces = [f"{found.path} ({found.free_gib:g} GiB free)" for found in node.file_systems]
+    own = sorted({entry.container or entry.unit.removesuffix(".service") for entry in node.listeners} - {""})
+    ports = f"{len(wanted.ports)} port{'s are' if len(wanted.ports) != 1 else ' is'} free" + (
+        f", or held by our own {', '.join(own)}" if own else ""
+    )
+    checks: list[tuple[str, Iterator[str], str]] = [
+        ("machine", _identity_problems(node, wanted), system),
+        (
+            "fabric address",
+            _address_problems(node, wanted),
+            f"{wanted.fabric_address} is on {node.fabric_interface}" if wanted.fabric_address else "",
+        ),
+        ("memory size", _memory_problems(node, wanted), f"{node.memory_total_gib:g} GiB"),
+        ("NFS", _nfs_problems(node, wanted), f"the kernel can be an NFS {wanted.nfs}" if wanted.nfs != "none" else ""),
+        (
+            "disk",
+            _space_problems(node, wanted),
+            f"room for what is still to come: {', '.join(spaces)}" if spaces else "",
+        ),
+        ("TCP ports", _port_problems(node, wanted), ports if wanted.ports else ""),
+    ]
+    found = []
+    for name, problems, fine in checks:
+        wrong = [split_sentence(problem) for problem in problems]
+        found += [Row(name, RED, what, remedy or "see docs/troubleshooting.md") for what, remedy in wrong]
+        if fine and not wrong:
+            found.append(Row(name, GREEN, fine))
+    return found
 
 
 def _identity_problems(node: Node, wanted: Requirements) -> Iterator[str]:

@@ -9,6 +9,8 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .image_facts import mirrored, parse_reference
+
 #: What a shipped inventory holds where the user has to write something.
 PLACEHOLDER = "EDIT-ME"
 
@@ -93,6 +95,86 @@ def address_problems(addresses: Mapping[str, Any]) -> list[str]:
                 f"spark_fabric_address {address} is given to {seen[address]} and to {host}: each node needs its own"
             )
         seen[address] = host
+    return problems
+
+
+def link_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what does not fit in the settings of the QSFP link; what the machines have is looked at later.
+
+    Args:
+        hosts: values of each host; those looked at are ``spark_devices`` and ``fabric_*``.
+    """
+    problems = []
+    for host, values in sorted(hosts.items()):
+        prefix = int(values.get("fabric_prefix", 24))
+        explicit = {str(name): str(value) for name, value in (values.get("fabric_addresses") or {}).items()}
+        if not 8 <= prefix <= 30:
+            problems.append(
+                f"fabric_prefix of {host} is {prefix}, expected 8 to 30: two nodes need two addresses in a subnet"
+            )
+            continue
+        seen: dict[ipaddress.IPv4Network, str] = {}
+        for name, value in explicit.items():
+            try:
+                network = ipaddress.IPv4Interface(value).network
+            except ValueError:
+                problems.append(
+                    f"fabric_addresses of {host} gives {name} {value!r}, expected an IPv4 address with prefix like 192.168.100.10/24"
+                )
+                continue
+            twin = next((other for taken, other in seen.items() if taken.overlaps(network)), "")
+            if twin:
+                problems.append(
+                    f"fabric_addresses of {host} puts {twin} and {name} into one subnet ({network}), so that the kernel sends both ways over one of "
+                    "them: give each twin a subnet of its own"
+                )
+            seen[network] = name
+        names = [str(name) for name in values.get("fabric_interfaces") or []]
+        if len(set(names)) != len(names):
+            problems.append(
+                f"fabric_interfaces of {host} names an interface twice ({', '.join(names)}): name each once"
+            )
+        if explicit and names and set(explicit) != set(names):
+            problems.append(
+                f"fabric_addresses of {host} names {', '.join(explicit)} and fabric_interfaces names {', '.join(names)}: name the same in both"
+            )
+        devices = values.get("spark_devices")
+        if (
+            values.get("fabric_rdma") in (True, "true", "yes")
+            and devices is not None
+            and "/dev/infiniband" not in devices
+        ):
+            problems.append(
+                f"fabric_rdma of {host} is true, but spark_devices has no /dev/infiniband, without which a container sees no RDMA device: add it"
+            )
+    return problems
+
+
+def image_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the names of the serving image, of its base and of the mirror, before a registry is asked."""
+    image, base, mirror = (
+        str(values.get(name) or "") for name in ("spark_serving_image", "serving_image_base", "serving_image_mirror")
+    )
+    # The base first: the image may be named after it.
+    for name, text in (("serving_image_base", base), ("spark_serving_image", image)):
+        try:
+            reference = parse_reference(text) if text else None
+        except ValueError as error:
+            return [f"{name}: {error}"]
+        if name == "serving_image_base" and reference and not (reference.tag or reference.digest):
+            return [
+                f"serving_image_base {base!r} has neither tag nor digest, so that nobody could say which image runs: name one, for example "
+                f"{base}:26.10-py3"
+            ]
+    problems = []
+    if base and base == image:
+        problems.append(
+            f"spark_serving_image and serving_image_base are both {base!r}: the image that is made of the base needs a name of its own"
+        )
+    try:
+        mirrored(base or image, mirror)
+    except ValueError as error:
+        problems.append(f"serving_image_mirror: {error}")
     return problems
 
 

@@ -120,6 +120,17 @@ problems:
   type: list
   elements: str
   returned: always
+rows:
+  description: Each thing that was asked for, as M(dgx_spark.vllm.preflight_report) takes it.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    check: {description: What was looked at., type: str}
+    level: {description: "C(green) or C(red).", type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: Empty here., type: list, elements: str}
 msg:
   description: The problems joined, or one sentence on the node.
   type: str
@@ -168,6 +179,7 @@ from ..module_utils.node_preflight import (
     collect,
     evaluate,
     requirements_from,
+    rows,
 )
 
 
@@ -223,7 +235,13 @@ def main() -> None:
         "; ".join(problems)
         or f"{node.distribution_name} on {node.architecture} with {node.memory_total_gib:g} GiB meets the requirements"
     )
-    module.exit_json(changed=False, msg=message, problems=problems, node=node.as_facts())
+    module.exit_json(
+        changed=False,
+        msg=message,
+        problems=problems,
+        rows=[row.as_dict() for row in rows(node, requirements)],
+        node=node.as_facts(),
+    )
 
 
 if __name__ == "__main__":

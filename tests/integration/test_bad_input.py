@@ -67,6 +67,9 @@ def test_the_shipped_inventory_says_what_to_edit(playbook: Playbook) -> None:
         ({"vllm_serve_extra_arguments": ["--swap-space", "16"]}, ("--swap-space", "0.18.0")),
         ({"vllm_serve_max_model_len": "many"}, ("vllm_serve_max_model_len", "many")),
         ({"spark_api_port": 99999}, ("spark_api_port is 99999", "1 to 65535")),
+        ({"spark_serving_image": "Serving Image"}, ("spark_serving_image", "no image name")),
+        ({"fabric_addresses": {"a": "10.9.0.1/24", "b": "10.9.0.2/24"}}, ("puts a and b into one subnet",)),
+        ({"runtime_check_kernel": False}, ("runtime_check_kernel", "did you mean runtime_check_kernels?")),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -107,6 +110,24 @@ def test_a_port_that_someone_else_has(playbook: Playbook) -> None:
     refused(playbook(extra={"spark_api_port": 22}), "22", "sshd")
 
 
+def test_an_interface_that_does_not_exist(playbook: Playbook) -> None:
+    run = playbook(extra={"fabric_interfaces": ["eth9"]})
+    refused(
+        run,
+        "spark-1: interface eth9 does not exist on this node",
+        "spark-2: interface eth9",
+        "correct fabric_interfaces",
+    )
+
+
+def test_an_image_that_is_not_there(playbook: Playbook) -> None:
+    extra = {"spark_serving_image": "dgx-spark-sim/none:1", "serving_image_archive": "", "serving_image_pull": False}
+    run = playbook(extra=extra)
+    assert (run.status, run.changed) == ("failed", set())
+    assert len(set(run.failures)) == 1
+    assert "dgx-spark-sim/none:1" in run.failures[0]
+
+
 @pytest.fixture
 def small_disk(head: Host, worker: Host) -> Iterator[str]:
     """A file system of 2 MiB on both nodes."""
@@ -121,4 +142,4 @@ def small_disk(head: Host, worker: Host) -> Iterator[str]:
 
 
 def test_too_little_disk(playbook: Playbook, small_disk: str) -> None:
-    refused(playbook(extra={"spark_store_path": small_disk}), "GiB", small_disk, sentences=2)
+    refused(playbook(extra={"spark_store_path": small_disk}), "GiB", small_disk, "spark-1: ", "spark-2: ")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.image_content import (
+    architecture_of_archive,
     content_digest,
     content_of_archive,
     content_of_inspect,
@@ -63,3 +64,11 @@ def test_no_archive_at_all(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"not a tar file")
     with pytest.raises(ValueError, match="docker save"):
         content_of_archive(tmp_path / "x.tar")
+
+
+def test_an_archive_says_what_machine_it_is_for(tmp_path: Path) -> None:
+    members = {"c.json": {"architecture": "arm64"}, "manifest.json": [{"Config": "c.json"}]}
+    assert architecture_of_archive(archive(tmp_path / "a.tar", members)) == "arm64"
+    assert architecture_of_archive(archive(tmp_path / "b.tar", {**members, "c.json": {}})) == ""
+    with pytest.raises(ValueError, match=r"write it anew|has no manifest"):
+        architecture_of_archive(archive(tmp_path / "c.tar", {"manifest.json": []}))

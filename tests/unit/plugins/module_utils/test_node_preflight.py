@@ -34,6 +34,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.node_preflight impo
     parse_os_release,
     parse_proc_net_tcp,
     requirements_from,
+    rows,
     tree_size,
 )
 
@@ -552,3 +553,61 @@ def test_requirements_from_parameters() -> None:
 def test_unusable_requirements(params: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         requirements_from(params)
+
+
+# --- rows of the report --------------------------------------------------------------------------------------
+
+
+def test_a_fit_node_has_a_green_row_for_each_thing_asked() -> None:
+    node = Node(
+        distribution_name="Ubuntu 24.04.3 LTS",
+        architecture="aarch64",
+        kernel="6.17.0-1014-nvidia",
+        init="systemd",
+        root=True,
+        memory_total_gib=121.69,
+        fabric_interface="enp1s0f1np1",
+        file_systems=[FileSystem("/srv/models", "/srv", 1, 3600.0, 900.0)],
+        listeners=[Listener(8235, "0.0.0.0", 7, "vllm", "", "spark-vllm")],
+    )
+    wanted = Requirements(
+        fabric_address="192.168.100.10",
+        min_memory_gib=66,
+        paths=(PathNeed("/srv/models", 116),),
+        ports=(PortNeed(8235, ("spark-vllm.service",)),),
+        nfs="server",
+    )
+    assert [(row.check, row.level, row.found) for row in rows(node, wanted)] == [
+        ("machine", "green", "Ubuntu 24.04.3 LTS on aarch64, kernel 6.17.0-1014-nvidia"),
+        ("fabric address", "green", "192.168.100.10 is on enp1s0f1np1"),
+        ("memory size", "green", "121.69 GiB"),
+        ("NFS", "green", "the kernel can be an NFS server"),
+        ("disk", "green", "room for what is still to come: /srv/models (900 GiB free)"),
+        ("TCP ports", "green", "1 port is free, or held by our own spark-vllm"),
+    ]
+
+
+def test_an_unfit_node_has_the_problems_as_red_rows_with_remedies() -> None:
+    wanted = Requirements(
+        fabric_address="192.168.100.10",
+        min_memory_gib=66,
+        ports=(PortNeed(8235),),
+        architectures=("aarch64",),
+        nfs="client",
+        nfs_transport="rdma",
+    )
+    node = Node(
+        architecture="s390x",
+        init="runit",
+        user="anna",
+        kernel_lacks=("nfsv4", "rpcrdma"),
+        listeners=[Listener(8235, "0.0.0.0", 7, "nginx")],
+    )
+    red = [row for row in rows(node, wanted) if row.level == "red"]
+    assert len(red) == len(evaluate(node, wanted)) == 8
+    assert all(row.remedy and row.remedy != row.found for row in red)
+    assert {row.remedy for row in red if "RDMA" in row.found} == {"set model_share_nfs_transport: tcp"}
+
+
+def test_what_was_not_asked_has_no_row() -> None:
+    assert [row.check for row in rows(Node(root=True, init="systemd"), Requirements())] == ["machine", "memory size"]

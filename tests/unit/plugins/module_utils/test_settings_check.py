@@ -9,6 +9,8 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings_check impo
     address_problems,
     argument_problems,
     group_problems,
+    image_problems,
+    link_problems,
     name_problems,
     placeholder_problems,
     relation_problems,
@@ -117,3 +119,60 @@ def test_ports() -> None:
         "expected a TCP port"
         in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 0})[0]
     )
+
+
+NVIDIA = "nvcr.io/nvidia/vllm:26.10-py3"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"fabric_prefix": 31}, "fabric_prefix of spark-1 is 31, expected 8 to 30"),
+        (
+            {"fabric_addresses": {"enp1s0f1np1": "192.168.100.10/24", "enP2p1s0f1np1": "192.168.100.110/24"}},
+            "puts enp1s0f1np1 and enP2p1s0f1np1 into one subnet (192.168.100.0/24)",
+        ),
+        (
+            {"fabric_addresses": {"enp1s0f1np1": "192.168.100.300/24"}},
+            "gives enp1s0f1np1 '192.168.100.300/24', expected",
+        ),
+        ({"fabric_interfaces": ["enp1s0f1np1", "enp1s0f1np1"]}, "names an interface twice"),
+        (
+            {"fabric_interfaces": ["enp1s0f0np0"], "fabric_addresses": {"enp1s0f1np1": "192.168.100.10/24"}},
+            "names enp1s0f1np1 and fabric_interfaces names enp1s0f0np0",
+        ),
+        ({"fabric_rdma": True, "spark_devices": ["nvidia.com/gpu=all"]}, "spark_devices has no /dev/infiniband"),
+    ],
+)
+def test_a_link_that_cannot_be(values: dict[str, Any], words: str) -> None:
+    (problem,) = link_problems({"spark-1": values, "spark-2": {}})
+    assert words in problem
+
+
+def test_a_link_that_can_be() -> None:
+    addresses = {"enp1s0f1np1": "192.168.100.10/24", "enP2p1s0f1np1": "192.168.101.10/24"}
+    assert link_problems({"spark-1": {"fabric_addresses": addresses, "fabric_prefix": 24}, "spark-2": {}}) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"spark_serving_image": "Serving Image"}, "spark_serving_image: image 'Serving Image' is no image name"),
+        ({"serving_image_base": "https://nvcr.io/nvidia/vllm"}, "serving_image_base: image 'https://"),
+        ({"serving_image_base": "nvcr.io/nvidia/vllm"}, "has neither tag nor digest"),
+        ({"spark_serving_image": NVIDIA, "serving_image_base": NVIDIA}, "needs a name of its own"),
+        (
+            {"serving_image_base": NVIDIA, "serving_image_mirror": "https://mirror.example"},
+            "serving_image_mirror: mirror",
+        ),
+    ],
+)
+def test_an_image_that_cannot_be(values: dict[str, str], words: str) -> None:
+    (problem,) = image_problems({"spark_serving_image": "dgx-spark/serving:26.10", **values})
+    assert words in problem
+
+
+def test_images_that_can_be() -> None:
+    digest = f"nvcr.io/nvidia/vllm@sha256:{'0' * 64}"
+    for base in ("", NVIDIA, digest):
+        assert image_problems({"spark_serving_image": "dgx-spark/serving:x", "serving_image_base": base}) == []

@@ -1,0 +1,155 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Shows and writes the report on the controller; documented in plugins/modules/preflight_report.py."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ..module_utils.preflight_report import (
+    GREEN,
+    LEVELS,
+    RED,
+    YELLOW,
+    Report,
+    Row,
+    compare,
+    counts,
+    once,
+    page,
+    red_sentences,
+    rows_of,
+    sentence,
+    table,
+    takeover_note,
+    worst,
+)
+
+_COLOURS = {RED: "red", YELLOW: "yellow", GREEN: "green"}
+_DIGEST = re.compile(r"<!-- findings ([0-9a-f]{64}) -->")
+
+
+def build(nodes: Mapping[str, Mapping[str, Any]], title: str, subject: str, made: str) -> Report:
+    """Return the report on the results of each node, by what they looked at.
+
+    Raises:
+        ValueError: a result is not usable; one sentence.
+    """
+    rows: dict[str, list[Row]] = {}
+    identities = {}
+    takeovers = {}
+    for node, sources in nodes.items():
+        if not isinstance(sources, Mapping):
+            raise ValueError(f"nodes has {node!r}: {sources!r}, expected results by what they looked at")
+        said = {}
+        for name, result in sources.items():
+            if not isinstance(result, Mapping):
+                raise ValueError(
+                    f"nodes has {node!r}: {name!r}: {result!r}, expected the registered result of a module"
+                )
+            said[str(name)] = rows_of(str(name), result)
+            if isinstance(result.get("identity"), Mapping):
+                identities[node] = result["identity"]
+            if isinstance(result.get("takeover"), Mapping):
+                takeovers[node] = result["takeover"]
+        rows[node] = once(said)
+    offer = takeover_note(takeovers)
+    return Report(rows, compare(identities), subject, made, title, [offer] if offer else [])
+
+
+def part(nodes: Mapping[str, Mapping[str, Any]], looks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the results of some looks only."""
+    return {node: {name: result for name, result in said.items() if name in looks} for node, said in nodes.items()}
+
+
+def findings_digest(report: Report) -> str:
+    """Return what tells two reports' findings apart, whenever they were made."""
+    said = [(name, [row.as_dict() for row in rows]) for name, rows in report.sections()]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+class ActionModule(ActionBase):
+    """Runs without a connection."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        del tmp
+        _validation, arguments = self.validate_argument_spec(
+            argument_spec={
+                "nodes": {"type": "dict", "required": True},
+                "page": {"type": "path"},
+                "title": {"type": "str", "default": "Preflight"},
+                "subject": {"type": "str", "default": ""},
+                "show": {"type": "bool", "default": True},
+                "show_only": {"type": "list", "elements": "str", "default": []},
+                "fail_on_red": {"type": "bool", "default": False},
+            }
+        )
+        made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+        try:
+            report = build(arguments["nodes"], arguments["title"], arguments["subject"], made)
+        except ValueError as error:
+            return result | {"failed": True, "msg": str(error)}
+        if arguments["show"]:
+            shown = report
+            if arguments["show_only"]:
+                shown = build(part(arguments["nodes"], arguments["show_only"]), arguments["title"], "", made)
+                shown = replace(shown, nodes={node: found for node, found in shown.nodes.items() if found})
+            # The width of the terminal, or of the lines that a log is read in.
+            for level, line in table(shown, shutil.get_terminal_size((120, 24)).columns) if shown.rows() else ():
+                self._display.display(line, color=_COLOURS.get(level))
+        rows = report.rows()
+        result.update(
+            changed=False,
+            level=worst(rows),
+            counts=counts(rows),
+            rows={name: [row.as_dict() for row in found] for name, found in report.sections()},
+            msg=sentence(report),
+        )
+        if arguments["page"]:
+            place = Path(arguments["page"]).expanduser()
+            try:
+                result["changed"] = self._write(place, report)
+            except OSError as error:
+                return result | {
+                    "failed": True,
+                    "msg": f"the page cannot be written to {place} on the controller: {error.strerror}; set page to another file",
+                }
+            result.update(page=str(place), msg=f"{result['msg']}; page: {place}")
+        if arguments["fail_on_red"] and result["level"] == LEVELS[0]:
+            # All of it was shown above; what is left to say is why the run ends.
+            del result["rows"], result["counts"]
+            result.update(failed=True, msg=". ".join(red_sentences(report)))
+        return result
+
+    def _write(self, place: Path, report: Report) -> bool:
+        """Write the page, readable to its owner alone, and say whether its findings are others than before."""
+        digest = findings_digest(report)
+        try:
+            before = _DIGEST.search(place.read_text(encoding="utf-8", errors="replace"))
+        except FileNotFoundError:
+            before = None
+        changed = before is None or before[1] != digest
+        if not self._task.check_mode:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draft = place.with_name(f".{place.name}.{os.getpid()}")
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(f"{page(report)}<!-- findings {digest} -->\n")
+            draft.replace(place)
+        return changed

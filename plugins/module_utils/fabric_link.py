@@ -1,0 +1,760 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The QSFP link of a node: its ConnectX-7 ports, the two network devices ("twins") behind each, and what is wrong with them.
+
+A DGX Spark reaches its ConnectX-7 over two PCIe links of four lanes each. Every physical port therefore shows as two network devices with an
+RDMA device each, in two PCI domains (``enp1s0f1np1``/``rocep1s0f1`` and ``enP2p1s0f1np1``/``roceP2p1s0f1``); one of them carries about half of
+what the cable does. Source: NVIDIA/dgx-spark-playbooks @0db7c14, nvidia/connect-two-sparks.
+
+Reading (``Machine``, ``collect``) and judging (``judge``, ``pair_problems``) are apart: the judge takes plain data and needs no machine.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+# Runs a command (argv) and returns exit status, stdout, stderr; status 127 when there is no such command.
+Runner = Callable[[Sequence[str]], tuple[int, str, str]]
+
+# PCI vendor of ConnectX (Mellanox), as /sys/class/net/*/device/vendor has it.
+MELLANOX = "0x15b3"
+# A Spark's port does 200 Gb/s; `ethtool` says `Speed: 200000Mb/s` where autonegotiation got there (NVIDIA/dgx-spark-playbooks
+# @0db7c14, nvidia/multi-sparks-through-switch, which also shows the sick value 100000Mb/s).
+PORT_MBPS = 200_000
+# Headers of IPv4 and of ICMP, which a ping's payload does not count.
+PING_OVERHEAD = 28
+# InfiniBand counts data in words of four bytes (port_xmit_data, port_rcv_data).
+COUNTER_WORD = 4
+# Signs of a RoCE link that loses packets; names of mlx5's hw_counters.
+TROUBLE_COUNTERS = ("local_ack_timeout_err", "out_of_sequence", "packet_seq_err", "rnr_nak_retry_err")
+
+
+class FabricError(Exception):
+    """The link cannot be read, or what is asked of it cannot be; ``str()`` is one sentence."""
+
+
+# --- what is found ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gid:
+    """An entry of an RDMA device's table of addresses: ``kind`` is ``RoCE v2`` or ``IB/RoCE v1``."""
+
+    index: int
+    address: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Twin:
+    """One network device of a port, with its RDMA device.
+
+    ``port`` names the physical port: the PCI address without its domain, so that twins share it. Speeds are in Mb/s;
+    None stands for what the kernel does not say. ``why_down`` is ethtool's reason for a missing carrier.
+    """
+
+    interface: str
+    rdma: str = ""
+    pci: str = ""
+    port: str = ""
+    mac: str = ""
+    mtu: int = 0
+    state: str = ""
+    carrier: bool = False
+    speed: int | None = None
+    addresses: tuple[str, ...] = ()
+    link_local: tuple[str, ...] = ()
+    rdma_state: str = ""
+    gids: tuple[Gid, ...] = ()
+    firmware: str = ""
+    pcie: str = ""
+    pcie_best: str = ""
+    why_down: str = ""
+
+    def roce_gid(self) -> Gid | None:
+        """Return the RoCE v2 entry of one of the device's IPv4 addresses, which NCCL wants."""
+        held = {entry.split("/")[0] for entry in self.addresses}
+        return next((gid for gid in self.gids if gid.kind == "RoCE v2" and gid.address in held), None)
+
+
+@dataclass(frozen=True)
+class Other:
+    """A network device that is no port of the fabric, with its IPv4 addresses (with prefix)."""
+
+    interface: str
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the main table that leads somewhere over ``interface``."""
+
+    network: str
+    interface: str
+
+
+@dataclass
+class Fabric:
+    """What a node's link is."""
+
+    twins: list[Twin] = field(default_factory=list)
+    others: list[Other] = field(default_factory=list)
+    routes: list[Route] = field(default_factory=list)
+    management: tuple[str, ...] = ()
+
+    def ports(self) -> dict[str, list[Twin]]:
+        """Return the twins of each physical port."""
+        found: dict[str, list[Twin]] = {}
+        for twin in self.twins:
+            found.setdefault(twin.port, []).append(twin)
+        return found
+
+    def cabled(self) -> list[str]:
+        """Return the ports with a carrier: one for each cable."""
+        return [port for port, twins in self.ports().items() if any(twin.carrier for twin in twins)]
+
+    def as_facts(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {**asdict(self), "cables": len(self.cabled())}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong: ``level`` is ``problem`` (stop) or ``warning`` (go on, but say so)."""
+
+    level: str
+    code: str
+    text: str
+
+
+# --- parsing ----------------------------------------------------------------------------------------------------
+
+
+def parse_ip_json(text: str, command: str) -> list[dict[str, Any]]:
+    """Return the objects that ``ip -json`` printed; older versions print an empty object for what they filter out.
+
+    Raises:
+        FabricError: the text is not that.
+    """
+    try:
+        rows = json.loads(text or "[]")
+    except ValueError as error:
+        raise FabricError(
+            f"the output of `{command}` cannot be read ({error}): install iproute2 4.13 or newer"
+        ) from error
+    return [row for row in rows if isinstance(row, dict) and row]
+
+
+def parse_routes(text: str) -> tuple[list[Route], tuple[str, ...]]:
+    """Return the routes in the output of ``ip -json -4 route show``, and the interfaces of the default routes.
+
+    A route over several next hops has no ``dev`` of its own, but one in each of them.
+    """
+    routes = []
+    defaults: dict[str, None] = {}
+    for row in parse_ip_json(text, "ip -json -4 route show"):
+        devices = [row["dev"]] if "dev" in row else [hop["dev"] for hop in row.get("nexthops", []) if "dev" in hop]
+        for device in devices:
+            if row.get("dst") == "default":
+                defaults[str(device)] = None
+            elif "dst" in row:
+                routes.append(Route(str(row["dst"]), str(device)))
+    return routes, tuple(defaults)
+
+
+_IBDEV = re.compile(r"^\s*(\S+)\s+port\s+(\d+)\s+==>\s+(\S+)\s+\((\w+)\)\s*$")
+
+
+def parse_ibdev2netdev(text: str) -> list[tuple[str, str, bool]]:
+    """Return (RDMA device, network device, up) of each line of ``ibdev2netdev``."""
+    return [
+        (found[1], found[3], found[4].lower() == "up") for line in text.splitlines() if (found := _IBDEV.match(line))
+    ]
+
+
+def parse_ethtool(text: str) -> tuple[int | None, bool | None, str]:
+    """Return speed in Mb/s, whether there is a link, and the reason where there is none, from ``ethtool <interface>``."""
+    speed = re.search(r"^\s*Speed:\s*(\d+)Mb/s", text, re.MULTILINE)
+    link = re.search(r"^\s*Link detected:\s*(yes|no)(?:\s*\((.+)\))?", text, re.MULTILINE)
+    return (int(speed[1]) if speed else None, link[1] == "yes" if link else None, (link[2] or "") if link else "")
+
+
+def gid_address(text: str) -> str:
+    """Return a GID as the kernel prints it as an address: IPv4 where it stands for one, empty for an unused entry."""
+    try:
+        address = ipaddress.IPv6Address(text.strip())
+    except ValueError:
+        return ""
+    return "" if int(address) == 0 else str(address.ipv4_mapped or address)
+
+
+_NAME = re.compile(r"^en(P\d+)?p(\d+)s(\d+)f(\d+)")
+
+
+def port_of(pci: str, interface: str) -> str:
+    """Return the name of the physical port: the PCI address without its domain, or what the interface's name says of it."""
+    if found := re.fullmatch(r"[0-9a-f]{4}:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])", pci):
+        return found[1]
+    if found := _NAME.match(interface):
+        return f"{int(found[2]):02x}:{int(found[3]):02x}.{int(found[4]):x}"
+    return interface
+
+
+# --- collecting -------------------------------------------------------------------------------------------------
+
+
+class Machine:
+    """Reads one machine below ``root``, its commands by ``run``."""
+
+    def __init__(self, run: Runner, root: Path = Path("/")) -> None:
+        self.run = run
+        self.root = root
+
+    def text(self, path: Path) -> str:
+        """Return a file of the kernel's, stripped; empty where it is missing or refuses to be read."""
+        try:
+            return path.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""
+
+    def command(self, *argv: str) -> str:
+        """Return what a command printed; empty where it is missing or failed."""
+        status, out, _err = self.run(argv)
+        return out if status == 0 else ""
+
+    def rdma_of(self) -> dict[str, str]:
+        """Return the RDMA device of each network device.
+
+        From the kernel; where /sys hides it, as in a container, from ibdev2netdev.
+        """
+        folder = self.root / "sys/class/infiniband"
+        found = {}
+        for device in sorted(folder.iterdir()) if folder.is_dir() else []:
+            nets = device / "device/net"
+            for net in sorted(nets.iterdir()) if nets.is_dir() else []:
+                found[net.name] = device.name
+        return found or {net: rdma for rdma, net, _up in parse_ibdev2netdev(self.command("ibdev2netdev"))}
+
+    def gids(self, rdma: str) -> tuple[Gid, ...]:
+        """Return the used entries of an RDMA device's table, port 1."""
+        port = self.root / "sys/class/infiniband" / rdma / "ports/1"
+        found = []
+        entries = (port / "gids").iterdir() if (port / "gids").is_dir() else iter(())
+        for entry in sorted(entries, key=lambda path: int(path.name)):
+            address = gid_address(self.text(entry))
+            if address:
+                found.append(Gid(int(entry.name), address, self.text(port / "gid_attrs/types" / entry.name)))
+        return tuple(found)
+
+    def counters(self, rdma: str) -> dict[str, int]:
+        """Return bytes sent and received by RDMA, which the network device's own counters do not see, and signs of trouble."""
+        port = self.root / "sys/class/infiniband" / rdma / "ports/1"
+        found = {}
+        for name, counter in (("sent_bytes", "port_xmit_data"), ("received_bytes", "port_rcv_data")):
+            value = self.text(port / "counters" / counter)
+            if value.isdigit():
+                found[name] = int(value) * COUNTER_WORD
+        for name in TROUBLE_COUNTERS:
+            value = self.text(port / "hw_counters" / name)
+            if value.isdigit():
+                found[name] = int(value)
+        return found
+
+    def twin(self, interface: str, rdma: str, row: Mapping[str, Any]) -> Twin:
+        """Return one network device, from ``ip``'s row and the kernel's files."""
+        net = self.root / "sys/class/net" / interface
+        device = net / "device"
+        pci = device.resolve().name if device.exists() else ""
+        carrier = "LOWER_UP" in row.get("flags", []) or self.text(net / "carrier") == "1"
+        speed = self.text(net / "speed")
+        ethtool = (None, None, "") if carrier and speed.isdigit() else parse_ethtool(self.command("ethtool", interface))
+        links = [
+            (self.text(device / f"{kind}_link_speed"), self.text(device / f"{kind}_link_width"))
+            for kind in ("current", "max")
+        ]
+        pcie, best = (f"{rate} x{width}" if rate and width else "" for rate, width in links)
+        held = [(str(entry["local"]), entry.get("prefixlen")) for entry in row.get("addr_info", []) if "local" in entry]
+        return Twin(
+            interface=interface,
+            rdma=rdma,
+            pci=pci if re.fullmatch(r"[0-9a-f]{4}(:[0-9a-f]{2}){2}\.[0-9a-f]", pci) else "",
+            port=port_of(pci, interface),
+            mac=str(row.get("address", "")),
+            mtu=int(row.get("mtu", 0)),
+            state=str(row.get("operstate", "")),
+            carrier=carrier,
+            speed=int(speed) if speed.isdigit() else ethtool[0],
+            addresses=tuple(f"{address}/{prefix}" for address, prefix in held if ":" not in address),
+            link_local=tuple(address for address, _prefix in held if address.lower().startswith("fe80:")),
+            rdma_state=self.text(self.root / "sys/class/infiniband" / rdma / "ports/1/state").partition(": ")[2]
+            if rdma
+            else "",
+            gids=self.gids(rdma) if rdma else (),
+            firmware=self.text(self.root / "sys/class/infiniband" / rdma / "fw_ver") if rdma else "",
+            pcie=pcie,
+            pcie_best=best,
+            why_down="" if carrier else ethtool[2],
+        )
+
+
+def collect(machine: Machine) -> Fabric:
+    """Read the link.
+
+    Raises:
+        FabricError: the interfaces cannot be read.
+    """
+    status, out, err = machine.run(["ip", "-json", "address", "show"])
+    if status:
+        raise FabricError(f"`ip -json address show` failed ({err.strip() or status}): install iproute2 on the node")
+    rows = {str(row["ifname"]): row for row in parse_ip_json(out, "ip -json address show") if "ifname" in row}
+    routes, management = parse_routes(machine.command("ip", "-json", "-4", "route", "show"))
+    rdma_of = machine.rdma_of()
+    fabric = Fabric(routes=routes, management=management)
+    for name, row in rows.items():
+        if name in rdma_of or machine.text(machine.root / "sys/class/net" / name / "device/vendor") == MELLANOX:
+            fabric.twins.append(machine.twin(name, rdma_of.get(name, ""), row))
+        else:
+            held = tuple(
+                f"{entry['local']}/{entry['prefixlen']}"
+                for entry in row.get("addr_info", [])
+                if ":" not in str(entry.get("local", ":"))
+            )
+            fabric.others.append(Other(name, held))
+    # The first PCI domain first: the address that the user names belongs to it.
+    fabric.twins.sort(key=lambda twin: (twin.port, twin.pci, len(twin.interface), twin.interface))
+    return fabric
+
+
+# --- what is wanted ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rail:
+    """A network device of the fabric with the address (and prefix) that belongs on it."""
+
+    interface: str
+    address: str
+
+    def network(self) -> ipaddress.IPv4Network:
+        """Return its subnet."""
+        return ipaddress.IPv4Interface(self.address).network
+
+
+def select_interfaces(fabric: Fabric, wanted: Sequence[str] = (), address: str = "") -> list[str]:
+    """Return the network devices to use: those that are named, or both twins of every port with a cable.
+
+    The port that holds ``address`` counts as well: while the other node is off there is no carrier, and the addresses must not move.
+
+    Raises:
+        FabricError: one that is named does not exist, or carries the way to this machine.
+    """
+    names = [twin.interface for twin in fabric.twins]
+    every = {*names, *(other.interface for other in fabric.others)}
+    for name in wanted:
+        if name not in every:
+            raise FabricError(
+                f"interface {name} does not exist on this node (RDMA ports: {', '.join(names) or 'none'}): correct fabric_interfaces; "
+                "names follow the port in which the cable is"
+            )
+        if name in fabric.management:
+            raise FabricError(
+                f"interface {name} carries the default route of this node, so it is no fabric: take it out of fabric_interfaces"
+            )
+    if len(set(wanted)) != len(wanted):
+        raise FabricError(f"fabric_interfaces names an interface twice ({', '.join(wanted)}): name each once")
+    if wanted:
+        return list(wanted)
+    holding = {twin.port for twin in fabric.twins if address in [entry.split("/")[0] for entry in twin.addresses]}
+    ports = {*fabric.cabled(), *holding}
+    chosen = [twin for twin in fabric.twins if twin.port in ports and twin.interface not in fabric.management]
+    # First the port that has the address already, so that a second cable adds to the first one's addresses.
+    return [twin.interface for twin in sorted(chosen, key=lambda twin: twin.port not in holding)]
+
+
+def plan_rails(
+    interfaces: Sequence[str], address: str, prefix: int, explicit: Mapping[str, str] | None = None
+) -> list[Rail]:
+    """Return an address for each interface: the first takes ``address``, each further one the same host number one subnet on.
+
+    192.168.100.10/24 on the first twin makes 192.168.101.10/24 on the second, as in NVIDIA's guide. ``explicit`` maps interfaces to
+    addresses with prefix and leaves nothing to derive.
+
+    Raises:
+        FabricError: an address is not usable; one sentence that names it.
+    """
+    if explicit:
+        missing = [name for name in interfaces if name not in explicit]
+        unknown = [name for name in explicit if name not in interfaces]
+        if missing or unknown:
+            raise FabricError(
+                f"fabric_addresses names {', '.join(explicit)}, but the fabric's interfaces are {', '.join(interfaces)}: name exactly those"
+            )
+        return [Rail(name, _checked(explicit[name], "fabric_addresses")) for name in interfaces]
+    if not 8 <= prefix <= 30:
+        raise FabricError(f"fabric_prefix is {prefix}, expected 8 to 30: two nodes need two addresses in a subnet")
+    first = ipaddress.IPv4Interface(_checked(f"{address}/{prefix}", "spark_fabric_address"))
+    step = 2 ** (32 - prefix)
+    try:
+        return [Rail(name, f"{first.ip + step * place}/{prefix}") for place, name in enumerate(interfaces)]
+    except ValueError:
+        raise FabricError(
+            f"there is no room for {len(interfaces)} subnets after {first.network}: choose a smaller spark_fabric_address, or set fabric_addresses"
+        ) from None
+
+
+def _checked(text: str, setting: str) -> str:
+    try:
+        interface = ipaddress.IPv4Interface(text)
+    except ValueError as error:
+        raise FabricError(
+            f"{setting} {text!r} is no IPv4 address with prefix ({error}): expected one like 192.168.100.10/24"
+        ) from None
+    network = interface.network
+    if "/" not in text or network.prefixlen > 30:
+        raise FabricError(f"{setting} {text!r} has no prefix of 30 or less: expected one like 192.168.100.10/24")
+    if interface.ip in (network.network_address, network.broadcast_address):
+        raise FabricError(
+            f"{setting} {interface} is the network's own or its broadcast address: choose one between them"
+        )
+    return str(interface)
+
+
+def rail_problems(rails: Sequence[Rail], fabric: Fabric) -> list[str]:
+    """Return each way in which the wanted addresses collide, with each other or with what the node has."""
+    problems = []
+    for place, rail in enumerate(rails):
+        network = rail.network()
+        for other in rails[:place]:
+            if network.overlaps(other.network()):
+                problems.append(
+                    f"{other.interface} ({other.address}) and {rail.interface} ({rail.address}) would be in one subnet, so that the kernel sends both "
+                    "ways over one of them: give each twin a subnet of its own"
+                )
+        names = {entry.interface for entry in rails}
+        taken = _overlaps(network, names, fabric)
+        if taken:
+            problems.append(
+                f"the fabric's subnet {network} for {rail.interface} collides with {taken} on this node: choose another spark_fabric_address"
+            )
+    return problems
+
+
+def _overlaps(network: ipaddress.IPv4Network, own: Iterable[str], fabric: Fabric) -> str:
+    names = set(own)
+    holders = [(other.interface, other.addresses) for other in fabric.others]
+    holders += [(twin.interface, twin.addresses) for twin in fabric.twins]
+    for interface, addresses in holders:
+        for entry in addresses if interface not in names else ():
+            if network.overlaps(ipaddress.IPv4Interface(entry).network):
+                return f"{interface} ({entry})"
+    for route in fabric.routes:
+        if route.interface in names:
+            continue
+        try:
+            found = ipaddress.IPv4Network(route.network)
+        except ValueError:
+            continue
+        # A wide route, as a VPN sets it, gives way to the fabric's narrower one; only what would take its packets away counts.
+        if network.overlaps(found) and found.prefixlen >= network.prefixlen:
+            return f"the route to {route.network} over {route.interface}"
+    return ""
+
+
+# --- judging ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What the link must be: ``rails`` with ``mtu`` (0: any); ``rdma`` says whether NCCL is to use RDMA over them.
+
+    ``managed`` says that role fabric comes next and writes addresses and MTU of the ports; ``named`` that it was told which interfaces, so that
+    it needs no carrier to find them.
+    """
+
+    rails: tuple[Rail, ...]
+    mtu: int = 9000
+    rdma: bool = True
+    managed: bool = False
+    named: bool = False
+
+
+def judge(fabric: Fabric, wanted: Demands) -> list[Finding]:
+    """Return everything that is wrong with the link; empty when it is as wanted."""
+    twins = {twin.interface: twin for twin in fabric.twins}
+    found: list[Finding] = []
+    if wanted.rdma and not fabric.twins:
+        found.append(
+            Finding(
+                "problem",
+                "no_rdma_port",
+                "no ConnectX port with an RDMA device is on this node, so that NCCL would use TCP: see that `lspci` shows it and that the kernel's "
+                "mlx5_ib is loaded, or take /dev/infiniband out of spark_devices",
+            )
+        )
+    if fabric.twins and not fabric.cabled():
+        reasons = ", ".join(sorted({twin.why_down for twin in fabric.twins if twin.why_down}))
+        why = f" ({reasons})" if reasons else ""
+        found.append(
+            Finding(
+                "problem",
+                "no_carrier",
+                f"no QSFP port of this node has a link{why}: plug the cable into the same port of "
+                "both nodes until it clicks, and see that the other node is on",
+            )
+        )
+    for rail in wanted.rails:
+        twin = twins.get(rail.interface)
+        if twin is not None:
+            found.extend(_twin_findings(twin, rail, wanted))
+        else:
+            held = [entry for other in fabric.others if other.interface == rail.interface for entry in other.addresses]
+            if rail.address not in held:
+                found.append(_address_finding(rail, held))
+    found.extend(_half_findings(fabric, wanted))
+    found.extend(Finding("problem", "subnet", text) for text in rail_problems(wanted.rails, fabric))
+    return [_foreseen(finding, set(twins), wanted) for finding in found] if wanted.managed else found
+
+
+def _foreseen(finding: Finding, ports: set[str], wanted: Demands) -> Finding:
+    """Return a warning in place of a problem that role fabric is about to mend.
+
+    A carrier that is missing before an interface was ever switched on says little, where the interfaces are named.
+    """
+    mended = {"address", "mtu"} | ({"no_carrier"} if wanted.named else set())
+    interface = finding.text.partition(" ")[0]
+    if finding.code not in mended or (finding.code != "no_carrier" and interface not in ports):
+        return finding
+    text, _colon, _remedy = finding.text.partition(": ")
+    return Finding("warning", finding.code, f"{text}: role fabric sees to it")
+
+
+def _address_finding(rail: Rail, held: Sequence[str]) -> Finding:
+    return Finding(
+        "problem",
+        "address",
+        f"{rail.interface} has {', '.join(held) or 'no IPv4 address'}, not {rail.address}: run playbooks/site.yml with "
+        "fabric_manage: true, or configure it",
+    )
+
+
+def _twin_findings(twin: Twin, rail: Rail, wanted: Demands) -> Iterator[Finding]:
+    name = twin.interface
+    if not twin.carrier:
+        why = f" ({twin.why_down})" if twin.why_down else ""
+        yield Finding(
+            "problem",
+            "no_carrier",
+            f"{name} has no link{why}: see that the cable sits in this port on both nodes and that the other node is on",
+        )
+    elif twin.speed is not None and twin.speed < PORT_MBPS:
+        yield Finding(
+            "problem",
+            "port_speed",
+            f"{name} runs at {twin.speed // 1000} of {PORT_MBPS // 1000} Gb/s: use an approved QSFP112 or QSFP56 cable for "
+            "200 Gb/s, and behind a switch fix its port at 200G "
+            "without autonegotiation",
+        )
+    if rail.address not in twin.addresses:
+        yield _address_finding(rail, twin.addresses)
+    elif wanted.rdma and twin.rdma and (twin.gids or twin.rdma_state) and twin.roce_gid() is None:
+        yield Finding(
+            "problem",
+            "no_gid",
+            f"RDMA device {twin.rdma} has no RoCE v2 entry for {rail.address.split('/')[0]} of {name}: take the interface down and up again "
+            "(`ip link set`), or reboot the node",
+        )
+    if wanted.mtu and twin.mtu != wanted.mtu:
+        yield Finding(
+            "problem",
+            "mtu",
+            f"{name} has MTU {twin.mtu}, not {wanted.mtu}: run playbooks/site.yml with fabric_manage: true, or set fabric_mtu",
+        )
+    if wanted.rdma and not twin.rdma:
+        yield Finding(
+            "problem", "no_rdma", f"{name} has no RDMA device, so that NCCL would use TCP: load the kernel's mlx5_ib"
+        )
+    elif wanted.rdma and twin.carrier and twin.rdma_state and twin.rdma_state != "ACTIVE":
+        yield Finding(
+            "problem",
+            "rdma_state",
+            f"RDMA device {twin.rdma} of {name} is {twin.rdma_state}, not ACTIVE: see `rdma link` and `dmesg`",
+        )
+    if twin.pcie and twin.pcie_best and twin.pcie != twin.pcie_best:
+        yield Finding(
+            "problem",
+            "pcie",
+            f"the PCIe link of {name} runs at {twin.pcie}, it can do {twin.pcie_best}: shut the node down, take its power "
+            "away for a minute, and start it again",
+        )
+    if twin.link_local:
+        yield Finding(
+            "warning",
+            "link_local",
+            f"{name} has the link-local address {twin.link_local[0]}, which shifts the indices of its RDMA addresses: "
+            "link-local: [] in netplan, as fabric_manage writes it",
+        )
+
+
+def _half_findings(fabric: Fabric, wanted: Demands) -> Iterator[Finding]:
+    """Say where one twin of a port is used and the other is not: half of the cable's bandwidth."""
+    used = {rail.interface for rail in wanted.rails}
+    for twins in fabric.ports().values():
+        names = [twin.interface for twin in twins]
+        mine = [name for name in names if name in used]
+        if mine and len(mine) < len(names):
+            rest = ", ".join(name for name in names if name not in used)
+            yield Finding(
+                "problem",
+                "one_twin",
+                f"of the port's two interfaces only {', '.join(mine)} is used, which halves the bandwidth: add {rest} to fabric_interfaces",
+            )
+
+
+def pair_problems(nodes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what does not fit between nodes: ``nodes`` maps inventory names to ``rails`` (dicts with interface, address, mtu).
+
+    Every node must use the same interfaces, since NCCL and Ray take one list of names for all, and the n-th rail of all must be in one subnet.
+    """
+    problems = []
+    names = list(nodes)
+    for name in names[1:]:
+        first, other = nodes[names[0]]["rails"], nodes[name]["rails"]
+        if [rail["interface"] for rail in first] != [rail["interface"] for rail in other]:
+            problems.append(
+                f"{names[0]} uses {', '.join(rail['interface'] for rail in first) or 'no port'}, {name} uses "
+                f"{', '.join(rail['interface'] for rail in other) or 'no port'}: put the cable into the same port of both, or "
+                "set fabric_interfaces per host"
+            )
+        for mine, theirs in zip(first, other, strict=False):
+            here, there = ipaddress.IPv4Interface(mine["address"]), ipaddress.IPv4Interface(theirs["address"])
+            if here.network != there.network:
+                problems.append(
+                    f"{mine['interface']} of {names[0]} ({here}) and {theirs['interface']} of {name} ({there}) are in different subnets: correct "
+                    "spark_fabric_address or fabric_addresses of one of them"
+                )
+            if mine["mtu"] != theirs["mtu"]:
+                problems.append(
+                    f"{mine['interface']} has MTU {mine['mtu']} on {names[0]} and {theirs['mtu']} on {name}: set fabric_mtu the same for both"
+                )
+    seen: dict[str, str] = {}
+    for name in names:
+        for rail in nodes[name]["rails"]:
+            address = rail["address"].split("/")[0]
+            if seen.setdefault(address, name) != name:
+                problems.append(
+                    f"{seen[address]} and {name} both have the address {address}: give one of them another spark_fabric_address"
+                )
+    return problems
+
+
+# --- end to end -------------------------------------------------------------------------------------------------
+
+
+def jumbo_ping(run: Runner, rail: Rail, peer: str, mtu: int) -> str:
+    """Return why packets of full size do not reach ``peer`` over the rail, or an empty string."""
+    argv = [
+        "ping",
+        "-n",
+        "-q",
+        "-c",
+        "3",
+        "-i",
+        "0.2",
+        "-W",
+        "2",
+        "-M",
+        "do",
+        "-s",
+        str(mtu - PING_OVERHEAD),
+        "-I",
+        rail.interface,
+        peer,
+    ]
+    status, out, err = run(argv)
+    if status == 0:
+        return ""
+    said = f"{out}\n{err}"
+    if status == 127:
+        return "`ping` is missing: install iputils-ping on the node"
+    if found := re.search(r"[Mm]essage too long, mtu\s*=\s*(\d+)", said):
+        return (
+            f"packets of {mtu} bytes do not leave {rail.interface}, whose MTU is {found[1]}: set fabric_mtu on this node, "
+            f"or fabric_mtu: {found[1]} on both"
+        )
+    small = [*argv]
+    small[small.index("-s") + 1] = "56"
+    if run(small)[0] == 0:
+        return (
+            f"small packets reach {peer} over {rail.interface}, packets of {mtu} bytes do not: "
+            "set the same fabric_mtu on both nodes, and on a switch between them"
+        )
+    return (
+        f"{peer} does not answer over {rail.interface}: see that the other node has this address on the same twin, "
+        "and that the cable is in the same port"
+    )
+
+
+def with_status(twins: Sequence[Twin], rails: Sequence[Rail]) -> list[dict[str, Any]]:
+    """Return the rails as facts: what is wanted and what is there, one dict each."""
+    by_name = {twin.interface: twin for twin in twins}
+    facts = []
+    for rail in rails:
+        twin = by_name.get(rail.interface, Twin(rail.interface))
+        gid = replace(twin, addresses=(rail.address,)).roce_gid()
+        facts.append(
+            {
+                "interface": rail.interface,
+                "address": rail.address,
+                "rdma": twin.rdma,
+                "mtu": twin.mtu,
+                "carrier": twin.carrier,
+                "speed": twin.speed,
+                "gid_index": gid.index if gid else None,
+                "firmware": twin.firmware,
+            }
+        )
+    return facts
+
+
+# --- the environment that follows -------------------------------------------------------------------------------
+
+
+def fabric_environment(address: str, rails: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the network's part of a serving container's environment, from this node's own rails.
+
+    Args:
+        address: fabric address of the node, without prefix; Ray and vLLM know the node by it.
+        rails: dicts with ``interface``, ``address`` (with prefix) and ``rdma`` (empty for none).
+
+    Raises:
+        FabricError: no rail holds the address.
+    """
+    control = next((str(rail["interface"]) for rail in rails if str(rail["address"]).partition("/")[0] == address), "")
+    if not control:
+        raise FabricError(f"no interface of the fabric holds {address}: correct spark_fabric_address")
+    environment = {
+        "VLLM_HOST_IP": address,
+        # From eugr/spark-vllm-docker: Ray must not find the node by another of its addresses.
+        "RAY_OVERRIDE_NODE_IP_ADDRESS": address,
+        # One name a library for its control traffic: NVIDIA/dgx-spark-playbooks @0db7c14, nvidia/vllm.
+        "GLOO_SOCKET_IFNAME": control,
+        "NCCL_SOCKET_IFNAME": control,
+        "TP_SOCKET_IFNAME": control,
+        "UCX_NET_DEVICES": control,
+        "OMPI_MCA_btl_tcp_if_include": control,
+    }
+    devices = [str(rail["rdma"]) for rail in rails if rail.get("rdma")]
+    if devices:
+        # Both twins, or half of the cable stays idle. NCCL_IB_GID_INDEX is left out on purpose: since 2.21 NCCL finds the RoCE v2 entry of each device,
+        # and the index may differ between twins.
+        environment["NCCL_IB_HCA"] = ",".join(devices)
+        environment["NCCL_IB_DISABLE"] = "0"
+        # The twins are in subnets of their own, so that a device reaches only its counterpart; NVIDIA's spark_cluster_setup.py sets it (@0db7c14).
+        environment["NCCL_IB_SUBNET_AWARE_ROUTING"] = "1"
+    return environment

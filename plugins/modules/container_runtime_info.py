@@ -1,0 +1,163 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what Docker, NVIDIA's container toolkit and CDI are on a node, and what keeps containers from the GPU."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_runtime_info
+short_description: Docker, NVIDIA's container toolkit and CDI of a node, and what keeps containers from the GPU
+version_added: 0.1.0
+description:
+  - Reads what C(docker info), C(nvidia-ctk --version), systemd and the CDI specifications say, and judges whether a container can get the given devices.
+  - What is wrong is a finding and no failure, so that all of it is told at once.
+  - It only reads, and starts no container; M(dgx_spark.vllm.container_gpu_check) does.
+options:
+  devices:
+    description:
+      - Devices that containers will be given, as C(docker run --device) takes them. Those that are CDI names are judged; paths are not.
+      - With none, only Docker is judged.
+    type: list
+    elements: str
+    default: []
+  managed:
+    description: Whether role P(dgx_spark.vllm.container_runtime#role) comes next; RV(rows) then have in yellow what it installs or mends.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Look at Docker and at the road to the GPU
+  dgx_spark.vllm.container_runtime_info:
+    devices: [nvidia.com/gpu=all, /dev/infiniband]
+  register: container_runtime
+
+- name: Stop where containers would not get the GPU
+  ansible.builtin.assert:
+    that: container_runtime.healthy
+    fail_msg: "{{ container_runtime.problems | join('; ') }}"
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether nothing is red.
+  type: bool
+  returned: success
+problems:
+  description: One sentence for each red finding, with its remedy.
+  type: list
+  elements: str
+  returned: success
+notes:
+  description: One sentence for each yellow finding, with its remedy.
+  type: list
+  elements: str
+  returned: success
+findings:
+  description: All findings.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    name: {description: "Short name, C(spec_stale) for example.", type: str}
+    level: {description: C(red) or C(yellow)., type: str}
+    text: {description: What is not as it should be., type: str}
+    remedy: {description: What to do., type: str}
+rows:
+  description: The findings as rows of the preflight's report, with a green one where nothing is red.
+  type: list
+  elements: dict
+  returned: success
+wanted:
+  description: The CDI names in O(devices).
+  type: list
+  elements: str
+  returned: success
+runtime:
+  description: What was found.
+  type: dict
+  returned: success
+  contains:
+    docker:
+      description: >-
+        installed, snap, error (why the daemon does not answer), version, client, architecture, storage_driver, containerd_store,
+        cgroup_driver, default_runtime, runtimes, cdi_folders (empty where CDI is off), devices (null where this Docker does not tell) and buildx.
+      type: dict
+    toolkit: {description: Version of nvidia-ctk; empty for none., type: str}
+    driver_loaded: {description: Version of the kernel's NVIDIA module; empty for none., type: str}
+    driver_installed: {description: Version of libcuda on the disk; empty for none., type: str}
+    specs:
+      description: "CDI specifications, each with path, kind, devices, missing (files it asks for in vain), driver and error."
+      type: list
+      elements: dict
+    refresh: {description: "C(nvidia-cdi-refresh.service): loaded, enabled, active, result, after, before.", type: dict}
+    own: {description: "C(spark-cdi.service), the same.", type: dict}
+    settings: {description: Content of /etc/docker/daemon.json; empty where there is none., type: dict}
+    settings_error: {description: Why that file cannot be read., type: str}
+    boot_order:
+      description: What puts the specification before containers at boot; C(toolkit), C(unit) or C(none).
+      type: str
+msg:
+  description: One sentence.
+  type: str
+  returned: always
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.container_gpu import MENDED, RED, Host, Runtime, cdi_devices, collect, judge, rows
+
+
+def summary(runtime: Runtime, wanted: Sequence[str]) -> str:
+    """Return one sentence for a node with nothing red."""
+    if not wanted:
+        return f"Docker {runtime.docker.version} runs; no GPU is asked for"
+    return (
+        f"Docker {runtime.docker.version} gives containers {' and '.join(wanted)} by CDI "
+        f"(toolkit {runtime.toolkit}, driver {runtime.driver_loaded})"
+    )
+
+
+def main() -> None:
+    """Read, judge, answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "devices": {"type": "list", "elements": "str", "default": []},
+            "managed": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        if module.get_bin_path(argv[0]) is None:
+            return 127, "", f"{argv[0]}: not found"
+        status, out, err = module.run_command(list(argv))
+        return status, out, err
+
+    runtime = collect(Host(run))
+    wanted = cdi_devices(module.params["devices"])
+    findings = judge(runtime, wanted)
+    problems = [finding.sentence() for finding in findings if finding.level == RED]
+    module.exit_json(
+        changed=False,
+        healthy=not problems,
+        problems=problems,
+        notes=[finding.sentence() for finding in findings if finding.level != RED],
+        findings=[asdict(finding) for finding in findings],
+        rows=rows("Docker", findings, summary(runtime, wanted), MENDED if module.params["managed"] else ()),
+        wanted=wanted,
+        runtime=runtime.as_facts(),
+        msg="; ".join(problems) or summary(runtime, wanted),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: the QSFP link of a node, and what is wrong with it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: fabric_info
+short_description: The QSFP link of a node, and what is wrong with it
+version_added: 0.1.0
+description:
+  - Finds the ConnectX-7 ports, the two network devices behind each, their RDMA devices and addresses, and the cables.
+  - Works out which address belongs on which interface, and judges what is there against it.
+  - What is wrong is a finding in RV(problems) or RV(warnings_found), not a failure, so that all is told at once. Only wishes that cannot be fulfilled fail.
+  - It only reads. With O(peers) it sends a few packets to the other nodes.
+options:
+  address:
+    description: Fabric address of the node, without prefix. It belongs on the first interface; further ones get the same host number in the next subnets.
+    type: str
+    required: true
+  prefix:
+    description: Length of the prefix of each subnet.
+    type: int
+    default: 24
+  interfaces:
+    description: Interfaces to use, in this order. Left empty, both twins of every port that has a cable, or the interface that holds O(address).
+    type: list
+    elements: str
+    default: []
+  addresses:
+    description: Address with prefix of each interface, in place of those that follow from O(address).
+    type: dict
+    default: {}
+  mtu:
+    description: MTU that each interface must have; 0 asks for none.
+    type: int
+    default: 9000
+  rdma:
+    description: Whether NCCL is to use RDMA over the link.
+    type: bool
+    default: true
+  judge:
+    description: Whether to judge the state of the link. Without, only wishes are checked that would collide.
+    type: bool
+    default: true
+  managed:
+    description: Whether role P(dgx_spark.vllm.fabric#role) comes next, so that an address or an MTU that it writes is no problem, but a warning.
+    type: bool
+    default: false
+  peers:
+    description: Other nodes, each with the addresses of its rails in the order of this node's. Each is asked over its rail with packets of full size.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the node, for the message.
+        type: str
+        required: true
+      addresses:
+        description: Addresses, with or without prefix.
+        type: list
+        elements: str
+        required: true
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Look at the link
+  dgx_spark.vllm.fabric_info:
+    address: 192.168.100.10
+    peers:
+      - name: spark-2
+        addresses: [192.168.100.11, 192.168.101.11]
+  register: link
+
+- name: Stop where it is not sound
+  ansible.builtin.assert:
+    that: link.problems | length == 0
+    fail_msg: "{{ link.problems | join('; ') }}"
+"""
+
+RETURN = r"""
+rails:
+  description: The interfaces in use, in order.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    interface: {description: Name., type: str}
+    address: {description: "The address that belongs on it, with prefix.", type: str}
+    rdma: {description: "Its RDMA device; empty for none.", type: str}
+    mtu: {description: Its MTU in bytes., type: int}
+    carrier: {description: Whether it has a link., type: bool}
+    speed: {description: "Mb/s of the port; null where the kernel does not say.", type: int}
+    gid_index: {description: "Index of its RoCE v2 address; null for none.", type: int}
+    firmware: {description: Version of the card's firmware., type: str}
+problems:
+  description: One sentence for each thing that must be mended.
+  type: list
+  elements: str
+  returned: always
+warnings_found:
+  description: One sentence for each thing that is not as it should be, but works.
+  type: list
+  elements: str
+  returned: always
+findings:
+  description: All of these with level (problem, warning), code and text.
+  type: list
+  elements: dict
+  returned: always
+environment:
+  description: Network variables of NCCL, GLOO, TP, UCX, Open MPI, Ray and vLLM for the serving containers of this node.
+  type: dict
+  returned: always
+fabric:
+  description: >-
+    What was read: twins (each with interface, rdma, pci, port, mac, mtu, state, carrier, speed, addresses, link_local, rdma_state, gids,
+    firmware, pcie, pcie_best, why_down), others, routes, management, cables.
+  type: dict
+  returned: always
+msg:
+  description: One sentence.
+  type: str
+  returned: always
+"""
+
+from collections.abc import Sequence
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.fabric_link import (
+    Demands,
+    Fabric,
+    FabricError,
+    Finding,
+    Machine,
+    Rail,
+    collect,
+    fabric_environment,
+    judge,
+    jumbo_ping,
+    plan_rails,
+    rail_problems,
+    select_interfaces,
+    with_status,
+)
+
+ARGUMENTS = {
+    "address": {"type": "str", "required": True},
+    "prefix": {"type": "int", "default": 24},
+    "interfaces": {"type": "list", "elements": "str", "default": []},
+    "addresses": {"type": "dict", "default": {}},
+    "mtu": {"type": "int", "default": 9000},
+    "rdma": {"type": "bool", "default": True},
+    "judge": {"type": "bool", "default": True},
+    "managed": {"type": "bool", "default": False},
+    "peers": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "addresses": {"type": "list", "elements": "str", "required": True},
+        },
+    },
+}
+
+
+def rails_of(
+    fabric: Fabric, address: str, prefix: int, interfaces: Sequence[str], addresses: dict[str, str]
+) -> list[Rail]:
+    """Return the rails: of the ports, or of the interface that holds the address where the node has no port."""
+    chosen = select_interfaces(fabric, interfaces, address)
+    if not chosen:
+        held = [(other.interface, entry) for other in fabric.others for entry in other.addresses]
+        return [Rail(name, entry) for name, entry in held if entry.split("/")[0] == address]
+    return plan_rails(chosen, address, prefix, {str(name): str(value) for name, value in addresses.items()})
+
+
+def main() -> None:
+    """Read, judge, answer."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        if module.get_bin_path(argv[0]) is None:
+            return 127, "", f"{argv[0]}: not found"
+        status, out, err = module.run_command(list(argv))
+        return status, out, err
+
+    machine = Machine(run)
+    findings: list[Finding] = []
+    environment: dict[str, str] = {}
+    try:
+        fabric = collect(machine)
+        rails = rails_of(fabric, params["address"], params["prefix"], params["interfaces"], params["addresses"])
+        if params["judge"]:
+            demands = Demands(
+                tuple(rails), params["mtu"], params["rdma"], params["managed"], named=bool(params["interfaces"])
+            )
+            findings = judge(fabric, demands)
+        else:
+            findings = [Finding("problem", "subnet", text) for text in rail_problems(rails, fabric)]
+        status = with_status(fabric.twins, rails)
+        if rails:
+            environment = fabric_environment(params["address"], status)
+        elif not findings:
+            findings = [
+                Finding(
+                    "problem",
+                    "address",
+                    f"no interface of this node holds {params['address']}, and it has no QSFP port with a cable: correct "
+                    "spark_fabric_address, or plug the cable",
+                )
+            ]
+    except FabricError as error:
+        module.fail_json(msg=str(error))
+    for peer in params["peers"]:
+        for rail, address in zip(rails, peer["addresses"], strict=False):
+            size = params["mtu"] or 1500
+            if reason := jumbo_ping(run, rail, address.split("/")[0], size):
+                findings.append(Finding("problem", "ping", f"{peer['name']}: {reason}"))
+    problems = [finding.text for finding in findings if finding.level == "problem"]
+    warnings = [finding.text for finding in findings if finding.level == "warning"]
+    told = ", ".join(f"{rail['interface']} {rail['address']}" for rail in status) or "no interface"
+    module.exit_json(
+        changed=False,
+        msg="; ".join(problems) or f"the fabric is {told}, cables: {len(fabric.cabled())}",
+        rails=status,
+        problems=problems,
+        warnings_found=warnings,
+        findings=[{"level": finding.level, "code": finding.code, "text": finding.text} for finding in findings],
+        environment=environment,
+        fabric=fabric.as_facts(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what GPU, driver and container toolkit a node has, and how its memory and clocks are."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gb10_runtime_info
+short_description: What GPU, driver and container toolkit a node has
+version_added: 0.1.0
+description:
+  - Asks nvidia-smi, nvidia-ctk and the kernel for GPU, compute capability, driver, CUDA, container toolkit, CDI devices, memory,
+    clocks and the reasons why a clock is low, and judges them.
+  - What is wrong is a finding in RV(findings) and a sentence in RV(problems), not a failure, so that all is told at once.
+  - Memory comes from C(/proc/meminfo), because a GB10 has none of its own and nvidia-smi says C([N/A]) for it.
+  - It only reads. What kernels can really do is for M(dgx_spark.vllm.gb10_kernel_check) to run.
+options:
+  require_gpu:
+    description: Whether a host without an NVIDIA GPU is a problem.
+    type: bool
+    default: true
+  min_available_gib:
+    description: GiB that the kernel must call available.
+    type: float
+    default: 0
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+seealso:
+  - module: dgx_spark.vllm.gb10_kernel_check
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Look at GPU, driver and toolkit
+  dgx_spark.vllm.gb10_runtime_info:
+    min_available_gib: 90
+  register: runtime
+
+- name: Stop where something is wrong
+  ansible.builtin.assert:
+    that: runtime.healthy
+    fail_msg: "{{ runtime.problems | join('; ') }}"
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether no finding is red.
+  type: bool
+  returned: success
+gpu_present:
+  description: Whether nvidia-smi shows a GPU.
+  type: bool
+  returned: success
+problems:
+  description: One sentence with its remedy for each red finding.
+  type: list
+  elements: str
+  returned: success
+findings:
+  description: What was looked at, as rows of a report.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    check: {description: "What was looked at: gpu, memory, driver, clocks, toolkit.", type: str}
+    level: {description: "V(green), V(yellow) or V(red).", type: str}
+    text: {description: How it is., type: str}
+    remedy: {description: What to do; empty where there is nothing to do., type: str}
+runtime:
+  description: What was read.
+  type: dict
+  returned: success
+  contains:
+    pci_gpus: {description: "PCI addresses of NVIDIA's display devices, seen without a driver too.", type: list, elements: str}
+    smi_found: {description: Whether nvidia-smi is installed., type: bool}
+    smi_error: {description: What nvidia-smi said when it failed., type: str}
+    gpus:
+      description: "The GPUs; null for what nvidia-smi calls C([N/A]). Memory in MiB, power in W, clocks in MHz, reasons in words."
+      type: list
+      elements: dict
+    holders: {description: "Processes that hold GPU memory: pid, process, memory_mib.", type: list, elements: dict}
+    kernel_module: {description: Version of the loaded kernel module., type: str}
+    cuda: {description: CUDA version of the driver., type: str}
+    toolkit: {description: Version of the container toolkit., type: str}
+    cdi_devices: {description: Names that C(docker run --device) takes., type: list, elements: str}
+    cdi_files: {description: CDI specifications that name NVIDIA's devices., type: list, elements: str}
+    memory_total_gib: {description: MemTotal in GiB., type: float}
+    memory_available_gib: {description: MemAvailable in GiB., type: float}
+    kernel: {description: As C(uname -r)., type: str}
+    boot_id: {description: The kernel's id of this boot., type: str}
+    dgx_release: {description: "Name, build and platform of C(/etc/dgx-release), without the serial number.", type: dict}
+msg:
+  description: The problems joined, or one sentence on the node.
+  type: str
+  returned: always
+"""
+
+from collections.abc import Sequence
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.gb10_runtime import RED, Host, collect, judge, no_gpu
+
+
+def main() -> None:
+    """Read, judge, answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "require_gpu": {"type": "bool", "default": True},
+            "min_available_gib": {"type": "float", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    if module.params["min_available_gib"] < 0:
+        module.fail_json(msg=f"min_available_gib is {module.params['min_available_gib']:g}, expected GiB, 0 or more")
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        if module.get_bin_path(argv[0]) is None:
+            return 127, "", f"{argv[0]}: not found"
+        status, out, err = module.run_command(list(argv))
+        return status, out, err
+
+    runtime = collect(Host(run))
+    findings = judge(
+        runtime,
+        require_gpu=module.params["require_gpu"],
+        min_available_gib=module.params["min_available_gib"],
+    )
+    problems = [finding.sentence() for finding in findings if finding.level == RED]
+    said = no_gpu(runtime) or "; ".join(finding.text for finding in findings)
+    module.exit_json(
+        changed=False,
+        healthy=not problems,
+        gpu_present=bool(runtime.gpus),
+        problems=problems,
+        findings=[vars(finding) for finding in findings],
+        runtime=runtime.as_facts(),
+        msg="; ".join(problems) or said,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what a serving image holds, and what it lacks."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_check_info
+short_description: What a serving image holds, and what it lacks
+version_added: 0.1.0
+description:
+  - Reads versions of vLLM, Ray, torch, NCCL and others from an image on this node, and judges whether it can serve over several nodes.
+  - A container of the image runs for about a second to read what is installed, without network and GPU; nothing is imported and nothing changed.
+  - Whether kernels run on this machine is not seen here; M(dgx_spark.vllm.gb10_kernel_check) runs them.
+options:
+  name:
+    description: Name of the image on this node.
+    type: str
+    required: true
+  ray_version:
+    description: Version of Ray that would be added where the image lacks it. Another good one is kept and noted.
+    type: str
+  min_vllm:
+    description: Oldest vLLM to accept.
+    type: str
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Look into the image
+  dgx_spark.vllm.image_check_info:
+    name: dgx-spark/serving:26.10
+    min_vllm: 0.21.0
+  register: serving_image
+
+- name: Stop where it cannot serve
+  ansible.builtin.assert:
+    that: serving_image.healthy
+    fail_msg: "{{ serving_image.msg }}"
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether there are no problems.
+  type: bool
+  returned: success
+problems:
+  description: One sentence for each thing for which the image cannot serve.
+  type: list
+  elements: str
+  returned: success
+notes:
+  description: One sentence for each thing worth knowing.
+  type: list
+  elements: str
+  returned: success
+rows:
+  description: The same as rows of the preflight's report, with a green one where there is no problem.
+  type: list
+  elements: dict
+  returned: success
+image_id:
+  description: Id of the image on this node.
+  type: str
+  returned: success
+facts:
+  description: What is in the image; empty text for what is not.
+  type: dict
+  returned: success
+  contains:
+    vllm: {description: Version of vLLM., type: str}
+    ray: {description: Version of Ray., type: str}
+    ray_dashboard: {description: Whether Ray has its dashboard., type: bool}
+    torch: {description: Version of torch., type: str}
+    triton: {description: Version of Triton., type: str}
+    flashinfer: {description: Version of FlashInfer., type: str}
+    transformers: {description: Version of transformers., type: str}
+    nccl: {description: "Version of NCCL, of the library that torch would load.", type: str}
+    nccl_library: {description: Path of that library., type: str}
+    cuda: {description: C(CUDA_VERSION) of the image's environment., type: str}
+    python: {description: Version of Python., type: str}
+    architecture: {description: C(arm64) or C(amd64)., type: str}
+    programs: {description: "Paths of vllm, ray, python3 and ptxas where they are on the PATH.", type: dict}
+msg:
+  description: One sentence.
+  type: str
+  returned: always
+"""
+
+import json
+import platform
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.container_gpu import RED, YELLOW, Finding, rows
+from ..module_utils.container_spec import DOCKER
+from ..module_utils.image_facts import architecture, architecture_problem, judge_image, parse_probe, probe_argv
+
+#: Seconds for the probe; it takes about one.
+PROBE_S = 120
+
+
+def main() -> None:
+    """Look into the image, judge, answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "ray_version": {"type": "str"},
+            "min_vllm": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    name = module.params["name"]
+    try:
+        code, out, err = module.run_command([DOCKER, "image", "inspect", name])
+    except OSError:
+        code, out, err = 127, "", "there is no /usr/bin/docker"
+    if code != 0:
+        if "No such image" in err or "not found" in err.lower():
+            module.fail_json(msg=f"image {name!r} is not on this node: run role serving_image first")
+        module.fail_json(msg=f"Docker does not answer: {err.strip()}; look at `systemctl status docker`")
+    inspected = json.loads(out)[0]
+    here = platform.machine()
+    # A container for another architecture would only say `exec format error`.
+    if problem := architecture_problem(name, str(inspected.get("Architecture") or ""), here):
+        module.fail_json(msg=problem)
+    code, out, err = module.run_command(["timeout", str(PROBE_S), *probe_argv(DOCKER, name)])
+    if code != 0:
+        said = ((err or out).strip().splitlines() or ["no output"])[-1]
+        module.fail_json(msg=f"image {name!r} cannot be looked into, its python3 failed: {said}")
+    try:
+        facts = parse_probe(out)
+    except ValueError as error:
+        module.fail_json(msg=f"image {name!r} cannot be looked into: {error}")
+    problems, notes = judge_image(
+        facts,
+        node_architecture=architecture(here),
+        ray_version=module.params["ray_version"] or "",
+        min_vllm=module.params["min_vllm"] or "",
+    )
+    holds = f"vLLM {facts.vllm}, Ray {facts.ray}, torch {facts.torch}, NCCL {facts.nccl or 'not found'}"
+    findings = [Finding("image", RED, *sentence.rsplit(": ", 1)) for sentence in problems]
+    findings += [Finding("image", YELLOW, note, "") for note in notes]
+    module.exit_json(
+        changed=False,
+        rows=rows("serving image", findings, holds),
+        healthy=not problems,
+        problems=problems,
+        notes=notes,
+        image_id=str(inspected["Id"]),
+        facts=facts.as_facts(),
+        msg=f"image {name!r} cannot serve: {'; '.join(problems)}" if problems else f"image {name!r} has {holds}",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what stands in the way on a node that was used before."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_survey_info
+short_description: What stands in the way on a node that was used before
+version_added: 0.1.0
+description:
+  - Looks for what other uses of the machine left behind - containers of vLLM's C(run_cluster.sh) and others that have the GPU, programs that hold
+    memory, Hugging Face caches shared over NFS, files that configure the ConnectX ports, a driver that was exchanged under the running kernel,
+    updates that exchange it unattended.
+  - What belongs to this collection, that is the containers of M(dgx_spark.vllm.container_service) and units named C(spark-...), is known
+    as its own and stands in nobody's way.
+  - It only reads, and should run as root - the processes of others are not seen otherwise.
+options:
+  min_available_gib:
+    description: GiB that the kernel must call available before a start; what our own containers hold counts as available. Left out, none.
+    type: float
+  netplan_files:
+    description: Files of netplan that this collection wrote.
+    type: list
+    elements: path
+    default: []
+  interfaces:
+    description: Interfaces to look at besides the ConnectX ports.
+    type: list
+    elements: str
+    default: []
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: See what stands in the way
+  dgx_spark.vllm.node_survey_info:
+    min_available_gib: 90
+  register: survey
+
+- name: Say how to make room
+  ansible.builtin.debug:
+    msg: "{{ survey.rows | rejectattr('level', 'equalto', 'green') | map(attribute='commands') | flatten }}"
+"""
+
+RETURN = r"""
+rows:
+  description: What was looked at, as M(dgx_spark.vllm.preflight_report) takes it.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    check: {description: What was looked at., type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+identity:
+  description:
+    - What the nodes of one cluster should have alike; empty text where it could not be read.
+    - The keys are architecture, os, dgx_os, kernel, firmware, nic_firmware, driver, toolkit, docker, product.
+  type: dict
+  returned: always
+takeover:
+  description:
+    - What others run that has the GPU and, where less than O(min_available_gib) is available, what holds the memory.
+    - Programs of login sessions are not in it.
+  type: dict
+  returned: always
+  contains:
+    containers: {description: Names of running containers., type: list, elements: str}
+    units: {description: Names of units., type: list, elements: str}
+survey:
+  description: All that was found, for those who judge for themselves.
+  type: dict
+  returned: always
+msg:
+  description: One sentence.
+  type: str
+  returned: always
+"""
+
+from collections.abc import Sequence
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.node_survey import Surveyor, collect, judge, takeover, wanted_from
+from ..module_utils.preflight_report import LEVELS, counts
+
+
+def main() -> None:
+    """Read, judge, answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "min_available_gib": {"type": "float"},
+            "netplan_files": {"type": "list", "elements": "path", "default": []},
+            "interfaces": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        if module.get_bin_path(argv[0]) is None:
+            return 127, "", f"{argv[0]}: not found"
+        status, out, err = module.run_command(list(argv))
+        return status, out, err
+
+    try:
+        wanted = wanted_from(module.params)
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+    survey = collect(Surveyor(run), wanted)
+    found = judge(survey, wanted)
+    many = counts(found)
+    module.exit_json(
+        changed=False,
+        msg=f"{len(found)} findings: {', '.join(f'{many[level]} {level}' for level in LEVELS)}",
+        rows=[row.as_dict() for row in found],
+        identity=survey.identity,
+        takeover=takeover(survey, wanted),
+        survey=survey.as_facts(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what others run on a node is stopped, and does not come back at the next boot."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_takeover
+short_description: What others run on a node is stopped, and does not come back at the next boot
+version_added: 0.1.0
+description:
+  - Stops the named containers and takes their restart policy away; stops and disables the named units of systemd. Nothing is removed, so that all of it
+    can be started again - RV(undo) says how.
+  - Refuses containers and units of this collection, and units without which the machine is not a machine.
+  - What is not there, or stopped already, is no change.
+options:
+  containers:
+    description: Names of containers.
+    type: list
+    elements: str
+    default: []
+  units:
+    description: Names of units of systemd, with their suffix.
+    type: list
+    elements: str
+    default: []
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes
+attributes:
+  diff_mode:
+    support: none
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: See who holds the machine
+  dgx_spark.vllm.node_survey_info:
+  register: survey
+
+- name: Take it over
+  dgx_spark.vllm.node_takeover:
+    containers: "{{ survey.takeover.containers }}"
+    units: "{{ survey.takeover.units }}"
+"""
+
+RETURN = r"""
+stopped:
+  description: What was stopped, or would be in check mode.
+  type: list
+  elements: str
+  returned: success
+undo:
+  description: Commands that bring it back.
+  type: list
+  elements: str
+  returned: success
+msg:
+  description: One sentence.
+  type: str
+  returned: always
+"""
+
+from collections.abc import Sequence
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.node_takeover import TakeoverError, plan
+
+
+def main() -> None:
+    """Plan, stop, answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "containers": {"type": "list", "elements": "str", "default": []},
+            "units": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+
+    def run(argv: Sequence[str]) -> tuple[int, str, str]:
+        if module.get_bin_path(argv[0]) is None:
+            return 127, "", f"{argv[0]}: not found"
+        status, out, err = module.run_command(list(argv))
+        return status, out, err
+
+    try:
+        steps = plan(run, module.params["containers"], module.params["units"])
+    except TakeoverError as error:
+        module.fail_json(msg=str(error))
+    done: list[str] = []
+    undo: list[str] = []
+    for step in steps:
+        if not module.check_mode:
+            for argv in step.commands:
+                status, out, err = run(argv)
+                if status != 0:
+                    said = " ".join((err or out).split())[:300]
+                    module.fail_json(
+                        msg=f"{step.name} cannot be stopped ({' '.join(argv)}: {said}); stopped before it: {', '.join(done) or 'nothing'}",
+                        stopped=done,
+                        undo=undo,
+                    )
+        done.append(step.name)
+        undo += step.undo
+    what = (
+        f"{'would stop' if module.check_mode else 'stopped'} {', '.join(done)}"
+        if done
+        else "nothing of others runs here"
+    )
+    module.exit_json(changed=bool(done), stopped=done, undo=undo, msg=what)
+
+
+if __name__ == "__main__":
+    main()
