@@ -24,7 +24,7 @@ from .runtime_policy import ALLOWED, BROKEN, TRY, UNKNOWN, Evidence, Trial, verd
 #: Name of the probe's container, so that one that was left behind is found and removed.
 CONTAINER = "spark-kernel-check"
 #: Containers of the cluster that use the GPU; the probe would take time and memory from them.
-SERVING = ("spark-ray-head", "spark-ray-worker", "spark-vllm")
+SERVING = ("spark-ray-head", "spark-ray-worker", "spark-vllm", "spark-vllm-worker")
 #: GiB that the probe needs: torch's and vLLM's libraries, a CUDA context and some small matrices.
 NEED_GIB = 6.0
 #: Checks that must pass whatever is served; what the others mean is for the policy to say.

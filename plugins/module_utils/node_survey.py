@@ -25,7 +25,7 @@ from .preflight_report import GREEN, RED, YELLOW, Row
 OURS = "spark-"
 #: Containers of ours carry the label of container_service; these are known by name as well. A name alone that starts like ours is nobody's:
 #: owners of a Spark call many things spark-something.
-OUR_CONTAINERS = frozenset({"spark-ray-head", "spark-ray-worker", "spark-vllm"})
+OUR_CONTAINERS = frozenset({"spark-ray-head", "spark-ray-worker", "spark-vllm", "spark-vllm-worker"})
 #: What holds less than this is not worth a line.
 MENTION_GIB = 1.0
 #: Below this much available memory a serving Spark was reported to freeze under load (sparky-cluster, its README: about 6 GiB).

@@ -24,6 +24,7 @@ options:
       - spark-ray-head.service
       - spark-ray-worker.service
       - spark-vllm.service
+      - spark-vllm-worker.service
   journal_lines:
     description: Lines of each journal, counted from its end; V(0) leaves the journals out.
     type: int
@@ -88,7 +89,12 @@ def main() -> None:
             "units": {
                 "type": "list",
                 "elements": "str",
-                "default": ["spark-ray-head.service", "spark-ray-worker.service", "spark-vllm.service"],
+                "default": [
+                    "spark-ray-head.service",
+                    "spark-ray-worker.service",
+                    "spark-vllm.service",
+                    "spark-vllm-worker.service",
+                ],
             },
             "journal_lines": {"type": "int", "default": 2000},
             "secrets_folder": {"type": "path", "default": "/etc/dgx-spark/secrets", "no_log": False},

@@ -93,7 +93,7 @@ from ..module_utils.benchmark_facts import (
 from ..module_utils.container_spec import DOCKER
 from ..module_utils.gb10_runtime import Host, parse_holders
 
-CONTAINERS = ("spark-vllm", "spark-ray-head", "spark-ray-worker")
+CONTAINERS = ("spark-vllm", "spark-vllm-worker", "spark-ray-head", "spark-ray-worker")
 #: Lines of NCCL that are kept of each log, and bytes that are read of it: a day of debug output is not.
 LINES = 2000
 BYTES = 16 << 20
