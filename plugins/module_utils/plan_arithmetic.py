@@ -73,7 +73,7 @@ class PlanInput:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise PlanError(f"{name} is {getattr(self, name)}, expected at least 1, or nothing for the default")
         for name in ("memory_gib", "memory_bandwidth_gb_s"):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) <= 0:
                 raise PlanError(f"{name} is {getattr(self, name):g}, expected more than 0")
         if self.allreduce_us < 0:
             raise PlanError(f"allreduce_us is {self.allreduce_us:g}, expected 0 or more")

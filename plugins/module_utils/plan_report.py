@@ -137,7 +137,7 @@ def lines(
             ]
             rows.append(("published", "; ".join(shown)))
     found: list[tuple[str, str]] = []
-    margin = 2 + max(len(label) for label, _ in rows) + 2
+    margin = 2 + max(len(label) for label, _text in rows) + 2
     for label, text in rows:
         wrapped = textwrap.wrap(text, max(40, width - margin)) or [""]
         found.append((PLAIN, f"  {label:<{margin - 2}}{wrapped[0]}"))

@@ -251,7 +251,7 @@ def main() -> None:
             "gpu_memory_utilization": {"type": "float", "default": 0.75},
             "max_model_len": {"type": "int"},
             "max_num_seqs": {"type": "int"},
-            "max_num_batched_tokens": {"type": "int"},
+            "max_num_batched_tokens": {"type": "int", "no_log": False},
             "kv_cache_dtype": {
                 "type": "str",
                 "choices": ["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"],
