@@ -272,6 +272,21 @@ def test_an_image_without_a_gpu_as_recorded() -> None:
     assert "built without CUDA" in judged["problems"][0]
 
 
+def test_an_h200_at_its_power_cap_as_recorded() -> None:
+    judged = judge(document("probe_h200_torch_only"), [])
+    assert (level(judged, "bf16_matmul"), level(judged, "clocks")) == (GREEN, GREEN)
+    assert judged["capabilities"]["cuda_graphs"]["verdict"] == "allowed"
+    assert "No module named 'vllm'" in judged["capabilities"]["awq"]["reason"]
+
+
+def test_kernels_that_were_still_being_compiled_as_recorded() -> None:
+    judged = judge(document("probe_h200_cold_cache"), ["awq"])
+    assert judged["problems"] == [
+        "awq is refused: Marlin's kernel for experts with AWQ weights does not work here: no result after 80 s"
+    ]
+    assert "not compiled for compute capability 9.0" in judged["capabilities"]["nvfp4"]["reason"]
+
+
 def test_an_image_without_torch() -> None:
     found = document("probe_no_gpu")
     check(found, "versions")["details"]["torch_error"] = "the image has no usable torch: No module named 'torch'"
