@@ -67,6 +67,7 @@ def test_measured_twice(playbook: Playbook, numbers: dict[str, Any], head: Host,
     assert second["verdict"]["earlier_runs"] == 1
     assert second["evidence"]["spark-2"]["link"]["tcp_bytes"] > 0
     assert sum(first["startup"].values()) > 1
+    assert first["loading"]["text"].startswith("weights: ")
     page = Path(numbers["vllm_benchmark_page"])
     assert json.loads(page.with_suffix(".json").read_text())["made"] == second["made"]
     text = page.read_text()

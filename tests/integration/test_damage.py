@@ -66,12 +66,25 @@ def test_damage_that_needs_no_restart(playbook: Playbook, head: Host, worker: Ho
     assert playbook().changed == set()
 
 
+def test_a_parser_that_does_not_fit_the_template_is_refused_and_nothing_is_changed(
+    playbook: Playbook, containers: Containers
+) -> None:
+    before = containers()
+    run = playbook(extra={"vllm_serve_tool_call_parser": "qwen3_xml"})
+    assert run.status == "failed"
+    assert "qwen3_xml" in run.failures[-1]
+    assert "hermes" in run.failures[-1]
+    assert run.changed_tasks == set()
+    assert restarted(before, containers()) == set()
+
+
 def test_a_changed_setting_restarts_vllm_alone_and_a_wrong_parser_does_not_pass(
     playbook: Playbook, head: Host, containers: Containers
 ) -> None:
     before = containers()
-    wrong = playbook(extra={"vllm_serve_tool_call_parser": "qwen3_xml", "vllm_serve_max_model_len": 4096})
-    # The server came up, is green and answers; only the proof of a parsed tool call can tell.
+    # Without the look at the template it gets as far as the proof: the server came up, is green and answers; only a parsed tool call can tell.
+    unseen = {"vllm_serve_look_at_model": False}
+    wrong = playbook(extra={**unseen, "vllm_serve_tool_call_parser": "qwen3_xml", "vllm_serve_max_model_len": 4096})
     assert wrong.status == "failed"
     assert "tool call" in wrong.failures[-1]
     assert "hermes" in wrong.failures[-1]
@@ -104,10 +117,11 @@ def test_a_container_that_is_gone_comes_back_and_takes_only_vllm_along(
 
 
 def test_a_server_that_cannot_start_is_given_up_with_its_own_words(playbook: Playbook, head: Host) -> None:
-    run = playbook(extra={"vllm_serve_extra_arguments": ["--no-such-flag"], "vllm_serve_start_limit": 2})
+    # A flag that the parser accepts and the engine does not: the image is asked before, so a name that does not exist would not get here.
+    run = playbook(extra={"vllm_serve_extra_arguments": ["--max-model-len", "99999999"], "vllm_serve_start_limit": 2})
     assert run.status == "failed"
     assert "spark-vllm" in run.failures[-1]
-    assert "unrecognized arguments: --no-such-flag" in run.failures[-1]
+    assert "is greater than the derived max_model_len" in run.failures[-1]
     assert sudo(head, "systemctl is-failed spark-vllm.service || true").strip() == "failed"
 
     run = playbook()

@@ -114,6 +114,8 @@ def test_a_download_outlives_its_terminal_a_kill_and_a_pulled_plug(
             env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
             cwd=REPOSITORY,
             stdout=screen,
+            # Not inherited: an ssh that died may have left it non-blocking, which Ansible refuses.
+            stderr=subprocess.STDOUT,
             start_new_session=True,
         ),
     ):

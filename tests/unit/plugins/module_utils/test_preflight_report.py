@@ -146,9 +146,9 @@ def test_a_sentence_is_split_into_what_and_what_to_do(text: str, found: str, rem
             [
                 Row(
                     "server",
-                    RED,
+                    YELLOW,
                     "spark-vllm is failed",
-                    "read why, mend it, and run site.yml again",
+                    "read why; site.yml starts it again",
                     ("journalctl --unit spark-vllm --lines 50 --no-pager",),
                 )
             ],
