@@ -16,12 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 RUNS_FOLDER = ROOT / "benchmarks" / "gpu" / "runs"
 TARGET = ROOT / "plugins" / "module_utils" / "plan_runs.py"
 PAGE = ROOT / "docs" / "planning.md"
 CHART = ROOT / "docs" / "planning.svg"
 BEGIN, END = "<!-- scores: begin -->\n", "<!-- scores: end -->\n"
+MODELS = ROOT / "models"
+MODELS_BEGIN, MODELS_END = "<!-- models: begin -->\n", "<!-- models: end -->\n"
+#: Models whose published count has the layers for speculative decoding, which vLLM does not serve unless asked to.
+WITH_DRAFT = ("glm-4.6-awq",)
 _WIDTH = 120
 #: Keys of a config.json that no arithmetic reads.
 _UNREAD = (
@@ -199,6 +205,73 @@ def tables(runs: Sequence[Any], constants: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
+def model_rows(folder: Path = MODELS) -> list[dict[str, Any]]:
+    """Return counts and weights of each model's file, as it states them and as the planner counts them."""
+    from ansible_collections.dgx_spark.vllm.plugins.module_utils.model_shape import ModelShape
+
+    found = []
+    for path in sorted(folder.glob("*.yml")):
+        text = path.read_text(encoding="utf-8")
+        model = yaml.safe_load(text)
+        shape = ModelShape.from_config(model["config"])
+        found.append(
+            {
+                "name": path.stem,
+                "stated": model.get("parameters_billion"),
+                "source": comment_above(text, "parameters_billion"),
+                "counted": (shape.parameter_count() + (shape.draft_parameter_count() if path.stem in WITH_DRAFT else 0))
+                / 1e9,
+                "draft": shape.draft_parameter_count() / 1e9,
+                "weights": model.get("weights_gib"),
+                "weights_source": comment_above(text, "weights_gib") or comment_above(text, "config"),
+                "weights_counted": shape.rank_weights().total / 1024**3,
+            }
+        )
+    return found
+
+
+def comment_above(text: str, key: str) -> str:
+    """Return the comment above a key of a model's file; it may be for the line between them as well."""
+    lines = text.splitlines()
+    place = next((number for number, line in enumerate(lines) if line.startswith(f"{key}:")), 0) - 1
+    if place >= 0 and lines[place].startswith("weights_gib:"):
+        place -= 1
+    found: list[str] = []
+    while place >= 0 and lines[place].startswith("# "):
+        found.insert(0, lines[place][2:])
+        place -= 1
+    return " ".join(found)
+
+
+def models_table(folder: Path = MODELS) -> str:
+    """Return the models' counts and weights as Markdown."""
+    rows = model_rows(folder)
+    lines = [
+        "| model | parameters, billion | source | planner | deviation |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        counted = f"{row['counted']:.3f}"
+        if row["name"] in WITH_DRAFT:
+            counted = f"{row['counted'] - row['draft']:.2f} + {row['draft']:.2f} draft layer = {row['counted']:.2f}"
+        stated, off = "not published", "-"
+        if row["stated"]:
+            stated, off = f"{row['stated']:g}", f"{row['counted'] / row['stated'] - 1:+.2%}"
+        lines.append(f"| `{row['name']}` | {stated} | {row['source']} | {counted} | {off} |")
+    lines += ["", "| model | `weights_gib` | source | planner, on one GPU | deviation |", "|---|---|---|---|---|"]
+    for row in rows:
+        if row["weights"] < 1:
+            lines.append(
+                f"| `{row['name']}` | below {row['weights']:g} | {row['weights_source']} | {row['weights_counted']:.3f} | - |"
+            )
+            continue
+        lines.append(
+            f"| `{row['name']}` | {row['weights']:g} | {row['weights_source']} | {row['weights_counted']:.2f} "
+            f"| {row['weights_counted'] / row['weights'] - 1:+.1%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def chart(runs: Sequence[Any], constants: Any) -> str:
     """Return expected against measured decode rates as an SVG that needs nothing beside itself."""
     from ansible_collections.dgx_spark.vllm.plugins.module_utils import plan_fit
@@ -265,12 +338,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     runs = [plan_fit.run_from(record, shapes) for record in records]
     constants = plan_fit.fit(runs)
-    used = {record["shape"] for record in records} | {entry["shape"] for entry in plan_fit.PUBLISHED}
+    used = {record["shape"] for record in records} | {
+        entry["shape"] for entry in plan_fit.PUBLISHED if "shape" in entry
+    }
     wanted = {TARGET: text_of({name: shapes[name] for name in sorted(used)}, records, plan_fit.as_record(constants))}
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if BEGIN in page:
-        before, _, rest = page.partition(BEGIN)
-        wanted[PAGE] = before + BEGIN + "\n" + tables(runs, constants) + "\n" + END + rest.partition(END)[2]
+    for begin, end, text in ((MODELS_BEGIN, MODELS_END, models_table()), (BEGIN, END, tables(runs, constants))):
+        if begin in page:
+            before, _, rest = page.partition(begin)
+            page = before + begin + "\n" + text + "\n" + end + rest.partition(end)[2]
+            wanted[PAGE] = page
     wanted[CHART] = chart(runs, constants)
     changed = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in changed:

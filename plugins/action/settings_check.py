@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.errors import ArgumentTypeError, ArgumentValueError, ElementError
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.model_data import ModelDataError, check_model, find_model, node_problem
@@ -18,11 +19,16 @@ from ..module_utils.settings_check import (
     SHARED,
     address_problems,
     argument_problems,
+    choice_problem,
     group_problems,
     image_problems,
+    joined_problems,
+    kind_problem,
     link_problems,
     name_problems,
     placeholder_problems,
+    plain_words,
+    range_problems,
     relation_problems,
 )
 
@@ -46,6 +52,12 @@ _FACTS = (
     "container_runtime_proof",
     "node_report_result",
 )
+#: Settings whose range is looked at.
+_RANGED = ("vllm_serve_gpu_memory_utilization", "vllm_serve_kv_cache_dtype")
+
+
+def _ranged(values: Any) -> dict[str, Any]:
+    return {name: values[name] for name in _RANGED if name in values}
 
 
 def role_options() -> dict[str, dict[str, dict[str, Any]]]:
@@ -117,18 +129,10 @@ class ActionModule(ActionBase):
         known = {*options, *DERIVED, *_FACTS}
         for host in hosts:
             found = name_problems(hostvars[host], known, roles)
-            found += [
-                text
-                for name in options
-                if name in hostvars[host]
-                for text in self._value_problems(host, name, options[name], hostvars[host])
-            ]
-            found += [
-                f"setting {name} of {host} is missing: add it to the settings file of your inventory"
-                for name, option in SHARED.items()
-                if option.get("required") and name not in hostvars[host]
-            ]
             problems += [text for text in found if text not in problems]
+        problems += joined_problems({host: self._host_problems(options, hostvars[host]) for host in hosts})
+        if not problems:
+            problems = joined_problems({host: range_problems(_ranged(hostvars[host])) for host in hosts})
         if problems:
             return problems
         problems = address_problems({host: hostvars[host]["spark_fabric_address"] for host in hosts})
@@ -164,13 +168,39 @@ class ActionModule(ActionBase):
         )
         return problems
 
-    def _value_problems(self, host: str, name: str, option: dict[str, Any], values: Any) -> list[str]:
+    def _host_problems(self, options: dict[str, dict[str, Any]], values: Any) -> list[tuple[str, str]]:
+        """Return name and sentence of each setting of a host that is of the wrong type, or missing."""
+        found = [
+            (name, text)
+            for name, option in options.items()
+            if name in values
+            for text in self._value_problems(name, option, values)
+        ]
+        return found + [
+            (name, "is missing: add it to the settings file of your inventory")
+            for name, option in SHARED.items()
+            if option.get("required") and name not in values
+        ]
+
+    def _value_problems(self, name: str, option: dict[str, Any], values: Any) -> list[str]:
         try:
             value = values[name]
         except AnsibleError as error:
-            return [f"setting {name} of {host} cannot be worked out: {str(error).splitlines()[0]}"]
+            return [f"cannot be worked out: {str(error).partition(chr(10))[0]}"]
         if value is None:
             return []
         outcome = ArgumentSpecValidator({name: validator_spec(option)}).validate({name: value})
-        shown = "" if option.get("no_log") else f" (it is {value!r})"
-        return [f"setting {name} of {host} is wrong: {text}{shown}" for text in outcome.error_messages]
+        return [_sentence(option, value, error) for error in outcome.errors.errors]
+
+
+def _sentence(option: dict[str, Any], value: Any, error: Exception) -> str:
+    """Return what is wrong with a setting's value, to stand behind its name."""
+    # What is said of a part of a mapping names that part; the words are ansible-core's.
+    if "found in" not in str(error):
+        if isinstance(error, ElementError):
+            return kind_problem(option, value, elements=True)
+        if isinstance(error, ArgumentTypeError):
+            return kind_problem(option, value)
+        if isinstance(error, ArgumentValueError) and option.get("choices"):
+            return choice_problem(option, value)
+    return f"is wrong: {plain_words(str(error))}"

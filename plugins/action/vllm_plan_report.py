@@ -36,6 +36,7 @@ _FIELDS: dict[str, type] = {
     "allreduce_us": float,
     "expert_parallel": bool,
     "cpu_kv_gib": float,
+    "rope_override": bool,
 }
 
 
@@ -83,12 +84,13 @@ class ActionModule(ActionBase):
                 "plan": {"type": "dict", "default": {}},
                 "host_gib": {"type": "float", "default": HOST_GIB},
                 "min_headroom_gib": {"type": "float", "default": MIN_HEADROOM_GIB},
+                "remarks": {"type": "list", "elements": "str", "default": []},
                 "contexts": {"type": "list", "elements": "int", "default": []},
                 "show": {"type": "bool", "default": True},
                 "gate": {"type": "bool", "default": False},
             }
         )
-        result.update(changed=False, plan={}, context_table=[], safe_length=None, lines=[])
+        result.update(changed=False)
         try:
             config = self._config(arguments)
             if not config:
@@ -96,8 +98,13 @@ class ActionModule(ActionBase):
                     f"models/{arguments['name']}.yml has no config, so nothing is planned: copy the keys of the model's config.json there, "
                     "as docs/models.md says"
                 )
+                if arguments["gate"]:
+                    raise ValueError(
+                        f"models/{arguments['name']}.yml has no config, so nobody knows whether the model fits: add config: to it as docs/models.md "
+                        "says, or set vllm_plan_gate: false"
+                    )
                 self._display.warning(text)
-                return result | {"msg": text}
+                return result | {"plan": {}, "context_table": [], "safe_length": None, "lines": [], "msg": text}
             return result | self._plan(config, arguments)
         except ValueError as error:
             return result | {"failed": True, "msg": str(error)}
@@ -146,24 +153,21 @@ class ActionModule(ActionBase):
             safe,
             memory_from=origin,
             min_headroom_gib=arguments["min_headroom_gib"],
+            remarks=arguments["remarks"],
             width=shutil.get_terminal_size((120, 24)).columns,
         )
         if arguments["show"]:
             for level, line in report:
                 self._display.display(line, color=None if level == PLAIN else _COLOURS[level])
         problems = gate_problems(found, arguments["min_headroom_gib"])
-        message = f"model {arguments['name']}: {sentence(found)}"
-        result = {
+        if arguments["gate"] and problems:
+            # The plan itself would bury the sentence: a failed task prints all that it returns.
+            more = "" if arguments["show"] else ". See the whole of it with: ansible-playbook playbooks/plan.yml"
+            raise ValueError(f"the plan for model {arguments['name']} must not be started: {'. '.join(problems)}{more}")
+        return {
             "plan": found.as_dict(),
             "context_table": [asdict(row) for row in table],
             "safe_length": safe,
             "lines": [line for _level, line in report],
-            "msg": message,
+            "msg": f"model {arguments['name']}: {sentence(found)}",
         }
-        if arguments["gate"] and problems:
-            result.update(
-                failed=True,
-                msg=f"the plan for model {arguments['name']} must not be started: {'. '.join(problems)}. "
-                "See the whole of it with: ansible-playbook playbooks/plan.yml",
-            )
-        return result

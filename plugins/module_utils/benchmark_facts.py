@@ -62,6 +62,11 @@ class Link:
         except (OSError, ValueError):
             return None
 
+    def gbit_s(self) -> float | None:
+        """Return what the interface runs at by its own word; None where it does not say."""
+        speed = self._number(self.root / "sys/class/net" / self.interface / "speed") if self.interface else None
+        return speed / 1000 if speed is not None and speed > 0 else None
+
     def read(self) -> dict[str, int]:
         """Return ``tcp_bytes`` and ``rdma_bytes`` since boot; without the first where there is no such interface."""
         statistics = self.root / "sys/class/net" / self.interface / "statistics"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .benchmark_result import expectation, load_of, rate, same_load
+from .benchmark_result import NO_JOURNAL, expectation, load_of, rate, same_load
 
 #: Size of a chart in its own units, and the margins around what is drawn: left, right, top, bottom.
 WIDTH, HEIGHT = 560, 300
@@ -299,7 +299,7 @@ def startup_chart(document: Mapping[str, Any], earlier: Sequence[Mapping[str, An
     title = "Start-up by phase"
     phases = {str(name): float(value) for name, value in document["startup"].items() if value > 0}
     if not phases:
-        return Chart(title, "The journal of the server's start was not there to be read.", "")
+        return Chart(title, NO_JOURNAL, "")
     before = earlier[-1]["startup"] if earlier else {}
     top = max([*phases.values(), *(float(before.get(name, 0)) for name in phases)])
     row, start = (38 if before else 30), 150
@@ -324,6 +324,10 @@ def startup_chart(document: Mapping[str, Any], earlier: Sequence[Mapping[str, An
     caption = f"{whole:.0f} s in all, from the server's own log." + (
         " The thin bars are the start of the run before." if before else ""
     )
+    # Results of before this was noted have none.
+    weights = str((document.get("loading") or {}).get("text") or "")
+    if weights:
+        caption += f" {weights[:1].upper()}{weights[1:]}."
     return Chart(title, caption, _svg(f"{title}: {caption}", "".join(parts), height))
 
 

@@ -16,9 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .startup_phases import phases_line
+
 KIND = "dgx_spark.vllm.benchmark"
 #: Version of the schema: raised when a reader of the old one would read a new file wrongly.
 SCHEMA = 1
+NO_JOURNAL = "The journal of the server's start was not there to be read."
 #: What a document must have, with the type of each.
 REQUIRED: dict[str, type | tuple[type, ...]] = {
     "made": str,
@@ -318,3 +321,12 @@ def table(document: Mapping[str, Any]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return [*lines[:2], "-" * len(lines[0]), *lines[2:]]
+
+
+def start_lines(document: Mapping[str, Any]) -> list[str]:
+    """Return the server's last start as lines for a terminal: seconds by phase, and the rate at which it read the weights."""
+    phases = phases_line(document["startup"])
+    if not phases:
+        return ["", NO_JOURNAL]
+    weights = str((document.get("loading") or {}).get("text") or "")
+    return ["", phases, *([weights] if weights else [])]

@@ -29,6 +29,9 @@ SETTINGS = "/etc/docker/daemon.json"
 REFRESH_UNIT = "nvidia-cdi-refresh.service"
 #: Unit of role container_runtime that writes the specification before containers of the cluster start.
 OWN_UNIT = "spark-cdi.service"
+#: Without this node no CUDA program starts in a container; it is there only after nvidia-modprobe or a first CUDA program made it, and
+#: `nvidia-ctk cdi generate` names the nodes that it finds.
+UVM = "/dev/nvidia-uvm"
 #: First Docker that knows CDI at all, as an option (moby/moby#45134), and first that has it on (28.2.0, moby/moby#49963).
 DOCKER_WITH_CDI = (25, 0)
 #: First toolkit that writes the specification anew at boot and after a new driver (its documentation, cdi-support).
@@ -64,6 +67,7 @@ MENDED = frozenset(
         "device_unknown",
         "spec_stale",
         "spec_other_driver",
+        "spec_without_uvm",
     }
 )
 
@@ -112,13 +116,15 @@ class Docker:
 class Spec:
     """A CDI specification: the devices it names and the files and device nodes of the host that it needs.
 
-    ``missing`` are those that are not there, ``driver`` the version in the name of its libcuda, ``error`` why it cannot be read.
+    ``missing`` are those that are not there, ``uvm`` says whether /dev/nvidia-uvm is one of them all, ``driver`` is the version in the
+    name of its libcuda, ``error`` why it cannot be read.
     """
 
     path: str
     kind: str = ""
     devices: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    uvm: bool = False
     driver: str = ""
     error: str = ""
 
@@ -145,13 +151,15 @@ class Runtime:
     """All that decides whether a container gets the GPU.
 
     ``driver_loaded`` is the version of the kernel's module, ``driver_installed`` that of libcuda on the disk; both empty
-    where there is none. ``toolkit`` is the version of nvidia-ctk, ``settings`` what /etc/docker/daemon.json holds.
+    where there is none. ``toolkit`` is the version of nvidia-ctk, ``settings`` what /etc/docker/daemon.json holds, ``uvm`` whether the node
+    has /dev/nvidia-uvm.
     """
 
     docker: Docker = field(default_factory=Docker)
     toolkit: str = ""
     driver_loaded: str = ""
     driver_installed: str = ""
+    uvm: bool = False
     specs: tuple[Spec, ...] = ()
     refresh: Unit = field(default_factory=lambda: Unit(REFRESH_UNIT))
     own: Unit = field(default_factory=lambda: Unit(OWN_UNIT))
@@ -177,23 +185,33 @@ def cdi_devices(devices: Iterable[str]) -> list[str]:
     return [device for device in devices if _CDI_NAME.match(device)]
 
 
+def _mapping_in(value: Any) -> Mapping[str, Any]:
+    """Return a value of somebody else's document where it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list_in(value: Any) -> list[Any]:
+    """Return a value of somebody else's document where it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
 def parse_docker_info(text: str, error: str = "") -> Docker:
     """Return what `docker info --format '{{json .}}'` says.
 
-    Without its daemon the command fails and still prints the client's half, with ``ServerErrors``.
+    Without its daemon the command fails and still prints the client's half, with ``ServerErrors``. Whatever has another shape than
+    expected is passed over. A row of ``DiscoveredDevices`` has ``Source`` and ``ID`` (schema DeviceInfo of Docker's API, from 1.50).
     """
     try:
-        info = json.loads(text)
+        info = _mapping_in(json.loads(text))
     except ValueError:
         info = {}
-    if not isinstance(info, dict):
-        info = {}
-    client = info.get("ClientInfo") or {}
-    plugins = {str(plugin.get("Name")) for plugin in client.get("Plugins") or [] if isinstance(plugin, Mapping)}
+    client = _mapping_in(info.get("ClientInfo"))
+    plugins = {str(_mapping_in(plugin).get("Name")) for plugin in _list_in(client.get("Plugins"))}
     version = str(info.get("ServerVersion") or "")
-    reasons = info.get("ServerErrors") or []
+    reasons = _list_in(info.get("ServerErrors"))
     devices = info.get("DiscoveredDevices")
-    status = {str(row[0]): str(row[1]) for row in info.get("DriverStatus") or [] if len(row) == 2}
+    pairs = [row for row in _list_in(info.get("DriverStatus")) if isinstance(row, list) and len(row) == 2]
+    status = {str(name): str(value) for name, value in pairs}
     return Docker(
         installed=True,
         error="" if version else str((reasons or [error.strip() or "no answer"])[0]),
@@ -204,9 +222,13 @@ def parse_docker_info(text: str, error: str = "") -> Docker:
         containerd_store=status.get("driver-type", "").startswith("io.containerd.snapshotter"),
         cgroup_driver=str(info.get("CgroupDriver") or ""),
         default_runtime=str(info.get("DefaultRuntime") or ""),
-        runtimes=tuple(sorted(info.get("Runtimes") or {})),
-        cdi_folders=tuple(str(folder) for folder in info.get("CDISpecDirs") or []),
-        devices=None if devices is None else tuple(str(row["Name"]) for row in devices if row.get("Source") == "cdi"),
+        runtimes=tuple(sorted(_mapping_in(info.get("Runtimes")))),
+        cdi_folders=tuple(str(folder) for folder in _list_in(info.get("CDISpecDirs")) if isinstance(folder, str)),
+        devices=tuple(
+            str(row.get("ID") or "") for row in devices if isinstance(row, Mapping) and row.get("Source") == "cdi"
+        )
+        if isinstance(devices, list)
+        else None,
         buildx="buildx" in plugins,
     )
 
@@ -323,14 +345,16 @@ def parse_spec(path: str, text: str, exists: Callable[[str], bool]) -> Spec:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         return Spec(path=path, error=reason)
-    edits = [data.get("containerEdits"), *(device.get("containerEdits") for device in devices)]
-    needed = [source for edit in edits if isinstance(edit, Mapping) for source in _sources(edit)]
+    edits = [_mapping_in(part.get("containerEdits")) for part in (data, *devices)]
+    needed = [source for edit in edits for source in _sources(edit)]
+    nodes = [_mapping_in(node).get("path") for edit in edits for node in _list_in(edit.get("deviceNodes"))]
     drivers = [match.group(1) for source in needed if (match := _DRIVER_LIBRARY.search(source))]
     return Spec(
         path=path,
         kind=kind,
         devices=names,
         missing=tuple(dict.fromkeys(source for source in needed if not exists(source))),
+        uvm=UVM in nodes,
         driver=drivers[0] if drivers else "",
     )
 
@@ -339,7 +363,7 @@ def _sources(edits: Mapping[str, Any]) -> list[str]:
     """Return the host's paths in containerEdits: of nodes, mounts and hooks."""
     found = []
     for group, keys in (("deviceNodes", ("hostPath", "path")), ("mounts", ("hostPath",)), ("hooks", ("path",))):
-        for row in edits.get(group) or []:
+        for row in map(_mapping_in, _list_in(edits.get(group))):
             source = next((str(row[key]) for key in keys if row.get(key)), "")
             if source.startswith("/"):
                 found.append(source)
@@ -437,6 +461,7 @@ def collect(host: Host) -> Runtime:
         toolkit=host.toolkit(),
         driver_loaded=host.driver_loaded(),
         driver_installed=host.driver_installed(),
+        uvm=host.path(UVM).exists(),
         specs=host.specs(docker.cdi_folders or SPEC_FOLDERS),
         refresh=host.unit(REFRESH_UNIT),
         own=host.unit(OWN_UNIT),
@@ -611,6 +636,13 @@ def _spec_findings(runtime: Runtime, wanted: Sequence[str]) -> Iterable[Finding]
                 f"{active.path} was written for driver {active.driver} and the kernel runs {runtime.driver_loaded}",
                 f"{refresh}, as root",
             )
+        elif runtime.uvm and not active.uvm and active.kind.startswith("nvidia.com/"):
+            yield Finding(
+                "spec_without_uvm",
+                RED,
+                f"{active.path} names no {UVM}, which this node has, so no CUDA program starts in a container with {device}",
+                f"{refresh}, as root",
+            )
         elif runtime.docker.devices is not None and runtime.docker.cdi_folders and device not in runtime.docker.devices:
             yield Finding(
                 "device_unseen",
@@ -646,12 +678,16 @@ def _order_findings(runtime: Runtime) -> Iterable[Finding]:
 
 @dataclass(frozen=True)
 class Look:
-    """What a container shows: whether nvidia-smi works in it and what it said, its limits, its RDMA devices."""
+    """What a container shows: whether nvidia-smi works in it and what it said, its limits, its RDMA devices.
+
+    ``uvm`` says whether it has /dev/nvidia-uvm, which nvidia-smi works without and CUDA does not; None where the node has none either.
+    """
 
     gpu: bool
     said: str = ""
     limits: Mapping[str, str] = field(default_factory=dict)
     rdma: tuple[str, ...] = ()
+    uvm: bool | None = None
 
 
 def parse_limits(text: str) -> dict[str, str]:
@@ -661,8 +697,9 @@ def parse_limits(text: str) -> dict[str, str]:
     for line in text.splitlines():
         for title, name in names.items():
             if line.startswith(title):
-                soft = line[len(title) :].split()[0]
-                found[name] = "-1" if soft == "unlimited" else soft
+                soft = line[len(title) :].strip().partition(" ")[0]
+                if soft:
+                    found[name] = "-1" if soft == "unlimited" else soft
     return found
 
 
@@ -696,6 +733,15 @@ def judge_proof(
                 RED,
                 f"a running container loses its GPU at `systemctl daemon-reload` (nvidia-smi: {after.said or 'no output'})",
                 "upgrade NVIDIA's container toolkit to 1.18 or newer and give the GPU by its CDI name, not by --gpus or --runtime",
+            )
+        )
+    if gpu and before.gpu and before.uvm is False:
+        found.append(
+            Finding(
+                "uvm_missing",
+                RED,
+                f"a container that is given the GPU has no {UVM}, which this node has, so no CUDA program starts in it",
+                f"`systemctl restart {OWN_UNIT}`, which writes the CDI specification anew",
             )
         )
     for name, value in sorted(ulimits.items()):

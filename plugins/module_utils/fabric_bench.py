@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .fabric_link import FabricError, Finding
@@ -116,7 +116,8 @@ class NcclLog:
 
     ``network`` is what it chose (``IB``, ``Socket``, or the name of a plugin), ``devices`` what it opened, ``channels`` how many channels go
     over each device (by the device's number, ``Socket/0`` for TCP), ``gid_kinds`` whether each device's address is an IPv4 one (``ipv4``) or a
-    link-local one (``link-local``).
+    link-local one (``link-local``). ``virtual`` is what a device's number stands for: NCCL_IB_MERGE_NICS, 1 by default, makes one of the ports of
+    a PCI card that has two cables, under a number after those of the single devices.
     """
 
     version: str = ""
@@ -127,6 +128,11 @@ class NcclLog:
     gid_kinds: Mapping[str, str] | None = None
     gpu_direct: bool = False
     warnings: tuple[str, ...] = ()
+    virtual: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def named(self, number: str) -> tuple[str, ...]:
+        """Return the devices that a number stands for, more than one where NCCL merged them; none for a number that the log does not explain."""
+        return self.virtual.get(number) or self.devices[int(number) : int(number) + 1]
 
     def rdma(self) -> bool:
         """Say whether data goes over RDMA alone."""
@@ -137,11 +143,9 @@ class NcclLog:
 
     def used(self) -> tuple[str, ...]:
         """Return the devices that channels go over; all that were opened where the log names no channel."""
-        numbers = [int(name) for name in self.channels or {} if name.isdigit()]
-        return (
-            tuple(self.devices[number] for number in sorted(numbers) if number < len(self.devices))
-            if numbers
-            else self.devices
+        numbers = sorted((name for name in self.channels or {} if name.isdigit()), key=int)
+        return tuple(dict.fromkeys(name for number in numbers for name in self.named(number))) or (
+            () if numbers else self.devices
         )
 
 
@@ -158,6 +162,10 @@ def parse_nccl_log(text: str) -> NcclLog:
         # NVIDIA's plugin names its devices in these lines alone.
         numbered = dict(re.findall(r"HCA (\d+) '([^'\s]+)", text))
         devices |= dict.fromkeys(numbered[number] for number in sorted(numbered, key=int))
+    virtual = {
+        number: tuple(name.split("+"))
+        for number, name in re.findall(r"NET/IB\s*: Made virtual device \[(\d+)\] name=(\S+)", text)
+    }
     sockets: dict[str, None] = {}
     for line in re.findall(r"NET/Socket\s*: Using (.*)", text):
         sockets |= dict.fromkeys(re.findall(r"\[\d+\]([^\s:]+):", line))
@@ -168,7 +176,7 @@ def parse_nccl_log(text: str) -> NcclLog:
         channels[name] = channels.get(name, 0) + 1
     kinds: dict[str, str] = {}
     for number, subnet, identity in re.findall(
-        r"NCCL Dev \d+ I[Bb]Dev (\d+) Port \d+ qpn \d+ mtu \d+ GID \d+ \(([0-9A-F]+)/([0-9A-F]+)\)", text
+        r"NCCL (?:Merged)?Dev \d+ I[Bb]Dev (\d+) Port \d+ qpn \d+ mtu \d+ GID \d+ \(([0-9A-F]+)/([0-9A-F]+)\)", text
     ):
         # A RoCE v2 address that stands for IPv4 is ::ffff:a.b.c.d; the log prints its halves as numbers of the host's byte order.
         kind = (
@@ -185,6 +193,7 @@ def parse_nccl_log(text: str) -> NcclLog:
         gid_kinds=kinds,
         gpu_direct="GDRDMA" in text or bool(re.search(r"GPU Direct RDMA (?:\(\w+\) )?[Ee]nabled", text)),
         warnings=tuple(warnings),
+        virtual=virtual,
     )
 
 
@@ -204,6 +213,14 @@ def parse_probe(text: str) -> dict[str, Any]:
 
 
 # --- judging ----------------------------------------------------------------------------------------------------
+
+#: What says only that a sound transport is slow.
+BANDWIDTH = ("rdma_slow", "nccl_slow")
+
+
+def without_bandwidth(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings with a bandwidth that falls short as a warning: the cluster serves over such a link, if slowly."""
+    return [replace(found, level="warning") if found.code in BANDWIDTH else found for found in findings]
 
 
 def judge_rdma(results: Sequence[RdmaResult], devices: Sequence[str], cables: int) -> list[Finding]:
@@ -322,9 +339,11 @@ def judge_nccl(log: NcclLog, devices: Sequence[str], gbytes: float | None, cable
                 )
             )
     bare = [
-        log.devices[int(number)] if int(number) < len(log.devices) else f"device {number}"
+        name
         for number, kind in (log.gid_kinds or {}).items()
         if kind == "link-local"
+        # This number counts the single devices, also where NCCL merged them.
+        for name in log.devices[int(number) : int(number) + 1] or log.named(number) or (f"device {number}",)
     ]
     if bare:
         found.append(

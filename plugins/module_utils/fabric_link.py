@@ -586,11 +586,12 @@ def _twin_findings(twin: Twin, rail: Rail, wanted: Demands) -> Iterator[Finding]
             f"RDMA device {twin.rdma} of {name} is {twin.rdma_state}, not ACTIVE: see `rdma link` and `dmesg`",
         )
     if twin.pcie and twin.pcie_best and twin.pcie != twin.pcie_best:
+        # No stop: boxes of partners are known that always run so (ASUS GX10: the second controller at x2 of x4; forums.developer.nvidia.com 367853).
         yield Finding(
-            "problem",
+            "warning",
             "pcie",
-            f"the PCIe link of {name} runs at {twin.pcie}, it can do {twin.pcie_best}: shut the node down, take its power "
-            "away for a minute, and start it again",
+            f"the PCIe link of {name} runs at {twin.pcie}, it can do {twin.pcie_best}: update the firmware (`fwupdmgr update`), then take its power "
+            "away for a minute",
         )
     if twin.link_local:
         yield Finding(

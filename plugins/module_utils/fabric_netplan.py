@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 import shlex
 import shutil
 import time
@@ -31,6 +32,7 @@ UNITS = Path("/etc/systemd/system")
 ROLLBACK = "dgx-spark-fabric-rollback"
 GUARD = f"{ROLLBACK}-boot.service"
 HEADER = "# Written by dgx_spark.vllm, role fabric: the QSFP link between the nodes. It only adds to what the other files here say.\n"
+_NM_FILE = re.compile(r"90-NM-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 _STACKED = {"bonds": "bond", "bridges": "bridge", "vrfs": "VRF"}
 
 Run = Callable[[Sequence[str], float], tuple[int, str]]
@@ -41,7 +43,7 @@ Run = Callable[[Sequence[str], float], tuple[int, str]]
 
 @dataclass(frozen=True)
 class Definition:
-    """What one file says of one entry of ``ethernets``; ``renderer`` is the file's own where the entry has none."""
+    """What one file says of one entry of ``ethernets``; ``renderer`` is the one that the file gives to all of its ``ethernets``."""
 
     path: str
     name: str
@@ -65,6 +67,17 @@ class Definition:
             return any(fnmatch.fnmatchcase("mlx5_core", str(driver)) for driver in drivers)
         return True
 
+    def profile(self) -> str:
+        """Return the UUID of the NetworkManager profile that the entry is the copy of; empty for none.
+
+        NetworkManager writes such a file from the profile, so that it is the profile that has to be changed.
+        """
+        kept = self.body.get("networkmanager")
+        if isinstance(kept, Mapping) and kept.get("uuid"):
+            return str(kept["uuid"])
+        found = _NM_FILE.match(Path(self.path).name)
+        return found[1] if found else ""
+
 
 def effective_files(files: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Return (path, content of ``network``) in netplan's order: by file name, of one name /run before /etc before /lib."""
@@ -87,13 +100,24 @@ def definitions(files: Mapping[str, Any]) -> list[Definition]:
     found = []
     for path, network in effective_files(files):
         ethernets = network.get("ethernets")
-        for name, body in ethernets.items() if isinstance(ethernets, Mapping) else ():
-            found.append(
-                Definition(
-                    path, str(name), body if isinstance(body, Mapping) else {}, str(network.get("renderer") or "")
-                )
-            )
+        entries = ethernets if isinstance(ethernets, Mapping) else {}
+        renderer = str(entries.get("renderer") or "")
+        for name, body in entries.items():
+            if name != "renderer":
+                found.append(Definition(path, str(name), body if isinstance(body, Mapping) else {}, renderer))
     return found
+
+
+def renderer_of(files: Mapping[str, Any], interface: str) -> str:
+    """Return who configures the interface.
+
+    The entry's own counts before that of ``ethernets`` in the file that brings the entry up first, and that before the global one, which is that
+    of the last file that has one, whichever file the entry is in (netplan, parse.c).
+    """
+    own = [found for found in definitions(files) if found.name == interface]
+    said = [str(found.body["renderer"]) for found in own if found.body.get("renderer")]
+    for_all = [str(network["renderer"]) for _path, network in effective_files(files) if network.get("renderer")]
+    return (said or [found.renderer for found in own[:1] if found.renderer] or for_all or ["networkd"])[-1]
 
 
 def stacked_on(files: Mapping[str, Any], interface: str) -> str:
@@ -134,7 +158,12 @@ class Plan:
 
 
 def plan_netplan(
-    files: Mapping[str, Any], rails: Sequence[Rail], macs: Mapping[str, str], mtu: int, replace: bool = False
+    files: Mapping[str, Any],
+    rails: Sequence[Rail],
+    macs: Mapping[str, str],
+    mtu: int,
+    replace: bool = False,
+    ports: Sequence[str] = (),
 ) -> Plan:
     """Return what has to be written so that each rail has its address and nothing else.
 
@@ -143,11 +172,13 @@ def plan_netplan(
         rails: interfaces with their addresses.
         macs: hardware address of each interface.
         mtu: bytes.
-        replace: put files aside that configure the rails otherwise, where they hold nothing else.
+        replace: put files aside that configure the rails otherwise, where they hold nothing but QSFP ports.
+        ports: interfaces of all QSFP ports, less those by which the node is reached; what a file says of them may go with it.
     """
     plan = Plan()
     others = {path: content for path, content in files.items() if Path(path) != OWN_FILE}
     conflicts: dict[str, list[str]] = {}
+    profiles: dict[str, str] = {}
     for rail in rails:
         if user := stacked_on(others, rail.interface):
             plan.problems.append(
@@ -157,18 +188,22 @@ def plan_netplan(
             if found.covers(rail.interface, macs.get(rail.interface, "")):
                 if found.name != rail.interface:
                     plan.problems.append(
-                        f"entry {found.name!r} in {found.path} matches {rail.interface} too: narrow its match, so that it leaves the "
-                        "fabric's interfaces alone"
+                        f"entry {found.name!r} in {found.path} matches {rail.interface} too: {_remedy(found)}"
                     )
                 elif reason := _conflict(found, rail):
                     conflicts.setdefault(found.path, []).append(reason)
+                    profiles.setdefault(found.path, found.profile())
     names = {rail.interface for rail in rails}
     for path, reasons in conflicts.items():
-        strangers = _strangers(others[path], names)
+        strangers = _strangers(others[path], names | set(ports))
         if not replace:
+            away = (
+                f"take NetworkManager's profile away with `nmcli connection delete {profiles[path]}`"
+                if profiles[path]
+                else "fabric_replace_netplan: true to put that file aside"
+            )
             plan.problems.append(
-                f"{path} {'; '.join(reasons)}: set spark_fabric_address or fabric_addresses to what is there, or "
-                "fabric_replace_netplan: true to put that file aside"
+                f"{path} {'; '.join(reasons)}: set spark_fabric_address or fabric_addresses to what is there, or {away}"
             )
         elif strangers or Path(path).parent != FOLDERS[1]:
             where = f"it also configures {', '.join(strangers)}" if strangers else "it is not in /etc/netplan"
@@ -177,11 +212,32 @@ def plan_netplan(
             )
         else:
             plan.aside.append(path)
+            plan.notes += _gone(others, path, names)
     kept = {path: content for path, content in others.items() if path not in plan.aside}
     entries = {rail.interface: _missing(kept, rail, mtu, plan) for rail in rails}
     entries = {name: entry for name, entry in entries.items() if entry}
     plan.text = render(entries) if entries else None
     return plan
+
+
+def _remedy(found: Definition) -> str:
+    match = found.body.get("match")
+    # A pattern may stand for the management network as well: such a profile is not to be deleted.
+    single = isinstance(match, Mapping) and ("macaddress" in match or not set("*?[") & set(str(match.get("name", "*"))))
+    if found.profile() and single:
+        return f"take NetworkManager's profile away with `nmcli connection delete {found.profile()}`"
+    if found.profile():
+        return f"bind NetworkManager's profile to its own interface with `nmcli connection modify {found.profile()} connection.interface-name NAME`"
+    return "narrow its match, so that it leaves the fabric's interfaces alone"
+
+
+def _gone(files: Mapping[str, Any], path: str, names: set[str]) -> list[str]:
+    """Say what was put aside with a file, of ports that are no part of the link."""
+    return [
+        f"{', '.join(addresses_of(found.body)) or 'what was set'} of {found.name} went with {path}, since that port is no part of the link"
+        for found in definitions(files)
+        if found.path == path and found.name not in names
+    ]
 
 
 def _conflict(found: Definition, rail: Rail) -> str:
@@ -203,7 +259,7 @@ def _strangers(content: Any, names: set[str]) -> list[str]:
         if key in ("version", "renderer"):
             continue
         if key == "ethernets" and isinstance(value, Mapping):
-            found += [str(name) for name in value if name not in names]
+            found += [str(name) for name in value if name not in names and name != "renderer"]
         else:
             found.append(str(key))
     return found
@@ -212,7 +268,7 @@ def _strangers(content: Any, names: set[str]) -> list[str]:
 def _missing(files: Mapping[str, Any], rail: Rail, mtu: int, plan: Plan) -> dict[str, Any]:
     """Return the entry that adds to the others what the rail still lacks."""
     merged: dict[str, Any] = {}
-    renderer = ""
+    renderer = renderer_of(files, rail.interface)
     held: list[str] = []
     configured = False
     for found in definitions(files):
@@ -220,7 +276,6 @@ def _missing(files: Mapping[str, Any], rail: Rail, mtu: int, plan: Plan) -> dict
             configured = True
             merged.update(found.body)
             held += addresses_of(found.body)
-            renderer = str(found.body.get("renderer") or found.renderer or renderer or "networkd")
     entry: dict[str, Any] = {}
     if rail.address not in held:
         entry["addresses"] = [rail.address]
@@ -281,6 +336,7 @@ class Rollback:
     """The state of a change that waits for its confirmation.
 
     ``pending.json`` is there while it waits. Whoever moves it away first, the confirmation or the way back, has won; the other one does nothing.
+    The way back moves it to ``restoring.json``, which stays until all is back, so that one that was cut off begins anew with the next boot.
     """
 
     def __init__(self, run: Run, state: Path = STATE, units: Path = UNITS) -> None:
@@ -288,6 +344,7 @@ class Rollback:
         self.state = state
         self.units = units
         self.pending_file = state / "pending.json"
+        self.restoring_file = state / "restoring.json"
         self.undone_file = state / "rolled-back.json"
         self.script = state / "restore.sh"
 
@@ -296,15 +353,19 @@ class Rollback:
         return _read_json(self.pending_file)
 
     def undone(self) -> dict[str, Any] | None:
-        """Return the last change that was taken back, until the next one is made."""
-        return _read_json(self.undone_file)
+        """Return the last change that was taken back, or is on its way back, until the next one is made."""
+        return _read_json(self.restoring_file) or _read_json(self.undone_file)
 
     def arm(self, steps: Sequence[Step], seconds: int) -> None:
         """Save what the steps will change and start the timer.
 
         Raises:
-            FabricError: systemd does not take the timer; nothing is changed then.
+            FabricError: systemd does not take the timer, or an earlier way back was cut off; nothing is changed then.
         """
+        if self.restoring_file.exists():
+            # What it still has to bring back is in the folder that the next lines would empty.
+            self.restore()
+            raise FabricError("an earlier change was on its way back, which was brought to its end first: run again")
         shutil.rmtree(self.state / "backup", ignore_errors=True)
         (self.state / "backup").mkdir(mode=0o700, parents=True)
         self.undone_file.unlink(missing_ok=True)
@@ -313,7 +374,9 @@ class Rollback:
             "# Puts netplan back as it was before a change that nobody confirmed.",
             f"cd {shlex.quote(str(self.state))} || exit 1",
         ]
-        lines.append("mv pending.json restoring.json 2>/dev/null || exit 0")
+        # Timer, guard and module one after the other. The lock is not handed to what `netplan apply` starts.
+        lines += ["exec 9>restore.lock", "flock 9"]
+        lines.append("[ -e restoring.json ] || mv pending.json restoring.json 2>/dev/null || exit 0")
         for place, step in enumerate(steps):
             target = shlex.quote(str(step.path))
             if step.path.exists():
@@ -324,7 +387,7 @@ class Rollback:
             if step.moved_to is not None:
                 lines.append(f"rm -f {shlex.quote(str(step.moved_to))}")
         lines += [
-            "netplan apply",
+            "netplan apply 9>&-",
             "mv restoring.json rolled-back.json",
             f"rm -f {self._guard_link()} {self._guard()}",
             "",
@@ -334,7 +397,7 @@ class Rollback:
         # A unit that systemd finds at the next boot without a daemon-reload now: that would take the GPU from containers with the legacy hook.
         self._guard().write_text(
             "[Unit]\nDescription=Takes back a change of the fabric's netplan that was not confirmed before the reboot\n"
-            f"ConditionPathExists={self.pending_file}\nAfter=network.target\n\n[Service]\nType=oneshot\nExecStart=/bin/sh {self.script}\n",
+            f"ConditionPathExists=|{self.pending_file}\nConditionPathExists=|{self.restoring_file}\nAfter=network.target\n\n[Service]\nType=oneshot\nExecStart=/bin/sh {self.script}\n",
             encoding="utf-8",
         )
         self._guard_link().parent.mkdir(parents=True, exist_ok=True)

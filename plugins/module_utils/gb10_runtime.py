@@ -151,13 +151,22 @@ def _whole(text: str) -> int | None:
     return None if value is None else int(value)
 
 
+def _csv_rows(text: str) -> Iterator[list[str]]:
+    """Return the lines of nvidia-smi's CSV in their parts; one that is no CSV is passed over."""
+    for line in text.splitlines():
+        try:
+            yield next(csv.reader([line], skipinitialspace=True), [])
+        except csv.Error:
+            continue
+
+
 def parse_gpus(text: str, fields: Sequence[str]) -> list[Gpu]:
     """Return the GPUs in what ``nvidia-smi --query-gpu=... --format=csv,noheader`` printed; other lines are passed over."""
     gpus = []
-    for row in csv.reader(text.splitlines(), skipinitialspace=True):
-        if len(row) != len(fields) or not row[0].strip().isdigit():
+    for row in _csv_rows(text):
+        value = dict(zip(fields, (part.strip() for part in row), strict=False))
+        if len(row) != len(fields) or not value.get("index", "").isdecimal():
             continue
-        value = dict(zip(fields, (part.strip() for part in row), strict=True))
         reasons = next((value[name] for name in REASON_FIELDS if name in value), "")
         gpus.append(
             Gpu(
@@ -195,8 +204,8 @@ def reason_words(bits: int | None) -> list[str]:
 def parse_holders(text: str) -> list[Holder]:
     """Return the processes of ``--query-compute-apps=pid,process_name,used_memory --format=csv,noheader``."""
     holders = []
-    for row in csv.reader(text.splitlines(), skipinitialspace=True):
-        if len(row) >= 3 and row[0].strip().isdigit():
+    for row in _csv_rows(text):
+        if len(row) >= 3 and row[0].strip().isdecimal():
             holders.append(Holder(int(row[0]), ",".join(row[1:-1]).strip(), _whole(row[-1])))
     return holders
 

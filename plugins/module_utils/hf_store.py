@@ -770,6 +770,21 @@ class Store:
         )
 
 
+def weights_bytes(folder: Path) -> int | None:
+    """Return the bytes of the weights in a snapshot's folder by its manifest; None where it has none.
+
+    What lies in folders below is in another format, and vLLM does not read it.
+    """
+    try:
+        manifest = Store(folder.parent.parent).local(folder.parent.name.replace("--", "/", 1), folder.name).manifest
+    except (StoreError, OSError):
+        return None
+    if manifest is None:
+        return None
+    sizes = {entry.path: entry.size for entry in manifest.files if "/" not in entry.path}
+    return sum(size for path, size in sizes.items() if path.endswith(".safetensors")) or None
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder with all in it, or the file or link that stands in its place; nothing there is fine."""
     if path.is_symlink() or path.is_file():

@@ -226,6 +226,12 @@ class ImageFacts:
         return asdict(self)
 
 
+def _text(document: Mapping[str, Any], name: str) -> str:
+    """Return a text of the probe's document; empty where it is none."""
+    value = document.get(name)
+    return value if isinstance(value, str) else ""
+
+
 def parse_probe(text: str) -> ImageFacts:
     """Return what the probe printed; an image's entry point may print before it.
 
@@ -235,23 +241,28 @@ def parse_probe(text: str) -> ImageFacts:
     for line in reversed(text.splitlines()):
         try:
             found = json.loads(line)
-            packages = found["packages"]
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             continue
+        packages = found.get("packages") if isinstance(found, Mapping) else None
+        if not isinstance(packages, Mapping):
+            continue
+        programs = found.get("programs")
         return ImageFacts(
-            vllm=packages["vllm"],
-            ray=packages["ray"],
-            ray_dashboard=bool(packages["ray"] and packages["aiohttp-cors"]),
-            torch=packages["torch"],
-            triton=packages["triton"],
-            flashinfer=packages["flashinfer-python"],
-            transformers=packages["transformers"],
-            nccl=found["nccl"],
-            nccl_library=found["nccl_library"],
-            cuda=found["cuda"],
-            python=found["python"],
-            architecture=architecture(found["machine"]),
-            programs={name: path for name, path in found["programs"].items() if path},
+            vllm=_text(packages, "vllm"),
+            ray=_text(packages, "ray"),
+            ray_dashboard=bool(_text(packages, "ray") and _text(packages, "aiohttp-cors")),
+            torch=_text(packages, "torch"),
+            triton=_text(packages, "triton"),
+            flashinfer=_text(packages, "flashinfer-python"),
+            transformers=_text(packages, "transformers"),
+            nccl=_text(found, "nccl"),
+            nccl_library=_text(found, "nccl_library"),
+            cuda=_text(found, "cuda"),
+            python=_text(found, "python"),
+            architecture=architecture(_text(found, "machine")),
+            programs={str(name): str(path) for name, path in programs.items() if path}
+            if isinstance(programs, Mapping)
+            else {},
         )
     raise ValueError("the probe printed nothing that could be read")
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How vLLM is to read the weights: from memory left, file system and size.
+"""How vLLM is to read the weights: from memory left, file system and size; and what reading them came to.
 
 vLLM maps safetensors files into memory and copies tensor by tensor. On a Spark that is slow (8 min 41 s against 1 min 28 s for
 reading whole files, NVIDIA forum 349886), and its own prefetch is off for a checkpoint above 90 % of the free memory, which a
@@ -9,9 +9,11 @@ model for two Sparks always is (vllm/model_executor/model_loader/weight_utils.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from .startup_phases import WEIGHTS
 
 #: Values of --safetensors-load-strategy (vllm/config/load.py of 0.32), and load formats that read safetensors in another way.
 STRATEGIES = ("lazy", "eager", "prefetch", "torchao")
@@ -179,12 +181,109 @@ def file_sizes(sizes: Sequence[int]) -> tuple[float, float]:
     return sum(sizes) / 2**30, max(sizes, default=0) / 2**30
 
 
-def load_rate(size_gib: float, seconds: float, source_gib_s: float = 0.0) -> str:
-    """Return a sentence on a load: GiB a second, and beside what the disk or the link gives where that is known."""
+# --- what a load took -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one node reads the weights.
+
+    Attributes:
+        filesystem: as the kernel calls it; empty for unknown.
+        link_gbit_s: what the interface of the link runs at by its own word; 0 for unknown.
+    """
+
+    filesystem: str = ""
+    link_gbit_s: float = 0.0
+
+    @property
+    def over_network(self) -> bool:
+        """True for a file system of another machine; an automount that nobody has used yet waits for NFS."""
+        return self.filesystem in (*NETWORK, "autofs")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights come from, and how fast that can be.
+
+    Attributes:
+        kind: ``disk`` or ``link``; empty where no node's file system is known.
+        gib_s: GiB a second that it gives; 0 for unknown.
+        nominal: what the link runs at by its own word, in words; empty where ``gib_s`` was measured or is unknown.
+    """
+
+    kind: str = ""
+    gib_s: float = 0.0
+    nominal: str = ""
+
+
+def source_of(readers: Iterable[Reader], measured_gib_s: float = 0.0) -> Source:
+    """Return the slowest source that the nodes read from, which is the link as soon as one of them reads over it.
+
+    Args:
+        measured_gib_s: what somebody measured of it; 0 for nothing. It counts more than what the link says of itself.
+    """
+    known = [reader for reader in readers if reader.filesystem]
+    over = [reader for reader in known if reader.over_network]
+    kind = "link" if over else "disk" if known else ""
+    if measured_gib_s > 0:
+        return Source(kind, measured_gib_s)
+    slowest = min((reader.link_gbit_s for reader in over if reader.link_gbit_s > 0), default=0.0)
+    if not slowest:
+        return Source(kind)
+    return Source(kind, slowest * 1e9 / 8 / 2**30, f"{slowest:g} Gbit/s")
+
+
+def load_rate(size_gib: float, seconds: float, source: Source | None = None) -> str:
+    """Return what a load came to in words: GiB a second, and beside it what disk or link give; that nobody measured it is said.
+
+    Args:
+        source: left out, nothing is said of it.
+    """
     if size_gib <= 0 or seconds <= 0:
         return ""
     rate = size_gib / seconds
-    text = f"{size_gib:.1f} GiB in {seconds:.0f} s, {rate:.2f} GiB/s"
-    if source_gib_s > 0:
-        text += f": {100 * rate / source_gib_s:.0f} % of the {source_gib_s:.2f} GiB/s that disk or link give"
-    return text
+    text = f"weights: {_gib(size_gib)} GiB in {_figure(seconds)} s = {_figure(rate)} GiB/s"
+    if source is None:
+        return text
+    what = source.kind or "disk or link"
+    if source.gib_s <= 0:
+        return f"{text}; the rate of the {what} was not measured"
+    share = f"{text}, {_figure(100 * rate / source.gib_s)} % of the {_figure(source.gib_s)} GiB/s"
+    if source.nominal:
+        return f"{share} that the {what} is set to ({source.nominal}); the rate of the disk behind it was not measured"
+    return f"{share} that were measured of the {what}"
+
+
+def _gib(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else _figure(value)
+
+
+def _figure(value: float) -> str:
+    """Return three figures, and no exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else "under 0.001"
+
+
+def load_facts(report: Mapping[str, Any], source: Source | None = None) -> dict[str, Any]:
+    """Return what a start says of its weights.
+
+    Args:
+        report: what startup_phases.start_report returned.
+        source: where they come from; left out, nothing is said of it.
+
+    Returns:
+        ``weights_gib``, ``seconds`` (of the slowest rank), ``gib_per_s``, ``source`` (disk, link, or empty), ``source_gib_s``,
+        ``source_measured``, and ``text``, one line; None for a figure that is not known.
+    """
+    size, seconds = report.get("weights_gib"), (report.get("phases") or {}).get(WEIGHTS)
+    text = load_rate(size or 0, seconds or 0, source)
+    if not text and seconds:
+        text = f"weights: {_figure(seconds)} s; how many bytes that were is not known"
+    elif not text:
+        text = "weights: the server's log does not say how long they took"
+    facts: dict[str, Any] = {"weights_gib": size, "seconds": seconds, "gib_per_s": report.get("gib_per_s")}
+    if source is not None:
+        facts["source"] = source.kind
+        facts["source_gib_s"] = round(source.gib_s, 3) or None
+        facts["source_measured"] = source.gib_s > 0 and not source.nominal
+    return {**facts, "text": text}

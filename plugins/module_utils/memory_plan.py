@@ -39,7 +39,7 @@ class MemoryPlan:
         max_concurrency: requests of max_model_len that the pool holds.
         max_model_len_possible: longest request that the pool holds, at most what the model knows.
         host_headroom_gib: what unified memory keeps beside vLLM and the system; None where the GPU has memory of its own.
-        fits: whether the server starts.
+        fits: whether the server starts and, where memory is shared with the host, leaves it the headroom.
         decode_tok_s_limit: tokens a second of one request by memory bandwidth and all-reduces alone.
         decode_tok_s_expected: low and high.
         reasons: sentences: what does not fit or is at risk, and what to change.
@@ -117,22 +117,23 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
     Args:
         given: what is to be planned.
         host_gib: GiB that the system and the serving processes take beside vLLM's budget.
-        min_headroom_gib: GiB that unified memory must keep; less is told in the reasons, and is for the caller to refuse.
+        min_headroom_gib: GiB that unified memory must keep; with less the plan does not fit.
     """
     constants = plan_fit.shipped()
     stages = _stages(given, constants)
     fullest = min(stages, key=lambda stage: stage.available)
     length = given.length
     concurrency = min(stage.layout.concurrency(stage.available, length) for stage in stages)
-    known = given.shape.max_position or length
+    known = given.known_length or max(given.shape.max_position, length)
     possible = min(stage.layout.longest(stage.available, max(known, length)) for stage in stages)
     headroom = headroom_gib(given, host_gib, stages)
-    fits = concurrency >= 1 and (given.cpu_kv_gib is None or (headroom or 0.0) >= 0)
+    held = concurrency >= 1 and (given.cpu_kv_gib is None or (headroom or 0.0) >= 0)
+    fits = held and length <= known and (headroom is None or headroom >= min_headroom_gib)
     low, high, basis = plan_fit.expected_tok_s(given)
     limit = 1 / step_limit_s(given)
     # A fit's margin can reach over the limit, reality cannot.
     high, low = min(high, limit), min(low, limit)
-    reasons = _reasons(given, stages, possible, fits, safe_utilization(given, host_gib, min_headroom_gib))
+    reasons = _reasons(given, stages, possible, held, safe_utilization(given, host_gib, min_headroom_gib))
     reasons += _headroom_reasons(given, headroom, host_gib, min_headroom_gib)
     reasons += list(given.shape.notes)
     return MemoryPlan(
@@ -150,6 +151,7 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
         cuda_graphs=given.cuda_graphs,
         details={
             "parameters": given.shape.parameter_count(),
+            "draft_parameters": given.shape.draft_parameter_count(),
             "active_parameters": given.shape.active_parameter_count(),
             "quantization": given.shape.quantization.label,
             "max_model_len": length,
@@ -167,7 +169,9 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
             "load_available_gib": _load_available(given, stages, host_gib, min_headroom_gib),
             "expected_from": basis,
             "published": [
-                {key: entry[key] for key in ("model", "tok_s", "setup", "source")} for entry in plan_fit.PUBLISHED
+                {key: entry[key] for key in ("model", "tok_s", "setup", "source")}
+                for entry in plan_fit.PUBLISHED
+                if entry["nodes"] == given.nodes
             ],
         },
     )
@@ -189,15 +193,22 @@ def _request_gib(stages: Sequence[_Stage], length: int) -> float:
     return max(stage.layout.blocks_per_request(length) * stage.layout.block_bytes for stage in stages) / GIB
 
 
-def _reasons(given: PlanInput, stages: Sequence[_Stage], possible: int, fits: bool, safe: float) -> list[str]:
-    """Return why the server does not start, and what to change; more than ``safe`` is not advised where the host shares the memory."""
+def _reasons(given: PlanInput, stages: Sequence[_Stage], possible: int, held: bool, safe: float) -> list[str]:
+    """Return why the server does not start, and what to change; more than ``safe`` is not advised where the host shares the memory.
+
+    ``held`` says whether the memory holds one request.
+    """
     found = []
-    known = given.shape.max_position
+    known = given.known_length
     if known and given.length > known:
-        found.append(
-            f"max_model_len is {given.length}, but the model knows {known} positions (max_position_embeddings): set it to {known} or less"
-        )
-    if fits:
+        text = f"max_model_len is {given.length}, but the model knows {known} positions (max_position_embeddings)"
+        if 0 < possible < known:
+            text += f" and the memory holds {possible}"
+        found.append(f"{text}: set it to {min(possible, known) or known} or less")
+        # A shorter request is advised already, and that one fits.
+        if possible:
+            return found
+    if held:
         return found
     fullest = min(stages, key=lambda stage: stage.available)
     need = _request_gib(stages, given.length)
@@ -306,7 +317,7 @@ def context_table(
             )
         else:
             headroom = headroom_gib(at, host_gib, stages)
-        if given.shape.max_position and length > given.shape.max_position:
+        if given.known_length and length > given.known_length:
             verdict = "model"
         elif utilization is not None and utilization > 1:
             verdict = "never"
@@ -336,5 +347,5 @@ def risk_from(
         return 0
     at = replace(given, gpu_memory_utilization=utilization)
     stages = _stages(at, plan_fit.shipped())
-    limit = given.shape.max_position or max(CONTEXTS)
+    limit = given.known_length or max(given.shape.max_position, max(CONTEXTS))
     return min(stage.layout.longest(stage.available, limit) for stage in stages)

@@ -35,6 +35,8 @@ KEYS: dict[str, tuple[type | tuple[type, ...], bool]] = {
 }
 #: Kinds of weights that a model file may name; what they need of a node is in runtime_policy.py.
 QUANTIZATIONS = ("bf16", "fp8", "awq", "gptq", "int4", "mxfp4", "nvfp4")
+#: The model of `make demo`, which nobody with a Spark means.
+SIMULATED = "tiny-qwen3-moe"
 _VERSION = re.compile(r"^\d+\.\d+(\.\d+)?$")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
@@ -55,7 +57,9 @@ def find_model(name: str, folders: Sequence[Path]) -> Path:
             if path.is_file():
                 return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yml")})
-    near = difflib.get_close_matches(name, known, n=1)
+    meant = [model for model in known if model != SIMULATED]
+    # Names of one family share their beginning: a guess must share more than that.
+    near = difflib.get_close_matches(name, meant, n=1, cutoff=0.72)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ModelDataError(
         f"spark_model is {name!r}, but there is no such model: {hint}known are {', '.join(known) or 'none'}; "

@@ -797,17 +797,28 @@ def _experts(text: Mapping[str, Any]) -> int:
 
 
 def _positions(text: Mapping[str, Any]) -> int:
-    """Return the positions that the model knows, those after scaling by YaRN; 0 when config.json does not say it."""
+    """Return the positions that the model knows, as vLLM derives them (_get_and_verify_max_len in config/model.py); 0 when config.json does not say it.
+
+    YaRN multiplies the original positions, linear and dynamic scaling the stated ones; those of Llama 3, LongRoPE and Gemma 3 are stated after scaling.
+    """
     scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    if isinstance(scaling, Mapping) and scaling.get("original_max_position_embeddings") and scaling.get("factor"):
+    stated = int(text.get("max_position_embeddings") or 0)
+    if not isinstance(scaling, Mapping) or not scaling.get("factor"):
+        return stated
+    kind = str(scaling.get("rope_type") or scaling.get("type") or "")
+    if kind in {"llama3", "longrope", "su"} or str(text.get("model_type") or "").startswith("gemma3"):
+        return stated
+    if scaling.get("original_max_position_embeddings"):
         return int(scaling["original_max_position_embeddings"] * scaling["factor"])
-    return int(text.get("max_position_embeddings") or 0)
+    return int(stated * scaling["factor"]) if kind in {"linear", "dynamic"} else stated
 
 
 def _rotary_positions(text: Mapping[str, Any], outer: str) -> int:
     """Return for how many positions vLLM computes rotations (model_executor/layers/rotary_embedding/): four times for Qwen-VL's axes."""
     scaling = text.get("rope_scaling") or {}
+    # Gemma 3 states its positions after scaling, but the table is of the linear class.
     linear = isinstance(scaling, Mapping) and (scaling.get("rope_type") or scaling.get("type")) == "linear"
+    linear = linear and str(text.get("model_type") or "").startswith("gemma3")
     return int(_positions(text) * (scaling.get("factor") or 1 if linear else 1)) * (4 if outer in _MULTIMODAL else 1)
 
 

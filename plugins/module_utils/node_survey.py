@@ -159,27 +159,44 @@ def stop_container(name: str) -> tuple[str, ...]:
 # --- parsing ----------------------------------------------------------------------------------------------------------
 
 
-def parse_containers(text: str) -> list[Container]:
-    """Return the containers in the output of ``docker inspect``; what is no such output has none."""
+def _mapping_in(value: Any) -> Mapping[str, Any]:
+    """Return a value of Docker's document where it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list_in(value: Any) -> list[Any]:
+    """Return a value of Docker's document where it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def _inspected(text: str) -> list[Mapping[str, Any]]:
+    """Return the documents in the output of ``docker inspect``; what is no such output has none."""
     try:
-        rows = json.loads(text) if text.strip() else []
+        rows = json.loads(text)
     except ValueError:
         return []
+    return [row for row in _list_in(rows) if isinstance(row, Mapping)]
+
+
+def parse_containers(text: str) -> list[Container]:
+    """Return the containers in the output of ``docker inspect``; what is no such output has none."""
     found = []
-    for row in rows if isinstance(rows, list) else []:
-        host, config, state = (row.get(key) or {} for key in ("HostConfig", "Config", "State"))
+    for row in _inspected(text):
+        host, config, state = (_mapping_in(row.get(key)) for key in ("HostConfig", "Config", "State"))
         name = str(row.get("Name") or "").lstrip("/")
-        ours = name in OUR_CONTAINERS or DIGEST_LABEL in (config.get("Labels") or {})
-        command = " ".join([str(row.get("Path") or ""), *map(str, row.get("Args") or [])])
+        ours = name in OUR_CONTAINERS or DIGEST_LABEL in _mapping_in(config.get("Labels"))
+        command = " ".join([str(row.get("Path") or ""), *map(str, _list_in(row.get("Args")))])
         found.append(
             Container(
                 name=name,
                 image=str(config.get("Image") or ""),
                 running=bool(state.get("Running")),
-                restart=str((host.get("RestartPolicy") or {}).get("Name") or "no"),
+                restart=str(_mapping_in(host.get("RestartPolicy")).get("Name") or "no"),
                 gpu=_has_gpu(host),
                 seed=not ours and bool(_SEED_NAME.match(name)) and _SEED_COMMAND in command,
-                mounts=tuple(sorted(str(mount.get("Source") or "") for mount in row.get("Mounts") or [])),
+                mounts=tuple(
+                    sorted(str(_mapping_in(mount).get("Source") or "") for mount in _list_in(row.get("Mounts")))
+                ),
                 ours=ours,
             )
         )
@@ -188,11 +205,11 @@ def parse_containers(text: str) -> list[Container]:
 
 def _has_gpu(host: Mapping[str, Any]) -> bool:
     """Say whether a container was given a GPU: --gpus, --device nvidia.com/gpu=..., /dev/nvidia*, or the runtime nvidia."""
-    for request in host.get("DeviceRequests") or []:
-        flat = [str(name) for names in request.get("Capabilities") or [] for name in names]
-        if "gpu" in flat or any("nvidia.com/gpu" in str(name) for name in request.get("DeviceIDs") or []):
+    for request in map(_mapping_in, _list_in(host.get("DeviceRequests"))):
+        flat = [str(name) for names in _list_in(request.get("Capabilities")) for name in _list_in(names)]
+        if "gpu" in flat or any("nvidia.com/gpu" in str(name) for name in _list_in(request.get("DeviceIDs"))):
             return True
-    devices = [str(device.get("PathOnHost") or "") for device in host.get("Devices") or []]
+    devices = [str(_mapping_in(device).get("PathOnHost") or "") for device in _list_in(host.get("Devices"))]
     return host.get("Runtime") == "nvidia" or any(path.startswith("/dev/nvidia") for path in devices)
 
 
@@ -201,8 +218,9 @@ def parse_held(status: str) -> float:
     total = 0
     for line in status.splitlines():
         name, _colon, rest = line.partition(":")
-        if name in {"RssAnon", "RssShmem"} and rest.split():
-            total += int(rest.split()[0])
+        kib = rest.strip().partition(" ")[0]
+        if name in {"RssAnon", "RssShmem"} and kib.isdecimal():
+            total += int(kib)
     return total * 1024 / GIB
 
 
@@ -211,8 +229,9 @@ def parse_compute_apps(text: str) -> dict[int, float]:
     found: dict[int, float] = {}
     for line in text.splitlines():
         pid, _comma, used = (part.strip() for part in line.partition(","))
-        if pid.isdigit():
-            found[int(pid)] = found.get(int(pid), 0.0) + (float(used) / 1024 if re.fullmatch(r"[\d.]+", used) else 0.0)
+        if pid.isdecimal():
+            mib = float(used) if re.fullmatch(r"\d+(?:\.\d+)?", used) else 0.0
+            found[int(pid)] = found.get(int(pid), 0.0) + mib / 1024
     return found
 
 
@@ -319,11 +338,8 @@ class Surveyor(Machine):
             return [], {}
         # One that was removed meanwhile makes inspect fail; it still prints the others.
         _status, out, _err = self.run(["docker", "inspect", "--type", "container", *ids])
-        try:
-            names = {str(row["Id"]): str(row["Name"]).lstrip("/") for row in json.loads(out)}
-        except (ValueError, KeyError, TypeError):
-            names = {}
-        return parse_containers(out), names
+        rows = [row for row in _inspected(out) if row.get("Id")]
+        return parse_containers(out), {str(row["Id"]): str(row.get("Name") or "").lstrip("/") for row in rows}
 
     def holders(self, names: Mapping[str, str], own: frozenset[str]) -> tuple[list[Holder], tuple[str, ...]]:
         """Return who holds memory, the largest first, and Ray's and vLLM's processes that run in no container of Docker's.

@@ -18,6 +18,8 @@ GIB, MIB = 1024**3, 1024**2
 BLOCK_TOKENS = 16
 #: Below this bandwidth (GB/s) a GPU is taken for one that shares the host's memory: a Spark has 273, every discrete one far more.
 UNIFIED_BELOW_GB_S = 1000.0
+#: From this much memory on vLLM 0.26 to 0.30 takes 8192 tokens of a step and 1024 requests, below 2048 and 256 (engine/arg_utils.py).
+LARGE_GIB = 70.0
 #: Graph modes, see vllm_flags.GRAPH_MODES.
 MODES = ("eager", "piecewise", "decode", "full")
 
@@ -45,6 +47,7 @@ class PlanInput:
         expert_parallel: whether experts are divided whole.
         hopper: whether the GPU is an H100 or H200, whose kernel for packed matrices (Machete) keeps zero points in 16 bits instead of 4.
         cpu_kv_gib: KV space of a CPU backend (VLLM_CPU_KVCACHE_SPACE); None for a GPU.
+        rope_override: whether the server is told of more positions than config.json has, so that they bound no request.
     """
 
     shape: ModelShape
@@ -64,6 +67,7 @@ class PlanInput:
     expert_parallel: bool = False
     hopper: bool = False
     cpu_kv_gib: float | None = None
+    rope_override: bool = False
 
     def __post_init__(self) -> None:
         for name in ("tensor_parallel_size", "pipeline_parallel_size", "nodes"):
@@ -104,19 +108,29 @@ class PlanInput:
         return self.memory_bandwidth_gb_s < UNIFIED_BELOW_GB_S
 
     @property
+    def large(self) -> bool:
+        """Whether vLLM takes its defaults for large devices: from 70 GiB on, a GB10 too (engine/arg_utils.py, get_batch_defaults)."""
+        return self.memory_gib >= LARGE_GIB
+
+    @property
+    def known_length(self) -> int:
+        """Positions that bound a request; 0 where nothing says them or an override stands in their place."""
+        return 0 if self.rope_override else self.shape.max_position
+
+    @property
     def length(self) -> int:
         """Tokens of one request."""
         return self.max_model_len or self.shape.max_position or 8192
 
     @property
     def batched_tokens(self) -> int:
-        """Tokens of one step. vLLM's own choice is for large GPUs from 70 GiB on; a GB10 gets that of small ones (engine/arg_utils.py)."""
-        return self.max_num_batched_tokens or (8192 if self.memory_gib >= 70 and not self.unified else 2048)
+        """Tokens of one step; unset, vLLM's own choice."""
+        return self.max_num_batched_tokens or (8192 if self.large else 2048)
 
     @property
     def sequences(self) -> int:
         """Requests at the same time; vLLM's own choice as for `batched_tokens`, never more than those."""
-        chosen = self.max_num_seqs or (1024 if self.memory_gib >= 70 and not self.unified else 256)
+        chosen = self.max_num_seqs or (1024 if self.large else 256)
         return min(chosen, self.batched_tokens)
 
     def stage_weights(self, stage: int) -> RankWeights:

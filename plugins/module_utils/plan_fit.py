@@ -36,13 +36,40 @@ SAME_MACHINE = 0.1
 #: No fit is told to be better than this.
 LEAST_SPREAD = 0.05
 
-#: What others published for two DGX Sparks and this size of model. Nobody of this project measured on a GB10.
+#: gpt-oss-120b as models/gpt-oss-120b.yml has it.
+_GPT_OSS_120B: dict[str, Any] = {
+    "model_type": "gpt_oss",
+    "hidden_size": 2880,
+    "intermediate_size": 2880,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "num_local_experts": 128,
+    "num_experts_per_tok": 4,
+    "vocab_size": 201088,
+    "attention_bias": True,
+    "sliding_window": 128,
+    "max_position_embeddings": 131072,
+}
+_MXFP4 = {
+    "quant_method": "mxfp4",
+    "modules_to_not_convert": [
+        "model.layers.*.self_attn",
+        "model.layers.*.mlp.router",
+        "model.embed_tokens",
+        "lm_head",
+    ],
+}
+#: What others published for DGX Sparks. Nobody of this project measured on a GB10.
 PUBLISHED: tuple[dict[str, Any], ...] = (
     {
         "model": "Qwen3-235B-A22B GPTQ-Int4",
         "tok_s": 17.0,
         "setup": "2 Sparks, TP=2 with expert parallelism, Ray, RoCE, vLLM 0.19, CUDA graphs, fp8 KV cache",
         "source": "conselara.dev/notes/dgx-spark-benchmarks (2026-05)",
+        "nodes": 2,
+        "cuda_graphs": "decode",
         "shape": "qwen3-235b-a22b-awq",
         "quantization": {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False},
         "kv_cache_dtype": "fp8",
@@ -52,11 +79,48 @@ PUBLISHED: tuple[dict[str, Any], ...] = (
         "tok_s": 23.8,
         "setup": "2 Sparks, TP=2, no Ray, one HCA",
         "source": "gorlak/sparky-cluster README",
+        "nodes": 2,
+        "cuda_graphs": "decode",
         "shape": "qwen3-235b-a22b-awq",
         "quantization": {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]},
         "kv_cache_dtype": "auto",
     },
+    {
+        "model": "gpt-oss-120b",
+        "tok_s": 33.0,
+        "setup": "1 Spark, NVIDIA's image of vLLM 0.15.1, CUDA graphs; 33 to 34",
+        "source": "NVIDIA/dgx-spark-playbooks issue 79 (2026-04)",
+        "nodes": 1,
+        "cuda_graphs": "decode",
+        "config": _GPT_OSS_120B,
+        "quantization": _MXFP4,
+        "kv_cache_dtype": "auto",
+    },
+    {
+        "model": "gpt-oss-120b",
+        "tok_s": 59.0,
+        "setup": "1 Spark, vLLM 0.19, CUDA graphs; what its build packs beside the experts is not said",
+        "source": "conselara.dev/notes/dgx-spark-benchmarks (2026-05)",
+        "nodes": 1,
+        "cuda_graphs": "decode",
+        "config": _GPT_OSS_120B,
+        "quantization": _MXFP4,
+        "kv_cache_dtype": "auto",
+    },
+    {
+        "model": "gpt-oss-120b",
+        "tok_s": 26.0,
+        "setup": "1 Spark, vLLM 0.19, eager",
+        "source": "conselara.dev/notes/dgx-spark-benchmarks (2026-05)",
+        "nodes": 1,
+        "cuda_graphs": "eager",
+        "config": _GPT_OSS_120B,
+        "quantization": _MXFP4,
+        "kv_cache_dtype": "auto",
+    },
 )
+#: Where nothing was published for so many Sparks and this kind of model, the range starts at this part of the least that was.
+EXTRAPOLATED = 0.75
 #: Seconds that the CPU of a Spark needs to launch one layer: gpt-oss-120b, 36 layers, eager on one Spark, about 26 tok/s against 59 with
 #: CUDA graphs, vLLM 0.19 (conselara.dev, 2026-05). The runs on an H200 come to about the same.
 PUBLISHED_LAUNCH_S = 1 / 26 / 36
@@ -460,20 +524,41 @@ def measured_machine(bandwidth_gb_s: float) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def published_efficiency() -> tuple[float, float]:
-    """Return the least and the greatest part of the limit that the published figures reach, all-reduces at 40 us."""
-    found = []
+def published_efficiency() -> dict[tuple[int, str], tuple[float, float]]:
+    """Return by Sparks and kind of model the least and the greatest part of the limit that published figures with graphs reach.
+
+    All-reduces count with 40 us. No part is above 1: a figure above the limit read fewer bytes than are counted.
+    """
+    found: dict[tuple[int, str], list[float]] = {}
     for entry in PUBLISHED:
-        config = {**SHAPES[entry["shape"]], "quantization_config": entry["quantization"]}
+        if entry["cuda_graphs"] == "eager":
+            continue
+        base = entry["config"] if "config" in entry else SHAPES[entry["shape"]]
         given = PlanInput(
-            shape=ModelShape.from_config(config),
+            shape=ModelShape.from_config({**base, "quantization_config": entry["quantization"]}),
             memory_gib=121.69,
-            tensor_parallel_size=2,
-            nodes=2,
+            tensor_parallel_size=entry["nodes"],
+            nodes=entry["nodes"],
             kv_cache_dtype=entry["kv_cache_dtype"],
         )
-        found.append(entry["tok_s"] * step_limit_s(given))
-    return min(found), max(found)
+        parts = found.setdefault((entry["nodes"], given.shape.kind), [])
+        parts.append(min(1.0, entry["tok_s"] * step_limit_s(given)))
+    return {key: (min(parts), max(parts)) for key, parts in found.items()}
+
+
+def efficiency_of(given: PlanInput) -> tuple[float, float, str]:
+    """Return the parts of the limit to expect on Sparks, and what they rest on."""
+    known = published_efficiency()
+    sparks = "one Spark" if given.nodes == 1 else "two Sparks"
+    if (given.nodes, given.shape.kind) in known:
+        low, high = known[given.nodes, given.shape.kind]
+        return (
+            low,
+            high,
+            f"not measured on this machine: the part of the limit that published figures of {sparks} reach",
+        )
+    low = EXTRAPOLATED * known[2, "moe-packed"][0]
+    return low, 1.0, "not measured on this machine: extrapolated from 235B on two Sparks, up to the limit"
 
 
 def expected_tok_s(given: PlanInput, concurrency: int = 1, context: int = 0) -> tuple[float, float, str]:
@@ -484,9 +569,8 @@ def expected_tok_s(given: PlanInput, concurrency: int = 1, context: int = 0) -> 
         rate = 1 / step_s(given, constants, concurrency, context)
         margin = min(0.9, max(LEAST_SPREAD, _of_kind(constants.decode_error, given.shape.kind)))
         return (1 - margin) * rate, (1 + margin) * rate, f"fitted on {len(shipped_runs())} runs on {machine}"
-    low, high = published_efficiency()
+    low, high, basis = efficiency_of(given)
     limit = 1.0 / step_limit_s(given, concurrency, context)
-    basis = "not measured on this machine: the part of the limit that published figures of two Sparks reach"
     if given.cuda_graphs != "eager":
         return low * limit, high * limit, basis
     # At best the GPU works while the CPU launches and the slower of the two counts, at worst both add up.

@@ -33,6 +33,8 @@ def _count(number: int) -> str:
 
 def memory_problem(memory: Mapping[str, float], stated: float) -> str:
     """Return why there is no memory to plan with; empty when there is."""
+    if stated < 0:
+        return f"vllm_plan_memory_gib is {stated:g}, expected more than 0 (a DGX Spark has 121.69), or 0 to read it from the nodes"
     if stated > 0 or any(value > 0 for value in memory.values()):
         return ""
     names = ", ".join(memory) or "no node"
@@ -59,6 +61,7 @@ def lines(
     *,
     memory_from: str = "",
     min_headroom_gib: float = MIN_HEADROOM_GIB,
+    remarks: Sequence[str] = (),
     width: int = 120,
 ) -> list[tuple[str, str]]:
     """Return level and text of each line of the report.
@@ -71,6 +74,7 @@ def lines(
         safe_length: from `risk_from`.
         memory_from: where the memory's size comes from.
         min_headroom_gib: what the host must keep.
+        remarks: what is to be known of the model, such as what of its file was not verified.
         width: of the terminal.
     """
     details, expected = plan.details, plan.decode_tok_s_expected
@@ -80,8 +84,9 @@ def lines(
     if given.pipeline_parallel_size > 1:
         ranks += f", PP={given.pipeline_parallel_size}"
     active = "" if not given.shape.experts else f", {_count(details['active_parameters'])} active"
+    draft = f" + {_count(details['draft_parameters'])} of draft layers" if details["draft_parameters"] else ""
     rows = [
-        ("model", f"{name}: {_count(details['parameters'])} parameters{active}, {details['quantization']}"),
+        ("model", f"{name}: {_count(details['parameters'])} parameters{draft}{active}, {details['quantization']}"),
         ("machines", f"{ranks}, {given.memory_gib:.2f} GiB each{f' ({memory_from})' if memory_from else ''}"),
     ]
     if cpu:
@@ -135,7 +140,7 @@ def lines(
             shown = [
                 f"{entry['tok_s']:g} tok/s for {entry['model']} ({entry['setup']})" for entry in details["published"]
             ]
-            rows.append(("published", "; ".join(shown)))
+            rows += [("published", "; ".join(shown))] if shown else []
     found: list[tuple[str, str]] = []
     margin = 2 + max(len(label) for label, _text in rows) + 2
     for label, text in rows:
@@ -144,21 +149,30 @@ def lines(
         found += [(PLAIN, " " * margin + more) for more in wrapped[1:]]
     if table:
         found += [(PLAIN, ""), *_table(given, table, safe_length, min_headroom_gib, width)]
+        if plan.host_headroom_gib is not None and plan.host_headroom_gib < min_headroom_gib and not cpu:
+            text = f"The table is for the least utilization; yours, {given.gpu_memory_utilization:g}, is what stops."
+            found += [(PLAIN, f"  {part}") for part in textwrap.wrap(text, width - 2)]
     found.append((PLAIN, ""))
     if gate_problems(plan, min_headroom_gib):
-        found += [
-            (STOP, text)
-            for reason in plan.reasons
-            for text in textwrap.wrap(f"STOP  {reason}", width, subsequent_indent="      ")
-        ]
+        found += _marked(STOP, plan.reasons, width)
     else:
         found.append((GOOD, "FITS"))
-        found += [
-            (LOOK, text)
-            for reason in plan.reasons
-            for text in textwrap.wrap(f"LOOK  {reason}", width, subsequent_indent="      ")
+        found += _marked(LOOK, plan.reasons, width)
+    if not cpu and any(scheme.name == "nvfp4" for _targets, scheme in given.shape.quantization.schemes):
+        remarks = [
+            *remarks,
+            "NVFP4: whether its kernels work on this GPU is what the kernel check decides (gb10_kernel_check), not this plan",
         ]
-    return found
+    return found + _marked(LOOK, remarks, width)
+
+
+def _marked(level: str, texts: Sequence[str], width: int) -> list[tuple[str, str]]:
+    """Return texts with the word of their level before each."""
+    return [
+        (level, part)
+        for text in texts
+        for part in textwrap.wrap(f"{level.upper()}  {text}", width, subsequent_indent="      ")
+    ]
 
 
 _VERDICTS = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -35,8 +36,24 @@ GONE: dict[str, str] = {
     "swap_space": "vLLM removed --swap-space in 0.18.0 (before that its V1 engine ignored it): delete the setting; more context needs "
     "vllm_serve_gpu_memory_utilization or a shorter vllm_serve_max_model_len",
     "vllm_executor": "the setting is vllm_serve_executor: rename it",
+    "vllm_cuda_graphs": "the setting is vllm_serve_cuda_graphs: rename it",
     "disable_log_requests": "vLLM removed --disable-log-requests; requests are not logged unless asked for: delete the setting",
 }
+
+#: What a value of each type is called, alone and in a list.
+_KINDS: dict[str, tuple[str, str]] = {
+    "int": ("a whole number", "whole numbers"),
+    "float": ("a number", "numbers"),
+    "bool": ("true or false", "true or false"),
+    "str": ("a text", "texts"),
+    "path": ("a path", "paths"),
+    "dict": ("a mapping", "mappings"),
+    "list": ("a list", "lists"),
+}
+#: Part of the memory that vLLM may take, as the planner takes it too.
+_UTILIZATION = (0.1, 0.98)
+_WORD = re.compile(r"[A-Za-z0-9_]*")
+_CLASS = re.compile(r"<class '(?:[\w.]*\.)?_?(?:AnsibleTagged)?(\w+)'>")
 
 
 def group_problems(groups: Mapping[str, Sequence[str]]) -> list[str]:
@@ -148,6 +165,74 @@ def link_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
             problems.append(
                 f"fabric_rdma of {host} is true, but spark_devices has no /dev/infiniband, without which a container sees no RDMA device: add it"
             )
+    return problems
+
+
+def kind_problem(option: Mapping[str, Any], value: Any, *, elements: bool = False) -> str:
+    """Return what a value of the wrong type is and should be, to stand behind the setting's name.
+
+    Args:
+        option: the setting's argument spec; a secret's value is not shown.
+        value: as it was given.
+        elements: whether it is a list, but one of the wrong things.
+    """
+    alone, many = _KINDS.get(str(option.get("type") or "str"), ("another value", "others"))
+    if elements:
+        many = _KINDS.get(str(option.get("elements") or "str"), ("", "other values"))[1]
+    wanted = f"a list of {many}" if elements else alone
+    return f"{_shown(option, value)}, expected {wanted}: correct it where you set it"
+
+
+def choice_problem(option: Mapping[str, Any], value: Any) -> str:
+    """Return what a value that is none of the choices is, to stand behind the setting's name."""
+    choices = [str(choice) for choice in option.get("choices") or []]
+    return f"{_shown(option, value)}, expected one of {', '.join(choices)}: correct it where you set it"
+
+
+def plain_words(text: str) -> str:
+    """Return a sentence of ansible-core without the names of Python's classes."""
+    return _CLASS.sub(lambda found: _KINDS.get(found[1].lower(), (found[1].lower(), ""))[0], text)
+
+
+def _shown(option: Mapping[str, Any], value: Any) -> str:
+    if option.get("no_log"):
+        return "has a value that is not shown"
+    return f"is {value!r}"
+
+
+def joined_problems(found: Mapping[str, Iterable[tuple[str, str]]]) -> list[str]:
+    """Return a sentence for each different problem with the names of all hosts that have it.
+
+    Args:
+        found: by host, the setting's name and what is said of it.
+    """
+    hosts: dict[tuple[str, str], list[str]] = {}
+    for host, problems in found.items():
+        for problem in problems:
+            hosts.setdefault(problem, []).append(host)
+    return [f"{name} of {', '.join(names)} {said}" for (name, said), names in hosts.items()]
+
+
+def range_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return name and sentence of each setting of the server whose value cannot be, whatever the image.
+
+    Which types of KV cache there are is the image's to say; here a type is a word.
+
+    Args:
+        values: of one host, each of its type already.
+    """
+    problems = []
+    name, (least, most) = "vllm_serve_gpu_memory_utilization", _UTILIZATION
+    if values.get(name) is not None and not least <= float(values[name]) <= most:
+        problems.append(
+            (
+                name,
+                f"is {values[name]}, expected {least} to {most}: it is a part of the memory, 0.75 for three quarters",
+            )
+        )
+    name = "vllm_serve_kv_cache_dtype"
+    if values.get(name) is not None and not _WORD.fullmatch(str(values[name])):
+        problems.append((name, f"is {str(values[name])!r}, expected one word such as auto or fp8"))
     return problems
 
 

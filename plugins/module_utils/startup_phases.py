@@ -10,7 +10,7 @@ others wait for it. A phase that is not in the text is left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -143,6 +143,20 @@ def _engine_start(lines: list[str], model: float | None) -> float | None:
     return _between(first, begins)
 
 
+def journal_command(container: str, started: str) -> list[str]:
+    """Return the command that prints what a unit wrote since its container started; ``started`` is as Docker writes it."""
+    # Docker writes nanoseconds, which journalctl does not read; the second before holds no line of this container.
+    day, _t, clock = started.partition("T")
+    since = f"{day} {clock.partition('.')[0].rstrip('Z')} UTC"
+    return ["journalctl", "--unit", container, "--output", "cat", "--since", since]
+
+
+def phases_line(phases: Mapping[str, float]) -> str:
+    """Return the seconds of a start in one line; empty where none are known."""
+    known = [f"{name} {seconds:.3g} s" for name, seconds in phases.items() if seconds > 0]
+    return f"start-up: {sum(phases.values()):.0f} s ({', '.join(known)})" if known else ""
+
+
 def start_report(text: str, weights_bytes: int | None = None) -> dict[str, Any]:
     """Return what a journal says of the last start; a figure that it does not hold is left out.
 
@@ -162,7 +176,7 @@ def start_report(text: str, weights_bytes: int | None = None) -> dict[str, Any]:
     filesystem = next((match[1].lower() for line in lines if (match := _FILESYSTEM.search(line))), None)
     found: dict[str, Any] = {
         "model_gib": _largest(lines, _MODEL),
-        "weights_gib": round(files, 2) if files else None,
+        "weights_gib": round(files, 4) if files else None,
         "gib_per_s": round(files / phases[WEIGHTS], 3) if files and phases.get(WEIGHTS) else None,
         "filesystem": None if filesystem == "unknown" else filesystem,
         "kv_cache_tokens": int(min(tokens)) if tokens else None,

@@ -93,7 +93,9 @@ rows:
   elements: dict
   returned: success
 before:
-  description: "What the container showed after its start: gpu, said (the first line of nvidia-smi), limits, rdma."
+  description: >-
+    What the container showed after its start: gpu, said (the first line of nvidia-smi), limits, rdma, and uvm, whether it has /dev/nvidia-uvm
+    (null where the node has none).
   type: dict
   returned: when something was tried
 after:
@@ -116,7 +118,17 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.container_gpu import YELLOW, Finding, Host, Look, cdi_devices, judge_proof, parse_limits, rows
+from ..module_utils.container_gpu import (
+    UVM,
+    YELLOW,
+    Finding,
+    Host,
+    Look,
+    cdi_devices,
+    judge_proof,
+    parse_limits,
+    rows,
+)
 from ..module_utils.container_spec import DIGEST_LABEL, DOCKER
 
 NAME = "spark-gpu-check"
@@ -127,6 +139,8 @@ SLEEP_S = 120
 LOOK_S = 30
 #: systemd applies the reload to the cgroups of containers behind our back.
 SETTLE_S = 2
+#: What a result has; a stamp that lacks any of it is none.
+RESULT = {"proven", "skipped_reason", "problems", "rows", "before", "after"}
 
 
 class CheckError(Exception):
@@ -177,18 +191,22 @@ class GpuCheck:
 
     def look(self) -> Look:
         """Look into the container."""
-        gpu, said = False, ""
+        gpu, said, uvm = False, "", None
         if self.gpu:
             status, out, err = self.run(["timeout", str(LOOK_S), DOCKER, "exec", NAME, "nvidia-smi", "-L"])
             lines = (out or err).strip().splitlines()
             said = lines[0].strip() if lines else f"exit status {status}"
             gpu = status == 0 and said.startswith("GPU ")
+            if gpu and self.host.path(UVM).exists():
+                status, _names, _err = self.run(["timeout", str(LOOK_S), DOCKER, "exec", NAME, "ls", UVM])
+                # ls says 2, busybox 1; whatever else went wrong says nothing of the node.
+                uvm = {0: True, 1: False, 2: False}.get(status)
         _status, limits, _err = self.run(["timeout", str(LOOK_S), DOCKER, "exec", NAME, "cat", "/proc/1/limits"])
         rdma: tuple[str, ...] = ()
         if self.rdma:
             _status, names, _err = self.run(["timeout", str(LOOK_S), DOCKER, "exec", NAME, "ls", "/dev/infiniband"])
             rdma = tuple(names.split())
-        return Look(gpu=gpu, said=said, limits=parse_limits(limits), rdma=rdma)
+        return Look(gpu=gpu, said=said, limits=parse_limits(limits), rdma=rdma, uvm=uvm)
 
     def prove(self) -> tuple[Look, Look | None]:
         """Start, look, reload, look, remove."""
@@ -219,8 +237,9 @@ class GpuCheck:
             kept = json.loads(stamp.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             kept = {}
-        if not self.params["force"] and isinstance(kept, dict) and kept.get("digest") == digest:
-            return {**kept["result"], "reused": True}
+        result = kept.get("result") if isinstance(kept, dict) and kept.get("digest") == digest else None
+        if not self.params["force"] and isinstance(result, dict) and set(result) >= RESULT:
+            return {**result, "reused": True}
         if self.module.check_mode:
             return self.nothing("check mode starts no container")
         running = [] if self.params["while_serving"] else self.serving()

@@ -17,6 +17,9 @@ options:
     description: Names of the containers. Left out, all that M(dgx_spark.vllm.container_service) wrote on this node.
     type: list
     elements: str
+  startup_of:
+    description: Container that runs C(vllm serve), to say how long its last start took once its unit is active. Left out, no journal is read for it.
+    type: str
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes.info
 author:
@@ -84,6 +87,13 @@ journal:
   description: The last lines that each unit that is not active wrote to the journal, by name.
   returned: success
   type: dict
+startup:
+  description: >-
+    Lines on the last start of O(startup_of), its seconds by phase and the rate at which it read the weights; empty where its unit is not active on this
+    node, or its journal does not say.
+  returned: success
+  type: list
+  elements: str
 msg:
   description: One sentence.
   returned: always
@@ -95,8 +105,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.benchmark_run import BenchmarkError, serving
 from ..module_utils.container_spec import BRAKE
-from ..module_utils.container_state import RECORDS, ContainerServiceError, service_status
+from ..module_utils.container_state import RECORDS, ContainerServiceError, Run, inspect_container, service_status
+from ..module_utils.hf_store import weights_bytes
+from ..module_utils.load_strategy import load_facts
+from ..module_utils.startup_phases import journal_command, phases_line, start_report
 
 JOURNAL_LINES = 25
 
@@ -117,6 +131,18 @@ def journal(module: AnsibleModule, name: str) -> list[str]:
     return [line for line in out.splitlines() if line.strip() and "No such container" not in line] if code == 0 else []
 
 
+def startup(run: Run, name: str) -> list[str]:
+    """Return what the journal says of the last start of a serving container; empty for another one, or where it says nothing."""
+    try:
+        found = serving(inspect_container(run, name), name)
+    except BenchmarkError:
+        return []
+    code, out, _err = run(journal_command(name, found.started))
+    report = start_report(out, weights_bytes(Path(found.model_path))) if code == 0 else {"phases": {}}
+    phases = phases_line(report["phases"])
+    return [phases, load_facts(report)["text"]] if phases else []
+
+
 def summary(units: list[dict[str, Any]], journals: dict[str, list[str]]) -> str:
     """Return one sentence on the units, with the last words of those that are on the way."""
     if not units:
@@ -134,7 +160,10 @@ def summary(units: list[dict[str, Any]], journals: dict[str, list[str]]) -> str:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"names": {"type": "list", "elements": "str"}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"names": {"type": "list", "elements": "str"}, "startup_of": {"type": "str"}},
+        supports_check_mode=True,
+    )
 
     def run(argv: Any) -> tuple[int, str, str]:
         code, out, err = module.run_command(list(argv))
@@ -145,6 +174,8 @@ def main() -> None:
         names = sorted(path.stem for path in RECORDS.glob("*.json"))
     try:
         units = [service_status(run, name) for name in names]
+        started = [unit["name"] for unit in units if unit["settled"] and unit["name"] == module.params["startup_of"]]
+        said = [line for name in started for line in startup(run, name)]
     except ContainerServiceError as error:
         module.fail_json(msg=str(error))
     journals = {
@@ -157,6 +188,7 @@ def main() -> None:
         failed_units=[unit["name"] for unit in units if unit["active"] == "failed"],
         brake=Path(BRAKE).exists(),
         journal=journals,
+        startup=said,
         msg=summary(units, journals),
     )
 

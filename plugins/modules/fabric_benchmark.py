@@ -82,6 +82,10 @@ options:
     description: MiB that V(nccl) gathers. It needs twice that of memory; 16 GB are reported to have frozen nodes whose memory was in use.
     type: int
     default: 512
+  require_bandwidth:
+    description: Whether a bandwidth of V(rdma) or V(nccl) below the limit is a problem. Without, it is a warning; a wrong transport stays a problem.
+    type: bool
+    default: true
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes.info
 author:
@@ -161,12 +165,13 @@ from ..module_utils.fabric_bench import (
     parse_probe,
     probe_job,
     run_jobs,
+    without_bandwidth,
 )
 from ..module_utils.fabric_link import FabricError, Finding, Machine
 
 #: Lines of NCCL's log worth keeping; a whole one has thousands.
 TELLING = re.compile(
-    r"NET/(IB|Socket)\s*: (Using|No device)|Using network|NCCL WARN|NCCL version|Channel 0[01]/|set by environment|GPU Direct RDMA"
+    r"NET/(IB|Socket)\s*: (Using|No device|Made virtual device)|Using network|NCCL WARN|NCCL version|Channel 0[01]/|set by environment|GPU Direct RDMA"
 )
 PACKAGES = {"rdma": ("ib_write_bw", "perftest"), "tcp": ("iperf3", "iperf3")}
 
@@ -366,6 +371,7 @@ def main() -> None:
             "rank": {"type": "int", "default": 0},
             "world": {"type": "int", "default": 2},
             "mib": {"type": "int", "default": 512},
+            "require_bandwidth": {"type": "bool", "default": True},
         },
         required_if=[("role", "client", ["peer_addresses"])],
         supports_check_mode=True,
@@ -405,6 +411,8 @@ def main() -> None:
         getattr(benchmark, params["test"])()
     except FabricError as error:
         benchmark.findings.append(Finding("problem", "no_result", str(error)))
+    if not params["require_bandwidth"]:
+        benchmark.findings = without_bandwidth(benchmark.findings)
     problems = [finding.text for finding in benchmark.findings if finding.level == "problem"]
     warnings = [finding.text for finding in benchmark.findings if finding.level == "warning"]
     told = ", ".join(

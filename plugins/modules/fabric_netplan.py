@@ -43,7 +43,8 @@ options:
     default: present
   replace:
     description:
-      - Whether to put aside a file that configures the interfaces otherwise, where it configures nothing else.
+      - Whether to put aside a file that configures the interfaces otherwise, where it configures nothing but QSFP ports.
+      - What it said of another QSFP port goes with it, unless the node is reached over that port; RV(notes) say so.
       - It stays beside the others with C(.dgx-spark-aside) at its end.
     type: bool
     default: false
@@ -52,7 +53,7 @@ options:
     type: int
     default: 180
   management_address:
-    description: Address at which the node is reached. The interface that holds it is never touched.
+    description: Address or host name at which the node is reached; a name is resolved on the node. The interface that holds it is never touched.
     type: str
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes
@@ -97,6 +98,7 @@ msg:
   type: str
 """
 
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -157,18 +159,30 @@ def holders(fabric: Fabric) -> dict[str, tuple[str, ...]]:
     }
 
 
-def way_in(fabric: Fabric, address: str | None) -> list[str]:
-    """Return the interfaces by which the node is reached: those of the default routes, and the one that holds ``address``."""
-    found = [name for name, entries in holders(fabric).items() if address in [entry.split("/")[0] for entry in entries]]
+def addresses_at(name: str | None) -> list[str]:
+    """Return the IPv4 addresses that a host name, or an address, stands for on this node; none where nobody knows it."""
+    try:
+        return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, socket.AF_INET)}) if name else []
+    except (OSError, UnicodeError):
+        return []
+
+
+def way_in(fabric: Fabric, reached: Sequence[str]) -> list[str]:
+    """Return the interfaces by which the node is reached: those of the default routes, and those that hold an address of ``reached``."""
+    found = [
+        name
+        for name, entries in holders(fabric).items()
+        if any(entry.partition("/")[0] in reached for entry in entries)
+    ]
     return sorted({*fabric.management, *found})
 
 
 def settled(
-    machine: Machine, before: Fabric, address: str | None, rails: Sequence[Rail], seconds: float, pause: float = 1.0
+    machine: Machine, before: Fabric, reached: Sequence[str], rails: Sequence[Rail], seconds: float, pause: float = 1.0
 ) -> str:
     """Wait until the way in and the wanted addresses are there; return what is missing after ``seconds``, or an empty string."""
     end = time.monotonic() + seconds
-    kept = {entry: name for name in way_in(before, address) for entry in holders(before).get(name, ())}
+    kept = {entry: name for name in way_in(before, reached) for entry in holders(before).get(name, ())}
     while True:
         fabric = collect(machine)
         held = {entry for entries in holders(fabric).values() for entry in entries}
@@ -186,7 +200,12 @@ def settled(
 
 
 def change(
-    module: AnsibleModule, machine: Machine, rollback: Rollback, plan: Plan, rails: Sequence[Rail]
+    module: AnsibleModule,
+    machine: Machine,
+    rollback: Rollback,
+    plan: Plan,
+    rails: Sequence[Rail],
+    reached: Sequence[str],
 ) -> tuple[list[str], list[dict[str, str]]]:
     """Bring the files to the plan; return what was done, and the difference."""
     steps = steps_of(plan, OWN_FILE)
@@ -206,7 +225,7 @@ def change(
     fabric = collect(machine)
     rollback.arm(steps, module.params["seconds"])
     rollback.apply(steps)
-    missing = settled(machine, fabric, module.params["management_address"], rails, SETTLE)
+    missing = settled(machine, fabric, reached, rails, SETTLE)
     if missing:
         rollback.restore()
         raise FabricError(
@@ -216,7 +235,7 @@ def change(
     return actions, diff
 
 
-def wanted_plan(module: AnsibleModule, machine: Machine, rails: Sequence[Rail]) -> Plan:
+def wanted_plan(module: AnsibleModule, machine: Machine, rails: Sequence[Rail], reached: Sequence[str]) -> Plan:
     """Return what to write.
 
     Raises:
@@ -233,15 +252,17 @@ def wanted_plan(module: AnsibleModule, machine: Machine, rails: Sequence[Rail]) 
             f"{missing_required_lib('PyYAML')}: install python3-yaml on the node, which netplan itself needs"
         )
     fabric = collect(machine)
+    ways = way_in(fabric, reached)
     macs = {twin.interface: twin.mac for twin in fabric.twins}
     for rail in rails:
         if rail.interface not in macs and rail.interface not in {other.interface for other in fabric.others}:
             raise FabricError(f"interface {rail.interface} does not exist on this node: correct fabric_interfaces")
-        if rail.interface in way_in(fabric, module.params["management_address"]):
+        if rail.interface in ways:
             raise FabricError(
                 f"this node is reached over {rail.interface}, so it is left alone: name the QSFP port in fabric_interfaces"
             )
-    plan = plan_netplan(read_files(FOLDERS), rails, macs, module.params["mtu"], module.params["replace"])
+    ports = [name for name in macs if name not in ways]
+    plan = plan_netplan(read_files(FOLDERS), rails, macs, module.params["mtu"], module.params["replace"], ports)
     if plan.problems:
         raise FabricError("; ".join(plan.problems))
     return plan
@@ -305,8 +326,10 @@ def main() -> None:
             )
         if params["state"] == "confirmed":
             confirm(module, rollback)
-        plan = wanted_plan(module, machine, rails)
-        actions, diff = change(module, machine, rollback, plan, rails)
+        # Before anything changes: a name server may be out of reach while netplan is applied.
+        reached = addresses_at(params["management_address"])
+        plan = wanted_plan(module, machine, rails, reached)
+        actions, diff = change(module, machine, rollback, plan, rails, reached)
     except FabricError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -16,8 +16,11 @@ description:
     with that of a later one.
 options:
   interface:
-    description: Network interface of the link; left out, its bytes are not read.
+    description: Network interface of the link; left out, neither its bytes nor its speed are read.
     type: str
+  store:
+    description: Folder of the weights; left out, its file system is not looked up.
+    type: path
   log:
     description: Whether to search the logs of Ray and vLLM for NCCL's lines, which are there with C(NCCL_DEBUG=INFO).
     type: bool
@@ -38,6 +41,7 @@ EXAMPLES = r"""
 - name: Look before
   dgx_spark.vllm.vllm_benchmark_info:
     interface: enp1s0f0np0
+    store: /srv/models
   register: before
 """
 
@@ -45,6 +49,14 @@ RETURN = r"""
 counters:
   description: Counters since boot. pswpin and pswpout in pages; tcp_bytes and rdma_bytes in both directions.
   type: dict
+  returned: always
+link_gbit_s:
+  description: What O(interface) runs at by its own word; null where it does not say. It is no measurement.
+  type: float
+  returned: always
+filesystem:
+  description: File system of O(store) as the kernel calls it, for example C(ext4) or C(nfs4); empty for unknown.
+  type: str
   returned: always
 load:
   description: Runnable processes, the mean of the last minute.
@@ -92,6 +104,7 @@ from ..module_utils.benchmark_facts import (
 )
 from ..module_utils.container_spec import DOCKER
 from ..module_utils.gb10_runtime import Host, parse_holders
+from ..module_utils.load_strategy import filesystem_of
 
 CONTAINERS = ("spark-vllm", "spark-vllm-worker", "spark-ray-head", "spark-ray-worker")
 #: Lines of NCCL that are kept of each log, and bytes that are read of it: a day of debug output is not.
@@ -165,9 +178,13 @@ class Look:
         """Return everything."""
         gpus = sample_gpus(self.host)
         counters = parse_vmstat(self.host.text("/proc/vmstat"))
-        counters.update(Link(self.module.params["interface"] or "", self.root).read())
+        link = Link(self.module.params["interface"] or "", self.root)
+        counters.update(link.read())
+        store = self.module.params["store"]
         return {
             "counters": counters,
+            "link_gbit_s": link.gbit_s(),
+            "filesystem": filesystem_of(store, self.host.text("/proc/self/mountinfo")) if store else "",
             "load": parse_loadavg(self.host.text("/proc/loadavg")),
             "cpus": os.cpu_count() or 1,
             "gpus": [gpu.name for gpu in gpus],
@@ -181,6 +198,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "interface": {"type": "str"},
+            "store": {"type": "path"},
             "log": {"type": "bool", "default": True},
             "ray_folder": {"type": "path", "default": "/var/lib/dgx-spark/ray"},
         },

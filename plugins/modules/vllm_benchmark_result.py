@@ -11,7 +11,7 @@ short_description: Save a benchmark, compare it with plan and history, and name 
 version_added: 0.1.0
 description:
   - Puts the points of M(dgx_spark.vllm.vllm_benchmark) together with what the nodes said before and after, the plan, the versions, the
-    flags of the running container, and the seconds of its start by phase.
+    flags of the running container, and the seconds of its start by phase, with the rate at which it read the weights.
   - Compares with earlier results of the same key, which is model, commit, image, number of nodes, and flags.
   - Where a figure is well below the plan or its own history, names the likely cause from facts of this run. No cause is named that no
     fact stands behind.
@@ -36,6 +36,13 @@ options:
     description: What was expected (decode_tok_s_expected, decode_tok_s_limit), for one request at a time; empty for none.
     type: dict
     default: {}
+  source_gib_s:
+    description:
+      - GiB a second that were measured of the disk that the weights come from, or of the link where a node reads them over it; 0 for none.
+      - Without it the link counts with what it says of itself (RV(dgx_spark.vllm.vllm_benchmark_info#module:link_gbit_s)), and of a disk
+        it is said that nobody measured it.
+    type: float
+    default: 0
   container:
     description: Container that runs C(vllm serve).
     type: str
@@ -90,7 +97,7 @@ verdict:
   type: dict
   returned: success
 table:
-  description: The points as lines for a terminal.
+  description: The points as lines for a terminal, with the start's seconds by phase and the rate of the weights below.
   type: list
   elements: str
   returned: success
@@ -124,13 +131,16 @@ from ..module_utils.benchmark_result import (
     key_of,
     read_folder,
     speed_flags,
+    start_lines,
     table,
     text_of,
 )
 from ..module_utils.benchmark_run import BenchmarkError, Serving, serving
 from ..module_utils.container_state import ContainerServiceError, inspect_container
+from ..module_utils.hf_store import weights_bytes
 from ..module_utils.http_json import HttpClient, HttpError
-from ..module_utils.startup_phases import phase_seconds
+from ..module_utils.load_strategy import Reader, load_facts, source_of
+from ..module_utils.startup_phases import journal_command, start_report
 
 
 def evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,6 +156,8 @@ def evidence(facts: Mapping[str, Any]) -> dict[str, Any]:
         "load_before": before.get("load"),
         "cpus": before.get("cpus"),
         "gpus": before.get("gpus") or [],
+        "filesystem": before.get("filesystem") or "",
+        "link_gbit_s": before.get("link_gbit_s"),
     }
 
 
@@ -169,15 +181,19 @@ class Result:
             return ""
         return str(answer.get("version", "")) if isinstance(answer, Mapping) else ""
 
-    def startup(self, found: Serving) -> dict[str, float]:
-        """Return the seconds of the container's start by phase, from its journal; empty where that is gone."""
-        # Docker writes nanoseconds, which journalctl does not read; the second before holds no line of this container.
-        day, _t, clock = found.started.partition("T")
-        since = f"{day} {clock.partition('.')[0].rstrip('Z')} UTC"
-        status, out, _err = self.run(
-            ["journalctl", "--unit", self.params["container"], "--output", "cat", "--since", since]
-        )
-        return phase_seconds(out) if status == 0 else {}
+    def startup(self, found: Serving, nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return ``startup``, the seconds of the container's start by phase, and ``loading``; both empty where its journal is gone."""
+        status, out, _err = self.run(journal_command(self.params["container"], found.started))
+        report = start_report(out, weights_bytes(Path(found.model_path))) if status == 0 else {"phases": {}}
+        if not report["phases"]:
+            return {"startup": {}, "loading": {}}
+        readers = [Reader(facts["filesystem"], facts["link_gbit_s"] or 0) for facts in nodes.values()]
+        # What vLLM itself said when it read them; the first node's, where several ranks do.
+        readers.append(Reader(report.get("filesystem", "")))
+        return {
+            "startup": report["phases"],
+            "loading": load_facts(report, source_of(readers, self.params["source_gib_s"])),
+        }
 
     def document(self) -> dict[str, Any]:
         """Return the result, not yet written."""
@@ -205,7 +221,7 @@ class Result:
                 "versions": {"vllm": self.version(found), "image": found.image},
                 "points": self.params["points"],
                 "plan": self.params["plan"],
-                "startup": self.startup(found),
+                **self.startup(found, nodes),
                 "evidence": nodes,
             }
         )
@@ -235,7 +251,7 @@ class Result:
             "document": document,
             "earlier": [brief(other) for other in earlier],
             "verdict": document["verdict"],
-            "table": table(document),
+            "table": [*table(document), *start_lines(document)],
             "problems": problems,
             "msg": f"{self.params['model']}: {document['verdict']['sentence']}",
         }
@@ -249,6 +265,7 @@ def main() -> None:
             "nodes": {"type": "dict", "required": True},
             "model": {"type": "str", "required": True},
             "plan": {"type": "dict", "default": {}},
+            "source_gib_s": {"type": "float", "default": 0},
             "container": {"type": "str", "default": "spark-vllm"},
             "folder": {"type": "path", "default": "/var/lib/dgx-spark/benchmarks"},
         },

@@ -115,7 +115,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import vllm_probe
-from ..module_utils.chat_template import parser_problem
+from ..module_utils.chat_template import parser_problem, reasoning_problem
 from ..module_utils.container_state import ContainerServiceError, image_id
 from ..module_utils.flag_check import Record, decide, nvfp4_verdict, parse_document, probe_argv
 from ..module_utils.model_snapshot import SnapshotError, is_nvfp4, rank_problem, read_config, read_template
@@ -178,12 +178,15 @@ class VllmFlags:
             if verdict == "refused":
                 raise FlagError(f"the model's weights are NVFP4, which this node refuses: {reason}")
             notes.append(f"the model's weights are NVFP4, which is {verdict} on this node: {reason}")
-        if intents.tool_call_parser:
-            template = read_template(folder)
-            if problem := parser_problem(template, intents.tool_call_parser):
-                raise FlagError(problem)
-            if not template:
-                notes.append("the model has no chat template, so its tool call parser was not checked")
+        if not (intents.tool_call_parser or intents.reasoning_parser):
+            return notes
+        template = read_template(folder)
+        if intents.tool_call_parser and (problem := parser_problem(template, intents.tool_call_parser)):
+            raise FlagError(problem)
+        if intents.reasoning_parser and (problem := reasoning_problem(template, intents.reasoning_parser)):
+            raise FlagError(problem)
+        if not template:
+            notes.append("the model has no chat template, so its parsers were not checked")
         return notes
 
     def result(self) -> dict[str, Any]:

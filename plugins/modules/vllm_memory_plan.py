@@ -41,7 +41,9 @@ options:
     type: int
     default: 1
   memory_gib:
-    description: GiB of each GPU as CUDA sees it; on unified memory the machine's. Left out, MemTotal of the machine that runs the module.
+    description:
+      - GiB of each GPU as CUDA sees it; on unified memory the machine's.
+      - Left out, MemTotal of the machine that runs the module; for a GPU with memory of its own, what C(nvidia-smi) says of the smallest GPU there.
     type: float
   gpu_memory_utilization:
     description: Part of the memory that vLLM takes.
@@ -51,10 +53,10 @@ options:
     description: Tokens of one request. Left out, all that the model knows.
     type: int
   max_num_seqs:
-    description: Requests at the same time. Left out, vLLM's own choice, 256 on a Spark.
+    description: Requests at the same time. Left out, vLLM's own choice, 1024 on devices of at least 70 GiB, a Spark among them, and 256 on smaller ones.
     type: int
   max_num_batched_tokens:
-    description: Tokens of one step. Left out, vLLM's own choice, 2048 on a Spark.
+    description: Tokens of one step. Left out, vLLM's own choice, 8192 on devices of at least 70 GiB, a Spark among them, and 2048 on smaller ones.
     type: int
   kv_cache_dtype:
     description: Type of the KV cache, as vLLM's flag.
@@ -75,6 +77,18 @@ options:
     description: Microseconds of one all-reduce of a token's hidden state between the ranks, as M(dgx_spark.vllm.fabric_benchmark) measures it.
     type: float
     default: 40
+  host_gib:
+    description: GiB of unified memory that system and processes take outside of vLLM's budget.
+    type: float
+    default: 12.5
+  min_headroom_gib:
+    description: GiB of unified memory that the host must keep; with less the plan does not fit.
+    type: float
+    default: 11
+  rope_override:
+    description: Whether the server is told of more positions than config.json has, such as with C(--hf-overrides), so that they bound no request.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes
 attributes:
@@ -97,6 +111,14 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: plan.fits
     fail_msg: "{{ plan.reasons | join('. ') }}"
+
+- name: The same on one H200, whose memory is its own
+  dgx_spark.vllm.vllm_memory_plan:
+    config_path: /srv/models/QuantTrio--Qwen3-235B-A22B-Instruct-2507-AWQ/main/config.json
+    memory_gib: 139.8
+    memory_bandwidth_gb_s: 4800
+    gpu_memory_utilization: 0.95
+    max_model_len: 8192
 """
 
 RETURN = r"""
@@ -125,11 +147,11 @@ max_model_len_possible:
   returned: success
   type: int
 host_headroom_gib:
-  description: GiB that unified memory keeps beside vLLM and the system; null where the GPU has memory of its own.
+  description: GiB that unified memory keeps beside vLLM and O(host_gib); negative where they take more than there is, null where the GPU has memory of its own.
   returned: success
   type: float
 fits:
-  description: Whether the server starts.
+  description: Whether the server starts and, on unified memory, leaves the host O(min_headroom_gib).
   returned: success
   type: bool
 decode_tok_s_limit:
@@ -151,7 +173,7 @@ cuda_graphs:
   type: str
 details:
   description:
-    - How the figures come about, such as C(parameters), C(activation_gib), C(expected_from) and the C(published) figures of two Sparks.
+    - How the figures come about, such as C(parameters), C(activation_gib), C(expected_from) and the C(published) figures of as many Sparks.
   returned: success
   type: dict
 msg:
@@ -161,15 +183,16 @@ msg:
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.memory_plan import plan
+from ..module_utils.memory_plan import HOST_GIB, MIN_HEADROOM_GIB, plan
 from ..module_utils.model_shape import ModelShape
 from ..module_utils.node_preflight import parse_meminfo
-from ..module_utils.plan_arithmetic import PlanInput
+from ..module_utils.plan_arithmetic import UNIFIED_BELOW_GB_S, PlanInput
 from ..module_utils.plan_fit import is_hopper
 from ..module_utils.plan_report import sentence
 
@@ -185,6 +208,7 @@ _SAME = (
     "kv_cache_dtype",
     "memory_bandwidth_gb_s",
     "allreduce_us",
+    "rope_override",
 )
 
 
@@ -207,8 +231,21 @@ def read_json(path: str, what: str) -> dict[str, Any]:
     return found
 
 
-def input_from(params: dict[str, Any], meminfo: Path = Path("/proc/meminfo")) -> PlanInput:
+def smallest_gpu_gib(said: str) -> float:
+    """Return the GiB of the smallest GPU, from the MiB that nvidia-smi prints line by line; 0 when it names none."""
+    sizes = [int(line) for line in map(str.strip, said.splitlines()) if line.isdigit()]
+    return min(sizes) / 1024 if sizes else 0.0
+
+
+def input_from(
+    params: dict[str, Any], ask_gpu: Callable[[], str] = str, meminfo: Path = Path("/proc/meminfo")
+) -> PlanInput:
     """Return what the parameters ask for.
+
+    Args:
+        params: of the module.
+        ask_gpu: returns the MiB of each GPU as nvidia-smi prints them; empty where it does not.
+        meminfo: where the host's memory stands.
 
     Raises:
         ValueError: a parameter or a file is not usable; one sentence.
@@ -223,7 +260,13 @@ def input_from(params: dict[str, Any], meminfo: Path = Path("/proc/meminfo")) ->
                 f"index_path {params['index_path']} has no metadata.total_size: give weights_bytes, or leave both out"
             )
     memory = params["memory_gib"]
-    if memory is None:
+    if memory is None and params["memory_bandwidth_gb_s"] >= UNIFIED_BELOW_GB_S:
+        memory = smallest_gpu_gib(ask_gpu())
+        if not memory:
+            raise ValueError(
+                "memory_gib is missing and nvidia-smi on this machine does not say what its GPUs have: give memory_gib"
+            )
+    elif memory is None:
         memory = parse_meminfo(meminfo.read_text(encoding="utf-8"))[0] if meminfo.exists() else 0.0
         if not memory:
             raise ValueError("memory_gib is missing and this machine's /proc/meminfo does not say it: give memory_gib")
@@ -260,14 +303,26 @@ def main() -> None:
             "enforce_eager": {"type": "bool", "default": False},
             "memory_bandwidth_gb_s": {"type": "float", "default": 273},
             "allreduce_us": {"type": "float", "default": 40},
+            "host_gib": {"type": "float", "default": HOST_GIB},
+            "min_headroom_gib": {"type": "float", "default": MIN_HEADROOM_GIB},
+            "rope_override": {"type": "bool", "default": False},
         },
         required_one_of=[("config_path", "config")],
         mutually_exclusive=[("config_path", "config"), ("weights_bytes", "index_path")],
         supports_check_mode=True,
     )
+
+    def ask_gpu() -> str:
+        command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        try:
+            answer = module.run_command(command, handle_exceptions=False)
+        except OSError:
+            return ""
+        return str(answer[1]) if answer[0] == 0 else ""
+
     try:
-        given = input_from(module.params)
-        found = plan(given)
+        given = input_from(module.params, ask_gpu)
+        found = plan(given, host_gib=module.params["host_gib"], min_headroom_gib=module.params["min_headroom_gib"])
     except ValueError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, msg=sentence(found), **found.as_dict())

@@ -11,7 +11,7 @@ short_description: The plan of a cluster's server, as a table and as a gate
 version_added: 0.1.0
 description:
   - Makes the plan of M(dgx_spark.vllm.vllm_memory_plan) for the model and the nodes of the inventory, shows it, and fails, when asked to, where the
-    server would not start or would leave unified memory too little.
+    server would not start or would leave unified memory too little, or where nothing is known of the model.
   - Runs on the controller and needs no connection to any host.
 options:
   name:
@@ -19,7 +19,7 @@ options:
     type: str
     required: true
   config:
-    description: Content of the model's config.json. Empty, and without O(config_path), nothing is planned, and that is said.
+    description: Content of the model's config.json. Empty, and without O(config_path), nothing is planned; that is said, and a failure with O(gate).
     type: dict
     default: {}
   config_path:
@@ -35,7 +35,7 @@ options:
     default: 0
   plan:
     description:
-      - What else is planned with, by the names of M(dgx_spark.vllm.vllm_memory_plan), and O(ignore:cuda_graphs), O(ignore:expert_parallel) and
+      - What else is planned with, by the names of M(dgx_spark.vllm.vllm_memory_plan), C(rope_override) among them, and O(ignore:cuda_graphs), O(ignore:expert_parallel) and
         O(ignore:cpu_kv_gib). A value of 0 or an empty text is vLLM's own choice.
     type: dict
     default: {}
@@ -47,6 +47,11 @@ options:
     description: GiB that the host must keep.
     type: float
     default: 11
+  remarks:
+    description: What is to be known of the model, shown below the plan.
+    type: list
+    elements: str
+    default: []
   contexts:
     description: Context lengths of the table; an empty list for no table.
     type: list

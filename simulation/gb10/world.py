@@ -242,7 +242,8 @@ class World:
     def _docker(self) -> list[dict[str, Any]]:
         """Docker 29 as its documentation describes it, on top of what the node's own daemon says; the version is invented."""
         folders = ["/etc/cdi", "/var/run/cdi"] if self.cdi else []
-        devices = [{"Source": "cdi", "Name": f"nvidia.com/gpu={name}"} for name in ("0", "all") if self.spec_driver]
+        # Fields: schema DeviceInfo, docs.docker.com/reference/api/engine/version/v1.57/schemas/DeviceInfo (Source and ID, nothing else).
+        devices = [{"Source": "cdi", "ID": f"nvidia.com/gpu={name}"} for name in ("0", "all") if self.spec_driver]
         info = {"ServerVersion": "29.1.3", "CDISpecDirs": folders, "DiscoveredDevices": devices}
         uverbs = {"uverbs": ["uverbs0", "uverbs1", "uverbs2", "uverbs3"], "uverbs_denied": [], "uverbs_error": ""}
         fabric = {**uverbs, "memlock": -1, "right": True, "bus_gbytes": 21.4, "latency_us": 55.0, **self.nccl}

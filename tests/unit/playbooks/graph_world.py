@@ -66,7 +66,7 @@ main()
 """
 INFO = """
 def main():
-    module = AnsibleModule(argument_spec={"names": {"type": "list"}})
+    module = AnsibleModule(argument_spec={"names": {"type": "list"}, "startup_of": {"type": "str"}})
     def work(world):
         found = []
         for name, unit in world["units"].items():
@@ -79,6 +79,8 @@ def main():
     units = change(work)
     failed = [unit["name"] for unit in units if unit["active"] == "failed"]
     module.exit_json(changed=False, units=units, settled=all(unit["settled"] for unit in units), failed_units=failed,
+                     startup=[f"start-up of {name}" for name in [module.params["startup_of"]]
+                              if any(unit["name"] == name and unit["settled"] for unit in units)],
                      brake=False, journal={name: ["CUDA error: an illegal memory access"] for name in failed}, msg="")
 main()
 """

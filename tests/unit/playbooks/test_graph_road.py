@@ -31,6 +31,7 @@ def test_the_first_mode_passes_and_a_second_run_changes_nothing(world: World) ->
     code, output = world.run()
     assert code == 0, output
     assert "decode passed: 8 of 8 answers are equal" in output
+    assert "start-up of spark-vllm" in output
     assert (world.mode(), world.of("disk"), world.of("trial")) == ("decode", "decode", "")
     assert world.book()["decode"]["state"] == "passed"
     starts = [entry for entry in world.log() if entry[1] in ("started", "restarted")]
@@ -43,6 +44,7 @@ def test_the_first_mode_passes_and_a_second_run_changes_nothing(world: World) ->
     world.behave()
     code, output = world.run(vllm_graphs_verdict={"verdict": "unknown", "reason": "nobody looked"})
     assert (code, changed(output), world.log(), world.mode()) == (0, 0, [], "decode"), output
+    assert "start-up of" not in output
     # A new model is tried anew, from an eager server.
     code, output = world.run(vllm_graphs_model_commit="other", vllm_graphs_order=["piecewise"])
     assert (code, world.mode()) == (0, "piecewise"), output

@@ -58,6 +58,35 @@ def test_plan_without_a_machine(sparks: Path) -> None:
     for part in ("235.09 billion parameters", "2 nodes, TP=2, 121.69 GiB each (stated)", "262,144 23.50", "FITS"):
         assert part in said
     assert "changed=1" not in said
+    assert "LOOK not verified: Which modules the AWQ build leaves out" in said
+
+
+def test_plan_fails_when_asked_to(sparks: Path) -> None:
+    stop = ("vllm_plan_memory_gib=121.69", "vllm_serve_gpu_memory_utilization=0.95")
+    status, said = play(ROOT / "playbooks" / "plan.yml", sparks, *stop)
+    assert status == 0
+    assert "STOP" in said
+    assert "yours, 0.95, is what stops" in said
+    status, said = play(ROOT / "playbooks" / "plan.yml", sparks, *stop, "vllm_plan_fail=true")
+    assert status != 0
+    assert "must not be started" in said
+
+
+def test_fit_runs_alone(sparks: Path) -> None:
+    status, said = play(ROOT / "playbooks" / "fit.yml", sparks, "vllm_plan_memory_gib=121.69")
+    assert status == 0, said
+    status, said = play(ROOT / "playbooks" / "fit.yml", sparks)
+    assert status != 0
+    assert "could not be read" in said
+    assert "undefined" not in said
+
+
+def test_an_override_of_the_positions_passes(sparks: Path, fit: Path) -> None:
+    settings = ("vllm_plan_memory_gib=121.69", "vllm_serve_max_model_len=300000")
+    assert play(fit, sparks, *settings)[0] != 0
+    override = """{"vllm_serve_extra_arguments": ["--hf-overrides", "{\\"rope_scaling\\": {\\"factor\\": 2}}"]}"""
+    status, said = play(fit, sparks, *settings, override)
+    assert status == 0, said
 
 
 def test_plan_that_reaches_nobody_says_how(sparks: Path) -> None:
@@ -76,6 +105,8 @@ def test_plan_that_reaches_nobody_says_how(sparks: Path) -> None:
             ["vllm_serve_tensor_parallel_size=1", "vllm_serve_pipeline_parallel_size=2", "vllm_plan_memory_gib=64"],
             "the weights take",
         ),
+        (["vllm_serve_max_model_len=300000"], "the model knows 262144 positions"),
+        (["vllm_plan_memory_gib=-5"], "vllm_plan_memory_gib is -5"),
         (["vllm_serve_max_model_len=262144", "vllm_serve_gpu_memory_utilization=0.6"], "lower max_model_len to"),
         (["vllm_serve_tensor_parallel_size=2", "vllm_plan_min_headroom_gib=30"], "30 GiB keep unified memory alive"),
     ],
@@ -83,8 +114,9 @@ def test_plan_that_reaches_nobody_says_how(sparks: Path) -> None:
 def test_the_gate_refuses_with_the_remedy(sparks: Path, fit: Path, settings: list[str], said: str) -> None:
     status, text = play(fit, sparks, "vllm_plan_memory_gib=121.69", *settings)
     assert status != 0
-    assert "must not be started" in text
+    assert "must not be started" in text or "vllm_plan_memory_gib is" in text
     assert said in text
+    assert "kv_bytes_per_token" not in text
 
 
 def test_the_gate_can_be_opened(sparks: Path, fit: Path) -> None:

@@ -69,6 +69,7 @@ def document(made: str = "2026-11-14T09:00:00Z", *, scale: float = 1.0, **more: 
         "points": [point(1, request=17 * scale), point(4, request=10 * scale), point(1, 2048, request=16 * scale)],
         "plan": PLAN,
         "startup": {"engine start": 20.0, "weights": 300.0, "other until ready": 40.0},
+        "loading": {"text": "weights: 115.5 GiB in 300 s = 0.385 GiB/s; the rate of the disk was not measured"},
         "evidence": {"spark-1": node(), "spark-2": node()},
         **more,
     }

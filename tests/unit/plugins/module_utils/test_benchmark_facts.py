@@ -76,6 +76,15 @@ def test_bytes_over_the_link(tmp_path: Path) -> None:
     assert Link("", tmp_path).read() == {"rdma_bytes": 120}
 
 
+@pytest.mark.parametrize(("said", "gbit_s"), [("200000", 200.0), ("-1", None), ("", None), ("unknown", None)])
+def test_the_speed_of_the_link(tmp_path: Path, said: str, gbit_s: float | None) -> None:
+    (tmp_path / "sys/class/net/fab0").mkdir(parents=True)
+    (tmp_path / "sys/class/net/fab0/speed").write_text(said)
+    assert Link("fab0", tmp_path).gbit_s() == gbit_s
+    assert Link("gone", tmp_path).gbit_s() is None
+    assert Link("", tmp_path).gbit_s() is None
+
+
 def test_clocks_count_only_under_load() -> None:
     idle = replace(BUSY, utilization_percent=0, clock_sm_mhz=208)
     slow = replace(BUSY, clock_sm_mhz=721, reasons=0x80, power_w=22.0)

@@ -104,6 +104,13 @@ def test_every_figure_stands_as_text_too() -> None:
     assert "expected 14 to 24" in text
     assert "limit 44.8" in text
     assert "360 s in all" in text
+    assert "Weights: 115.5 GiB in 300 s = 0.385 GiB/s; the rate of the disk was not measured." in text
+
+
+def test_a_result_from_before_the_weights_were_noted() -> None:
+    older = document()
+    del older["loading"]
+    assert "360 s in all, from the server&#x27;s own log.</span>" in drawn(older, [])
 
 
 def test_the_simulation_says_so() -> None:

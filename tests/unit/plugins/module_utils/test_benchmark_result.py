@@ -23,6 +23,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.benchmark_result im
     serve_arguments,
     shortfalls,
     speed_flags,
+    start_lines,
     table,
     text_of,
 )
@@ -163,3 +164,18 @@ def test_the_table() -> None:
     lines = table(document())
     assert len({len(line) for line in lines}) == 1
     assert [line.split()[:2] for line in lines[3:]] == [["1", "128"], ["4", "128"], ["1", "2048"]]
+
+
+def test_the_start_for_a_terminal() -> None:
+    assert start_lines(document()) == [
+        "",
+        "start-up: 360 s (engine start 20 s, weights 300 s, other until ready 40 s)",
+        "weights: 115.5 GiB in 300 s = 0.385 GiB/s; the rate of the disk was not measured",
+    ]
+    # A result from before the weights were noted, and one without a journal.
+    older = document()
+    del older["loading"]
+    assert len(start_lines(older)) == 2
+    assert start_lines(document(startup={}, loading={}))[1:] == [
+        "The journal of the server's start was not there to be read."
+    ]

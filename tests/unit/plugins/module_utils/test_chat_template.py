@@ -10,7 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.chat_template import FORMATS, parser_problem, tool_format
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.chat_template import (
+    FORMATS,
+    parser_problem,
+    reasoning_problem,
+    tool_format,
+)
 
 QWEN3 = (Path(__file__).parents[4] / "simulation" / "model" / "chat_template.jinja").read_text(encoding="utf-8")
 #: invented: as short as a template of the format can be.
@@ -58,3 +63,52 @@ def test_what_is_not_known_is_no_finding(template: str) -> None:
 def test_a_parser_that_reads_any_format() -> None:
     assert parser_problem(EXCERPTS["glm45"], "hf") == ""
     assert parser_problem(EXCERPTS["glm45"], "") == ""
+
+
+#: invented: as short as a template with these marks can be.
+THINKS = {
+    "qwen3": "{%- if enable_thinking is false %}{{ '<think>\n\n</think>' }}{%- endif %}" + EXCERPTS["hermes"],
+    "glm45": "{{ '<think></think>' }}" + EXCERPTS["glm45"],
+    "minimax_m2": "{{ ']~b]ai' ~ '<think>' }}" + EXCERPTS["minimax_m2"],
+    "deepseek_r1": "{% set content = content.split('</think>')[-1] %}",
+    "deepseek_v3": "{{ '</think>' }}" + EXCERPTS["deepseek_v31"],
+}
+HARMONY = "<|start|>assistant<|channel|>analysis<|message|>" + EXCERPTS["openai"]
+
+
+@pytest.mark.parametrize("template", THINKS.values(), ids=THINKS)
+def test_parsers_of_think_pass_on_each_other_and_harmonys_does_not(template: str) -> None:
+    for parser in THINKS:
+        assert reasoning_problem(template, parser) == ""
+    assert "think in <think>, which the reasoning parser 'openai_gptoss'" in reasoning_problem(
+        template, "openai_gptoss"
+    )
+
+
+@pytest.mark.parametrize("parser", ["glm45", "minimax_m2", "deepseek_v3"])
+def test_the_makers_own_parser_is_named(parser: str) -> None:
+    said = reasoning_problem(THINKS[parser], "openai_gptoss")
+    assert said.endswith(f"set vllm_serve_reasoning_parser to {parser}")
+
+
+def test_harmony_is_read_by_its_own_parser_alone() -> None:
+    assert reasoning_problem(HARMONY, "openai_gptoss") == ""
+    for parser in (*THINKS, "mistral"):
+        assert reasoning_problem(HARMONY, parser).endswith("set vllm_serve_reasoning_parser to openai_gptoss")
+
+
+@pytest.mark.parametrize("parser", ["qwen3", "glm45", "minimax_m2", "openai_gptoss"])
+def test_a_template_without_marks_of_thinking(parser: str) -> None:
+    said = reasoning_problem(QWEN3, parser)
+    assert "no marks of thinking" in said
+    assert said.endswith("set vllm_serve_reasoning_parser to ''")
+
+
+@pytest.mark.parametrize("parser", ["deepseek_r1", "mistral", "granite", "olmo3", "hf", ""])
+def test_of_a_parser_whose_templates_show_nothing_nothing_is_said(parser: str) -> None:
+    assert reasoning_problem(QWEN3, parser) == ""
+
+
+@pytest.mark.parametrize("template", ["", "{{ '[THINK]' }}", "{{ m.reasoning_content }}", "{{ '<seed:think>' }}"])
+def test_another_mark_of_thinking_is_no_finding(template: str) -> None:
+    assert reasoning_problem(template, "qwen3") == ""

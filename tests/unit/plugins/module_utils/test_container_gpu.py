@@ -57,8 +57,9 @@ INFO_20 = (
 # Recorded: the same client where no daemon listens; it ends with status 1 and says why on standard error.
 INFO_DOWN = '{"ID":"","Driver":"","DriverStatus":null,"ServerVersion":"","Runtimes":null,"CDISpecDirs":null,"ClientInfo":{"Version":"28.2.2"}}'
 DOWN = "Cannot connect to the Docker daemon at unix:///nonexistent.sock. Is the docker daemon running?"
-# Field names from moby/moby#49980 (DiscoveredDevices) and Docker's API 1.44 (CDISpecDirs); the values are invented after Docker 29.2.1,
-# which DGX OS has (conselara.dev), and its containerd store.
+# DiscoveredDevices came with API 1.50 (docs.docker.com/reference/api/engine/version-history); its rows have Source and ID and nothing else
+# (docs.docker.com/reference/api/engine/version/v1.57/schemas/DeviceInfo). CDISpecDirs: API 1.44. The values are invented after Docker
+# 29.2.1, which DGX OS has (conselara.dev), and its containerd store.
 INFO_29 = json.dumps(
     {
         "Driver": "overlayfs",
@@ -69,7 +70,7 @@ INFO_29 = json.dumps(
         "Runtimes": {"nvidia": {"path": "nvidia-container-runtime"}, "runc": {"path": "runc"}},
         "DefaultRuntime": "runc",
         "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
-        "DiscoveredDevices": [{"Source": "cdi", "Name": "nvidia.com/gpu=0"}, {"Source": "cdi", "Name": GPU}],
+        "DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}, {"Source": "cdi", "ID": GPU}],
         "ClientInfo": {"Version": "29.2.1", "Plugins": [{"Name": "buildx"}]},
     }
 )
@@ -118,6 +119,7 @@ devices:
   name: all
 kind: nvidia.com/gpu
 """
+SPEC_WITHOUT_UVM = SPEC.replace("  - path: /dev/nvidia-uvm\n  - path: /dev/nvidia-uvm-tools\n", "")
 NEEDED = (
     "/dev/nvidia-modeset",
     "/dev/nvidia-uvm",
@@ -158,6 +160,73 @@ def test_docker_with_cdi() -> None:
     assert docker.cdi_folders == ("/etc/cdi", "/var/run/cdi")
     assert docker.devices == ("nvidia.com/gpu=0", GPU)
     assert (docker.containerd_store, docker.buildx, docker.runtimes) == (True, True, ("nvidia", "runc"))
+
+
+# Invented: shapes that no Docker is known to print; they prove that none of them raises.
+ODD: tuple[Any, ...] = (
+    None,
+    "x",
+    7,
+    True,
+    [],
+    ["x"],
+    [None],
+    [[]],
+    [["a"]],
+    [7],
+    {},
+    {"x": None},
+    [{}],
+    [{"ID": None}],
+)
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("key", [*json.loads(INFO_29), "ServerErrors"])
+def test_docker_info_of_another_shape(key: str, value: Any) -> None:
+    docker = parse_docker_info(json.dumps(json.loads(INFO_29) | {key: value}))
+    assert json.dumps(replace(docker).__dict__)
+    assert judge(Runtime(docker=docker), DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("rows_", "devices"),
+    [
+        (None, None),
+        ("cdi", None),
+        ({"Source": "cdi"}, None),
+        ([], ()),
+        ([None, "cdi", ["cdi"], 7, {}, {"Source": "other", "ID": GPU}], ()),
+        ([{"Source": "cdi"}, {"Source": "cdi", "ID": None}, {"ID": GPU}], ("", "")),
+        ([{"Source": "cdi", "Name": GPU}, {"Source": "cdi", "ID": GPU, "More": 1}], ("", GPU)),
+    ],
+)
+def test_discovered_devices_of_another_shape(rows_: Any, devices: tuple[str, ...] | None) -> None:
+    docker = parse_docker_info(json.dumps(json.loads(INFO_29) | {"DiscoveredDevices": rows_}))
+    assert (docker.version, docker.devices) == ("29.2.1", devices)
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize(
+    "key", ["kind", "devices", "containerEdits", "deviceNodes", "mounts", "hooks", "edits of a device"]
+)
+def test_a_specification_of_another_shape(key: str, value: Any) -> None:
+    edits = {key: value} if key in ("deviceNodes", "mounts", "hooks") else {}
+    data: dict[str, Any] = {"kind": "nvidia.com/gpu", "devices": [{"name": "all"}], "containerEdits": edits}
+    if key == "edits of a device":
+        data["devices"][0]["containerEdits"] = value
+    elif not edits:
+        data[key] = value
+    spec = parse_spec("x.json", json.dumps(data), bool)
+    assert (spec.uvm, spec.driver) == (False, "")
+
+
+@pytest.mark.parametrize("text", ["null", "7", '"x"', "[]", "[1]", "{}", "{", "NaN"])
+def test_settings_and_documents_of_another_shape(text: str, machine: Machine) -> None:
+    machine.put("/etc/docker/daemon.json", text)
+    machine.put("/etc/cdi/odd.json", text)
+    machine.answers["docker"] = (0, text, "")
+    assert "docker_silent" in machine.look()
 
 
 @pytest.mark.parametrize(
@@ -221,7 +290,7 @@ def test_a_specification_and_what_it_asks_for() -> None:
     spec = parse_spec("/var/run/cdi/nvidia.yaml", SPEC, here.__contains__)
     assert spec.names() == ("nvidia.com/gpu=0", GPU)
     assert spec.missing == ("/usr/lib/aarch64-linux-gnu/libcuda.so.580.142",)
-    assert spec.driver == "580.142"
+    assert (spec.driver, spec.uvm) == ("580.142", True)
     assert parse_spec("x", SPEC, set().__contains__).missing == NEEDED
 
 
@@ -338,6 +407,9 @@ def sick(name: str, machine: Machine) -> None:
     elif name == "spec_other_driver":
         machine.put("/var/run/cdi/nvidia.yaml", other)
         machine.put("/usr/lib/aarch64-linux-gnu/libcuda.so.580.126", "")
+    elif name == "spec_without_uvm":
+        # What nvidia-ctk writes before the nodes are there: it names those that it finds.
+        machine.put("/var/run/cdi/nvidia.yaml", SPEC_WITHOUT_UVM)
     elif name == "spec_shadowed":
         machine.put("/etc/cdi/nvidia.yaml", other)
     elif name == "device_twice":
@@ -366,6 +438,10 @@ SICK: Mapping[str, tuple[str, str]] = {
     "device_unknown": (RED, f"no CDI specification names {GPU}: `systemctl restart {REFRESH_UNIT}`"),
     "spec_stale": (RED, "asks for /usr/lib/aarch64-linux-gnu/libcuda.so.580.126, which this node does not have"),
     "spec_other_driver": (RED, "was written for driver 580.126 and the kernel runs 580.142"),
+    "spec_without_uvm": (
+        RED,
+        f"names no /dev/nvidia-uvm, which this node has, so no CUDA program starts in a container with {GPU}",
+    ),
     "spec_shadowed": (YELLOW, "remove /etc/cdi/nvidia.yaml"),
     "device_twice": (RED, "named by /var/run/cdi/mine.yaml and by /var/run/cdi/nvidia.yaml"),
     "spec_unreadable": (YELLOW, "/etc/cdi/other.yaml is no CDI specification"),
@@ -392,6 +468,28 @@ def test_a_sick_machine_gets_its_sentence(name: str, machine: Machine) -> None:
 def test_one_illness_is_told_once(name: str, machine: Machine) -> None:
     sick(name, machine)
     assert set(machine.look()) == {name}
+
+
+def test_a_node_without_uvm_asks_for_none(machine: Machine) -> None:
+    machine.put("/var/run/cdi/nvidia.yaml", SPEC_WITHOUT_UVM)
+    machine.remove("/dev/nvidia-uvm")
+    assert machine.look() == {}
+
+
+def test_the_specification_of_another_vendor_needs_no_uvm(machine: Machine) -> None:
+    machine.put("/var/run/cdi/nvidia.yaml", SPEC_WITHOUT_UVM.replace("nvidia.com/gpu", "vendor.org/gpu"))
+    machine.answers["docker"] = (0, INFO_29.replace("nvidia.com/gpu", "vendor.org/gpu"), "")
+    assert machine.look(["vendor.org/gpu=all"]) == {}
+
+
+def test_a_specification_without_uvm_is_written_anew_by_the_role(machine: Machine) -> None:
+    sick("spec_without_uvm", machine)
+    findings = judge(collect(Host(machine.run, machine.root)), DEVICES)
+    assert [row["level"] for row in rows("Docker", findings, "well")] == [RED]
+    assert [row["level"] for row in rows("Docker", findings, "well", MENDED)] == [YELLOW]
+    role = yaml.safe_load((Path(__file__).parents[4] / "roles/container_runtime/vars/main.yml").read_text())
+    assert "spec_without_uvm" in role["__container_runtime_spec_bad"]
+    assert set(role["__container_runtime_spec_bad"]) <= MENDED
 
 
 def test_a_driver_that_is_installed_and_not_loaded(machine: Machine) -> None:
@@ -434,6 +532,18 @@ def test_our_unit_makes_no_cycle() -> None:
     assert "--output=${NVIDIA_CTK_CDI_OUTPUT_FILE_PATH}" in text
 
 
+def test_our_unit_makes_the_nodes_before_it_writes_of_them() -> None:
+    text = (Path(__file__).parents[4] / "roles/container_runtime/templates/spark-cdi.service.j2").read_text()
+    steps = [line for line in text.splitlines() if line.startswith("ExecStart")]
+    assert [step.rpartition("/")[2].partition(" ")[0] for step in steps] == [
+        "nvidia-smi",
+        "nvidia-modprobe",
+        "nvidia-ctk",
+    ]
+    # A node without that program still gets its specification.
+    assert steps[1] == "ExecStartPre=-/usr/bin/nvidia-modprobe -u -c=0"
+
+
 # --- the proof ----------------------------------------------------------------------------------------------
 
 # What a container says whose GPU is gone: NVIDIA/nvidia-container-toolkit#1227.
@@ -451,6 +561,7 @@ LIMITS = {"nofile": "1048576:1048576", "memlock": "-1:-1"}
 def test_a_container_that_keeps_everything() -> None:
     assert judge_proof(SEEN, SEEN, gpu=True, rdma=True, ulimits=LIMITS) == []
     assert judge_proof(SEEN, None, gpu=True, rdma=True, ulimits={"nofile": "1048576"}) == []
+    assert judge_proof(replace(SEEN, uvm=True), None, gpu=True, rdma=True, ulimits=LIMITS) == []
     assert judge_proof(replace(LOST, rdma=()), None, gpu=False, rdma=False, ulimits={}) == []
 
 
@@ -462,6 +573,8 @@ def test_a_container_that_keeps_everything() -> None:
         (replace(SEEN, limits={"nofile": "1024"}), SEEN, "limit_nofile", "nofile 1048576 has 1024 (Docker 29.2.1)"),
         (replace(SEEN, limits={"memlock": "8388608"}), SEEN, "limit_memlock", "memlock -1 has 8388608"),
         (replace(SEEN, rdma=("rdma_cm",)), SEEN, "rdma_missing", "no RDMA device"),
+        (replace(SEEN, uvm=False), SEEN, "uvm_missing", "has no /dev/nvidia-uvm, which this node has"),
+        (replace(LOST, uvm=False), None, "gpu_missing", "does not see it"),
     ],
 )
 def test_a_container_that_lacks_something(before: Look, after: Look | None, name: str, words: str) -> None:
@@ -479,6 +592,11 @@ def test_limits_of_this_very_process() -> None:
     assert parse_limits("Max locked memory         unlimited            unlimited            bytes\n") == {
         "memlock": "-1"
     }
+
+
+@pytest.mark.parametrize("text", ["", "Max open files", "Max open files   \n", "Max locked memory\n", "\x00\n"])
+def test_limits_that_say_nothing(text: str) -> None:
+    assert parse_limits(text) == {}
 
 
 def test_rows_for_the_report() -> None:

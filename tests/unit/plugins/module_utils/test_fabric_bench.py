@@ -32,6 +32,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric_bench import
     parse_probe,
     probe_job,
     run_jobs,
+    without_bandwidth,
 )
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric_link import FabricError
 
@@ -116,6 +117,38 @@ def test_nvidias_plugin_is_rdma_too() -> None:
     assert log.used() == tuple(PORT1)
     assert log.gpu_direct is True
     assert judge_nccl(log, PORT1, 22.0, 1) == []
+
+
+def test_ports_that_nccl_merged_are_used_both() -> None:
+    text = recorded("nccl_merged_nics.log")
+    log = parse_nccl_log(text)
+    devices = ["rocep1s0f0", "rocep1s0f1", "roceP2p1s0f0", "roceP2p1s0f1"]
+    assert log.channels == {"4": 2, "5": 2}
+    assert log.used() == tuple(devices)
+    assert judge_nccl(log, devices, 25.0, 2) == []
+    half = parse_nccl_log(text.replace("via NET/IB/5", "via NET/IB/4"))
+    assert half.used() == ("rocep1s0f0", "rocep1s0f1")
+    assert [finding.code for finding in judge_nccl(half, devices, 25.0, 2)] == ["nccl_one_twin"]
+    # The number of an address counts the single devices; a merged one is told by all of its names.
+    gid = "x NCCL INFO NET/IB: NCCL MergedDev 4 IbDev {} Port 1 qpn 704 mtu 3 GID 0 (80FE/46442FFEFF47BB4E) fifoRkey=0x1\n"
+    for number, name in (("1", "reaches rocep1s0f1 by"), ("4", "reaches rocep1s0f0, rocep1s0f1 by")):
+        findings = judge_nccl(parse_nccl_log(text + gid.format(number)), devices, 25.0, 2)
+        assert [finding.code for finding in findings] == ["nccl_gid"]
+        assert name in findings[0].text
+
+
+def test_a_slow_link_may_be_a_warning_but_never_a_wrong_transport() -> None:
+    slow = [
+        *judge_rdma([RdmaResult(PORT1[0], 50.0, 3, 4096)], PORT1, 1),
+        *judge_nccl(NcclLog(network="Socket"), PORT1, 3.0, 1),
+    ]
+    assert {finding.level for finding in slow} == {"problem"}
+    assert [(finding.level, finding.code) for finding in without_bandwidth(slow)] == [
+        ("problem", "rdma_silent"),
+        ("warning", "rdma_slow"),
+        ("problem", "nccl_socket"),
+        ("warning", "nccl_slow"),
+    ]
 
 
 def test_tcp_is_never_taken_in_silence() -> None:

@@ -238,6 +238,14 @@ def test_sick_variants(
     assert any(words in finding.text for finding in findings)
 
 
+def test_a_narrow_pcie_link_stops_nobody(spark: Spark) -> None:
+    # Some partners' boxes always run their second controller so.
+    spark.narrow = (SECOND,)
+    findings = judge(spark.look(), Demands(RAILS))
+    assert [(finding.level, finding.code) for finding in findings] == [("warning", "pcie")]
+    assert "update the firmware (`fwupdmgr update`), then take its power away for a minute" in findings[0].text
+
+
 def test_why_there_is_no_link(spark: Spark) -> None:
     spark.cabled = ()
     spark.commands["ethtool"] = (0, "\tSpeed: Unknown!\n\tLink detected: no (No cable)\n", "")

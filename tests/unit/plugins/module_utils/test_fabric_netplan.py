@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,77 @@ def test_entries_that_match_the_rails_as_well(match: dict[str, Any], covered: bo
     assert not covered or "narrow its match" in plan.problems[0]
 
 
+def test_what_a_file_says_of_the_other_port_goes_with_it() -> None:
+    # Invented after NVIDIA's 40-cx7.yaml, which some owners have with all four interfaces.
+    ports = ["enp1s0f0np0", FIRST, "enP2p1s0f0np0", SECOND]
+    ethernets = {name: {"addresses": [f"10.77.{place}.1/24"]} for place, name in enumerate(ports)}
+    files = {
+        "/etc/netplan/40-cx7.yaml": {"network": {"version": 2, "ethernets": {"renderer": "networkd", **ethernets}}}
+    }
+    plan = plan_netplan(files, RAILS, MACS, 9000, True, ports)
+    assert (plan.problems, plan.aside) == ([], ["/etc/netplan/40-cx7.yaml"])
+    assert plan.notes == [
+        "10.77.0.1/24 of enp1s0f0np0 went with /etc/netplan/40-cx7.yaml, since that port is no part of the link",
+        "10.77.2.1/24 of enP2p1s0f0np0 went with /etc/netplan/40-cx7.yaml, since that port is no part of the link",
+    ]
+    # A port by which the node is reached is not among them.
+    plan = plan_netplan(files, RAILS, MACS, 9000, True, ports[1:])
+    assert "it also configures enp1s0f0np0: take" in plan.problems[0]
+
+
+NETWORKD, MANAGER = {"renderer": "networkd"}, {"renderer": "NetworkManager"}
+
+
+@pytest.mark.parametrize(
+    ("before", "group", "body", "after", "renderer"),
+    [
+        ({}, {}, {}, {}, "networkd"),
+        (MANAGER, {}, {}, {}, "NetworkManager"),
+        ({}, {}, {}, MANAGER, "NetworkManager"),
+        (MANAGER, {}, {}, NETWORKD, "networkd"),
+        (MANAGER, NETWORKD, {}, {}, "networkd"),
+        (NETWORKD, NETWORKD, MANAGER, {}, "NetworkManager"),
+    ],
+)
+def test_who_configures_an_interface(
+    before: dict[str, str], group: dict[str, str], body: dict[str, str], after: dict[str, str], renderer: str
+) -> None:
+    entry = {"addresses": [RAILS[0].address], **body}
+    files = {
+        "01-all.yaml": {"network": {"version": 2, **before}},
+        "40-cx7.yaml": {"network": {"version": 2, "ethernets": {**group, FIRST: entry}}},
+        "60-late.yaml": {"network": {"version": 2, **after}},
+    }
+    plan = planned(files, RAILS[:1])
+    assert plan.problems == []
+    assert ("ignore-carrier" in entries(plan)[FIRST]) is (renderer == "networkd")
+    assert any("stays with NetworkManager" in note for note in plan.notes) is (renderer == "NetworkManager")
+    assert [found.name for found in definitions(files)] == [FIRST]
+
+
+UUID = "14f59568-5076-387a-aef6-10adfcca2e26"
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "body", "words"),
+    [
+        (f"90-NM-{UUID}.yaml", f"NM-{UUID}", {"match": {"name": FIRST}}, f"with `nmcli connection delete {UUID}`"),
+        (f"90-NM-{UUID}.yaml", FIRST, {"dhcp4": True}, f"with `nmcli connection delete {UUID}`"),
+        ("70-x.yaml", "x", {"match": {"name": FIRST}, "networkmanager": {"uuid": UUID}}, f"delete {UUID}`"),
+        (
+            f"90-NM-{UUID}.yaml",
+            f"NM-{UUID}",
+            {"match": {"name": "en*"}},
+            f"`nmcli connection modify {UUID} connection.",
+        ),
+    ],
+)
+def test_a_profile_of_network_manager_is_named(file: str, name: str, body: dict[str, Any], words: str) -> None:
+    plan = planned({file: {"network": {"version": 2, "ethernets": {name: {**MANAGER, **body}}}}})
+    assert words in plan.problems[0]
+    assert "narrow" not in plan.problems[0]
+
+
 def test_a_bond_is_no_rail() -> None:
     plan = planned({"60-bond.yaml": {"network": {"bonds": {"bond0": {"interfaces": [FIRST]}}}}})
     assert "is a part of bond bond0 in /etc/netplan/60-bond.yaml" in plan.problems[0]
@@ -262,6 +334,40 @@ def test_a_confirmed_change_stays(world: World) -> None:
     assert not world.calls.exists()
     assert not guard.exists()
     assert world.rollback.undone() is None
+
+
+def test_a_way_back_that_lost_its_power_is_gone_to_its_end(world: World) -> None:
+    world.rollback.arm(world.steps(), 120)
+    world.rollback.apply(world.steps())
+    guard = (world.units / f"{ROLLBACK}-boot.service").read_text()
+    assert f"ConditionPathExists=|{world.rollback.pending_file}\n" in guard
+    assert f"ConditionPathExists=|{world.rollback.restoring_file}\n" in guard
+    # The power went after the first line that did anything.
+    world.rollback.pending_file.replace(world.rollback.restoring_file)
+    assert world.rollback.undone() is not None
+    with pytest.raises(FabricError, match="was brought to its end first: run again"):
+        world.rollback.arm([Step(world.own, "other\n")], 120)
+    assert world.old.read_text() == "old\n"
+    assert not world.own.exists()
+    assert not world.rollback.restoring_file.exists()
+    assert world.calls.read_text() == "netplan apply\n"
+
+
+def test_timer_and_guard_wait_for_each_other(world: World) -> None:
+    (world.programs / "netplan").write_text(f"#!/bin/sh\nsleep 0.5\necho netplan $1 >> {world.calls}\n")
+    world.rollback.arm(world.steps(), 120)
+    world.rollback.apply(world.steps())
+    environment = {"PATH": f"{world.programs}:{os.environ['PATH']}"}
+    command = ["/bin/sh", str(world.rollback.script)]
+    timer = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 10
+    while not world.rollback.restoring_file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    guard = subprocess.run(command, env=environment, timeout=20, check=False)
+    assert (timer.wait(20), guard.returncode) == (0, 0)
+    assert world.calls.read_text() == "netplan apply\n"
+    assert world.old.read_text() == "old\n"
 
 
 @pytest.mark.parametrize("command", ["netplan generate", "netplan apply"])

@@ -281,3 +281,26 @@ def test_numbers_and_words() -> None:
     assert parse_gpus("No devices were found\n", FIELDS) == []
     assert parse_holders("No running processes found\n") == []
     assert parse_holders("7, python3, with a comma, 512 MiB\n8, x, [N/A]\n")[0].process == "python3,with a comma"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        ",",
+        '"',
+        "\x00",
+        "0",
+        "0, x",
+        "²" + ", x" * (len(FIELDS) - 1),
+        "x" * 200_000,
+        '0, "' + "y" * 200_000,
+        ", " * len(FIELDS),
+    ],
+    ids=range(10),
+)
+def test_lines_that_nvidia_smi_should_not_print(line: str) -> None:
+    """Invented; none of them hides the good line behind it."""
+    good = ", ".join(["0", *["[N/A]"] * (len(FIELDS) - 1)])
+    assert [gpu.index for gpu in parse_gpus(f"{line}\n{good}\n", FIELDS)] == [0]
+    assert [holder.pid for holder in parse_holders(f"{line[:20]}\n7, x, 512 MiB\n") if holder.process == "x"] == [7]

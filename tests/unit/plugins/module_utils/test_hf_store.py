@@ -19,6 +19,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_store import (
     Stamp,
     Store,
     StoreError,
+    weights_bytes,
 )
 
 REPO = "org/name"
@@ -350,3 +351,23 @@ def test_too_little_disk_is_said_in_gib(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_free_space_is_known_before_the_store_exists(tmp_path: Path) -> None:
     assert hf_store.free_bytes(tmp_path / "not" / "yet") > 0
+
+
+def test_bytes_of_the_weights(tmp_path: Path) -> None:
+    files = (
+        entry("a.safetensors", 7),
+        entry("b.safetensors", 5),
+        entry("config.json", 3),
+        entry("original/a.safetensors", 9),
+    )
+    store = Store(tmp_path)
+    assert weights_bytes(store.snapshot(REPO, COMMIT)) is None
+    store.repo(REPO).mkdir()
+    store.write_manifest(Manifest(REPO, COMMIT, files))
+    # Not what is no weights, and not what vLLM does not read.
+    assert weights_bytes(store.snapshot(REPO, COMMIT)) == 12
+    store.write_manifest(Manifest(REPO, COMMIT, (entry("config.json", 3),)))
+    assert weights_bytes(store.snapshot(REPO, COMMIT)) is None
+    # A folder outside of any store.
+    assert weights_bytes(Path("/model")) is None
+    assert weights_bytes(Path("org/model")) is None

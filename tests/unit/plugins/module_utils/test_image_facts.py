@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.image_facts import (
@@ -201,6 +202,29 @@ def test_what_the_probe_printed() -> None:
 def test_a_probe_that_printed_nothing_of_use(text: str) -> None:
     with pytest.raises(ValueError, match="nothing that could be read"):
         parse_probe(text)
+
+
+@pytest.mark.parametrize("value", [None, "x", 7, [], ["x"], {}, {"x": None}], ids=repr)
+@pytest.mark.parametrize("key", [*json.loads(CPU), "vllm", "aiohttp-cors"])
+def test_a_probe_of_another_shape(key: str, value: Any) -> None:
+    """Invented: an entry point may print JSON of its own, an older probe have fewer keys."""
+    found = json.loads(CPU)
+    (found if key in found else found["packages"])[key] = value
+    if key == "packages" and not isinstance(value, dict):
+        with pytest.raises(ValueError, match="nothing that could be read"):
+            parse_probe(json.dumps(found))
+    else:
+        facts = parse_probe(json.dumps(found))
+        assert all(
+            isinstance(text, str)
+            for name, text in facts.as_facts().items()
+            if name not in ("ray_dashboard", "programs")
+        )
+        judge_image(facts, node_architecture="x86_64", min_vllm="0.21.0")
+
+
+def test_a_probe_that_says_little() -> None:
+    assert parse_probe('{"packages": {}}').as_facts() == ImageFacts().as_facts()
 
 
 def test_the_probe_runs_without_vllm_ray_and_torch() -> None:

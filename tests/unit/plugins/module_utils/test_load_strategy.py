@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.load_strategy import (
     Checkpoint,
+    Reader,
+    Source,
     choose_loading,
     file_sizes,
     filesystem_of,
+    load_facts,
     load_rate,
+    source_of,
 )
 
 BIG = {"weights_gib": 115.5, "ranks": 2}
@@ -114,6 +118,56 @@ def test_the_file_system_of_a_path(path: str, kind: str) -> None:
 def test_sizes_and_rates() -> None:
     assert file_sizes([2**30, 3 * 2**30]) == (4.0, 3.0)
     assert file_sizes([]) == (0.0, 0.0)
-    assert load_rate(115.5, 420) == "115.5 GiB in 420 s, 0.28 GiB/s"
-    assert load_rate(115.5, 420, 2.5) == "115.5 GiB in 420 s, 0.28 GiB/s: 11 % of the 2.50 GiB/s that disk or link give"
+    assert load_rate(115.5, 420) == "weights: 115.5 GiB in 420 s = 0.275 GiB/s"
     assert load_rate(0, 420) == load_rate(1, 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("readers", "measured", "kind", "words"),
+    [
+        ([], 0, "", "; the rate of the disk or link was not measured"),
+        ([Reader("ext4", 200), Reader("ext4", 200)], 0, "disk", "; the rate of the disk was not measured"),
+        ([Reader("ext4"), Reader("nfs4")], 0, "link", "; the rate of the link was not measured"),
+        ([Reader("ext4"), Reader("autofs")], 0, "link", "; the rate of the link was not measured"),
+        # 200 Gbit/s are 23.28 GiB/s; the slowest link of those who read over it counts.
+        (
+            [Reader("ext4", 100), Reader("nfs4", 200), Reader("autofs", 400)],
+            0,
+            "link",
+            ", 1.18 % of the 23.3 GiB/s that the link is set to (200 Gbit/s); the rate of the disk behind it was not measured",
+        ),
+        ([Reader("ext4")], 2.5, "disk", ", 11 % of the 2.5 GiB/s that were measured of the disk"),
+        ([Reader("nfs4", 200)], 2.5, "link", ", 11 % of the 2.5 GiB/s that were measured of the link"),
+    ],
+)
+def test_a_load_beside_what_disk_or_link_give(readers: list[Reader], measured: float, kind: str, words: str) -> None:
+    source = source_of(readers, measured)
+    assert source.kind == kind
+    assert load_rate(115.5, 420, source) == f"weights: 115.5 GiB in 420 s = 0.275 GiB/s{words}"
+
+
+def test_what_a_start_says_of_its_weights() -> None:
+    report = {"phases": {"weights": 420.0}, "weights_gib": 115.5, "gib_per_s": 0.275}
+    facts = load_facts(report, Source("link", 23.283, "200 Gbit/s"))
+    text = facts.pop("text")
+    assert text.startswith("weights: 115.5 GiB in 420 s = 0.275 GiB/s, 1.18 % of")
+    assert facts == {
+        "weights_gib": 115.5,
+        "seconds": 420.0,
+        "gib_per_s": 0.275,
+        "source": "link",
+        "source_gib_s": 23.283,
+        "source_measured": False,
+    }
+    assert load_facts(report, Source("disk", 2.5))["source_measured"] is True
+    unknown = load_facts(report, Source("disk"))
+    assert (unknown["source_gib_s"], unknown["source_measured"]) == (None, False)
+    # Where nothing was asked of the source, nothing is said of it.
+    assert load_facts(report) == {
+        "weights_gib": 115.5,
+        "seconds": 420.0,
+        "gib_per_s": 0.275,
+        "text": "weights: 115.5 GiB in 420 s = 0.275 GiB/s",
+    }
+    assert load_facts({"phases": {"weights": 7.0}})["text"] == "weights: 7 s; how many bytes that were is not known"
+    assert load_facts({"phases": {}})["text"] == "weights: the server's log does not say how long they took"

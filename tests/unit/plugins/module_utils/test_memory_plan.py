@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils import plan_fit
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.memory_plan import (
     CONTEXTS,
@@ -147,9 +149,10 @@ def test_captured_sizes() -> None:
 
 
 def test_defaults_are_vllms() -> None:
-    assert (two_sparks().batched_tokens, two_sparks().sequences) == (2048, 256)
-    large = replace(two_sparks(), memory_bandwidth_gb_s=4800.0)
-    assert (large.batched_tokens, large.sequences) == (8192, 1024)
+    # By the device's memory alone: a GB10 is a large one.
+    assert (two_sparks().batched_tokens, two_sparks().sequences) == (8192, 1024)
+    small = replace(two_sparks(), memory_gib=69.9)
+    assert (small.batched_tokens, small.sequences) == (2048, 256)
     assert two_sparks(max_num_batched_tokens=64).sequences == 64
     assert two_sparks(max_model_len=None).length == 262_144
 
@@ -220,6 +223,40 @@ def test_published_figures_lie_in_the_range_of_two_sparks() -> None:
     assert low <= 17.0 <= 23.8 <= high <= found.decode_tok_s_limit
 
 
+def test_a_plan_of_one_spark_shows_figures_of_one() -> None:
+    path = Path(__file__).parents[4] / "models" / "gpt-oss-120b.yml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
+    one = two_sparks(config, tensor_parallel_size=1, nodes=1, cuda_graphs="decode")
+    found = plan(one)
+    assert [entry["tok_s"] for entry in found.details["published"]] == [33.0, 59.0, 26.0]
+    assert "figures of one Spark" in found.details["expected_from"]
+    # 59 is more than the bytes as counted allow: the range ends at the limit.
+    assert found.decode_tok_s_limit == pytest.approx(52.8, abs=0.2)
+    assert found.decode_tok_s_expected["low"] <= 33 < found.decode_tok_s_expected["high"] == found.decode_tok_s_limit
+    eager = plan(replace(one, cuda_graphs="eager")).decode_tok_s_expected
+    assert eager["low"] <= 26 <= eager["high"]
+    text = "\n".join(line for _level, line in lines("m", one, found, [], None))
+    assert "two Sparks" not in text
+    # The config beside the figures is that of the model's file.
+    counted = [ModelShape.from_config(entry["config"]).parameter_count() for entry in plan_fit.PUBLISHED[2:]]
+    assert set(counted) == {one.shape.parameter_count()}
+
+
+def test_a_range_without_figures_is_wider_and_says_so() -> None:
+    for given in (
+        two_sparks(shapes.QWEN3_32B, cuda_graphs="decode"),
+        two_sparks(shapes.QWEN3_32B, tensor_parallel_size=1, nodes=1, cuda_graphs="decode"),
+        two_sparks(tensor_parallel_size=4, nodes=4, cuda_graphs="decode"),
+    ):
+        found = plan(given)
+        assert "extrapolated from 235B on two Sparks" in found.details["expected_from"]
+        assert found.decode_tok_s_expected["high"] == found.decode_tok_s_limit
+        least = plan(two_sparks(cuda_graphs="decode"))
+        part = least.decode_tok_s_expected["low"] / least.decode_tok_s_limit
+        assert found.decode_tok_s_expected["low"] / found.decode_tok_s_limit < part
+    assert plan(two_sparks(tensor_parallel_size=4, nodes=4)).details["published"] == []
+
+
 def test_one_spark_is_too_small() -> None:
     found = plan(two_sparks(tensor_parallel_size=1, nodes=1))
     assert not found.fits
@@ -230,7 +267,7 @@ def test_one_spark_is_too_small() -> None:
 
 
 def test_a_request_too_long_is_told_with_what_fits() -> None:
-    found = plan(two_sparks(max_model_len=262_144, gpu_memory_utilization=0.6))
+    found = plan(two_sparks(max_model_len=262_144, max_num_seqs=64, gpu_memory_utilization=0.6))
     assert not found.fits
     assert 0 < found.max_model_len_possible < 262_144
     text = found.reasons[0]
@@ -239,10 +276,14 @@ def test_a_request_too_long_is_told_with_what_fits() -> None:
     assert "set kv_cache_dtype to fp8" in text
     assert "raise gpu_memory_utilization to 0.6" in text or "raise gpu_memory_utilization to 0.7" in text
     # The advice holds.
-    assert plan(two_sparks(max_model_len=found.max_model_len_possible, gpu_memory_utilization=0.6)).fits
-    assert plan(two_sparks(max_model_len=262_144, gpu_memory_utilization=0.6, kv_cache_dtype="fp8")).fits
+    assert plan(
+        two_sparks(max_model_len=found.max_model_len_possible, max_num_seqs=64, gpu_memory_utilization=0.6)
+    ).fits
+    assert plan(
+        two_sparks(max_model_len=262_144, max_num_seqs=64, gpu_memory_utilization=0.6, kv_cache_dtype="fp8")
+    ).fits
     wanted = float(text.partition("gpu_memory_utilization to ")[2].partition(",")[0])
-    assert plan(two_sparks(max_model_len=262_144, gpu_memory_utilization=wanted)).fits
+    assert plan(two_sparks(max_model_len=262_144, max_num_seqs=64, gpu_memory_utilization=wanted)).fits
 
 
 def test_no_advice_that_would_not_help_or_would_freeze_the_host() -> None:
@@ -255,7 +296,12 @@ def test_no_advice_that_would_not_help_or_would_freeze_the_host() -> None:
 
 def test_headroom_is_kept() -> None:
     found = plan(two_sparks(gpu_memory_utilization=0.85))
-    assert found.fits
+    assert not found.fits
+    assert sentence(found).startswith("it does not fit: the host keeps")
+    assert plan(two_sparks(gpu_memory_utilization=0.85), min_headroom_gib=5).fits
+    assert plan(two_sparks(gpu_memory_utilization=0.85), host_gib=7).fits
+    beyond = plan(two_sparks(gpu_memory_utilization=0.95))
+    assert ((beyond.host_headroom_gib or 0) < 0, beyond.fits) == (True, False)
     assert gate_problems(found) == found.reasons
     assert found.reasons[0].endswith("set gpu_memory_utilization to at most 0.8")
     assert safe_utilization(two_sparks(), 12.5, 11) == 0.8
@@ -277,6 +323,30 @@ def test_more_than_the_model_knows_is_told() -> None:
     found = plan(two_sparks(shapes.QWEN3_32B, max_model_len=65_536))
     assert found.reasons[0].startswith("max_model_len is 65536, but the model knows 40960 positions")
     assert found.max_model_len_possible == 40_960
+    # vLLM refuses to start.
+    assert not found.fits
+    assert gate_problems(found) == found.reasons
+    assert plan(two_sparks(shapes.QWEN3_32B, max_model_len=40_960)).fits
+    overridden = plan(two_sparks(shapes.QWEN3_32B, max_model_len=65_536, rope_override=True))
+    assert (overridden.fits, overridden.reasons, overridden.max_model_len_possible) == (True, [], 65_536)
+
+
+def test_the_default_model_with_a_request_too_long_for_it() -> None:
+    found = plan(two_sparks(max_model_len=300_000, max_num_seqs=64))
+    assert not found.fits
+    assert found.reasons == [
+        "max_model_len is 300000, but the model knows 262144 positions (max_position_embeddings): set it to 262144 or less"
+    ]
+    assert plan(two_sparks(max_model_len=262_144, max_num_seqs=64)).fits
+
+
+def test_one_length_is_advised() -> None:
+    (text,) = plan(two_sparks(max_model_len=10_000_000, max_num_seqs=64)).reasons
+    assert text.endswith("set it to 262144 or less")
+    (text,) = plan(two_sparks(max_model_len=10_000_000, max_num_seqs=64, gpu_memory_utilization=0.6)).reasons
+    possible = plan(two_sparks(max_num_seqs=64, gpu_memory_utilization=0.6)).max_model_len_possible
+    assert text.endswith(f"and the memory holds {possible}: set it to {possible} or less")
+    assert possible < 262_144
 
 
 def test_pipeline_stages_count_by_the_fullest() -> None:
@@ -393,6 +463,13 @@ def test_the_report_says_all_of_it() -> None:
     refused = plan(two_sparks(gpu_memory_utilization=0.85))
     report = lines("qwen", given, refused, [], None)
     assert [level for level, line in report if line.startswith("STOP")] == ["stop"]
+    table = context_table(two_sparks(gpu_memory_utilization=0.95))
+    given = two_sparks(gpu_memory_utilization=0.95)
+    text = "\n".join(line for _level, line in lines("qwen", given, plan(given), table, risk_from(given)))
+    assert "The table is for the least utilization; yours, 0.95, is what stops." in text
+    assert "least utilization;" not in "\n".join(
+        line for _level, line in lines("qwen", two_sparks(), found, context_table(two_sparks()), None)
+    )
     looked = plan(two_sparks({**shapes.TINY, "model_type": "new_kind"}, max_model_len=64))
     assert [level for level, line in lines("t", given, looked, [], None) if line.startswith("LOOK")] == ["look"]
 
@@ -403,6 +480,23 @@ def test_sentences() -> None:
     assert memory_problem({"a": 0.0, "b": 121.7}, 0) == ""
     assert memory_problem({"a": 0.0}, 121.7) == ""
     assert memory_problem({"a": 0.0}, 0).startswith("the memory of a could not be read")
+    assert memory_problem({"a": 121.7}, -5).startswith("vllm_plan_memory_gib is -5, expected more than 0")
+
+
+def test_remarks_are_looks() -> None:
+    quantized = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]}
+    given = two_sparks({**shapes.QWEN3_235B, "quantization_config": quantized})
+    report = lines("m", given, plan(given), [], None, remarks=["not verified: the router"])
+    looks = [line for level, line in report if level == "look" and line.startswith("LOOK")]
+    assert looks[0] == "LOOK  not verified: the router"
+    assert looks[1].startswith("LOOK  NVFP4: whether its kernels work on this GPU is what the kernel check decides")
+
+
+def test_draft_layers_are_shown_beside_the_model() -> None:
+    path = Path(__file__).parents[4] / "models" / "glm-4.6-awq.yml"
+    given = two_sparks(yaml.safe_load(path.read_text(encoding="utf-8"))["config"])
+    text = "\n".join(line for _level, line in lines("glm", given, plan(given), [], None))
+    assert "352.80 billion parameters + 3.99 billion of draft layers" in " ".join(text.split())
 
 
 def test_a_measured_machine_is_expected_from_its_runs() -> None:

@@ -62,6 +62,14 @@ def test_a_bad_file_names_the_key(data: Any, words: str) -> None:
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["qwen-nope", "qwen3-max", "kimi-k2-awq", "tiny-qwen3-mo"])
+def test_a_guess_is_near_and_never_the_simulations_model(name: str) -> None:
+    with pytest.raises(ModelDataError) as caught:
+        find_model(name, [MODELS])
+    assert "did you mean" not in str(caught.value)
+    assert "known are glm-4.6-awq" in str(caught.value)
+
+
 def test_a_model_for_two_is_not_served_by_one() -> None:
     assert "take 2 Sparks, and the inventory has 1" in node_problem("m", {"nodes": 2}, 1)
     assert node_problem("m", {"nodes": 2}, 2) == node_problem("m", {}, 1) == ""

@@ -16,6 +16,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.model_shape import 
     quantization_of,
 )
 
+from benchmarks.plan import WITH_DRAFT, model_rows
 from tests.unit.plugins.module_utils import plan_shapes as shapes
 from tests.unit.plugins.module_utils.plan_shapes import AWQ, TINY
 
@@ -106,12 +107,41 @@ def test_parameters_of_the_models_that_come_along(path: Path) -> None:
     found = shape(model["config"])
     assert not found.notes
     if "parameters_billion" in model:
-        # Some cards count the layers for speculative decoding as well.
-        counts = [found.parameter_count(), found.parameter_count() + found.draft_parameter_count()]
-        assert min(abs(count / 1e9 / model["parameters_billion"] - 1) for count in counts) <= 0.005
+        # Some publish the layers for speculative decoding as well, and the page says which.
+        count = found.parameter_count() + (found.draft_parameter_count() if path.stem in WITH_DRAFT else 0)
+        assert abs(count / 1e9 / model["parameters_billion"] - 1) <= 0.005
     if model.get("weights_gib", 0) >= 1:
         # What vLLM holds is what the repository has, but for padding, tables and layers that are not served.
         assert found.rank_weights().total / GIB == pytest.approx(model["weights_gib"], rel=0.15)
+
+
+def test_the_page_names_every_model_with_its_source() -> None:
+    rows = model_rows()
+    assert [row["name"] for row in rows] == [path.stem for path in MODELS]
+    for row in rows:
+        assert row["source"] or not row["stated"], row["name"]
+        assert row["weights_source"] or row["name"] == "tiny-qwen3-moe", row["name"]
+        if row["name"] in WITH_DRAFT:
+            assert row["draft"] > 1
+            # The sum is nearer to what is published than the model alone.
+            assert abs(row["counted"] - row["stated"]) < abs(row["counted"] - row["draft"] - row["stated"])
+
+
+@pytest.mark.parametrize(
+    ("scaling", "positions"),
+    [
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1000}, 4000),
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1000}, 4000),
+        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}, 4096),
+        ({"rope_type": "longrope", "factor": 32.0, "original_max_position_embeddings": 4096}, 4096),
+        ({"rope_type": "linear", "factor": 4.0}, 16_384),
+        ({"rope_type": "dynamic", "factor": 2.0}, 8192),
+        ({"rope_type": "default"}, 4096),
+        (None, 4096),
+    ],
+)
+def test_positions_are_those_that_vllm_derives(scaling: dict[str, Any] | None, positions: int) -> None:
+    assert shape(TINY, max_position_embeddings=4096, rope_scaling=scaling).max_position == positions
 
 
 # --- quantization --------------------------------------------------------------------------------------------

@@ -114,6 +114,41 @@ def test_ours_are_known_by_label_or_name(name: str, labels: dict[str, str] | Non
     assert found.ours is ours
 
 
+# Invented: no Docker is known to print these.
+ODD: tuple[Any, ...] = (None, "x", 7, True, [], ["x"], [None], [["x"]], [7], {}, {"x": None}, [{}])
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("key", ["Id", "Name", "Path", "Args", "State", "Config", "HostConfig", "Mounts"])
+def test_a_container_of_another_shape(key: str, value: Any) -> None:
+    found = parse_containers(json.dumps([inspected("mine", ID_OTHER, **{key: value}), SEED]))
+    assert len(found) == 2 and any(entry.seed for entry in found)
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize(
+    "key", ["RestartPolicy", "DeviceRequests", "Devices", "Runtime", "Capabilities", "DeviceIDs", "Labels"]
+)
+def test_settings_of_a_container_of_another_shape(key: str, value: Any) -> None:
+    host: dict[str, Any] = {key: value}
+    if key in ("Capabilities", "DeviceIDs"):
+        host = {"DeviceRequests": [{key: value}]}
+    changes = {"Config": {"Labels": value}} if key == "Labels" else {"HostConfig": host}
+    (found,) = parse_containers(json.dumps([inspected("mine", ID_OTHER, **changes)]))
+    assert (found.name, found.gpu, found.ours) == ("mine", False, False)
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_documents_that_are_no_containers(value: Any) -> None:
+    assert [entry.name for entry in parse_containers(json.dumps(value)) if entry.name] == []
+    assert [entry.name for entry in parse_containers(json.dumps([value, SEED])) if entry.seed] == ["node-20817"]
+
+
+def test_figures_of_another_shape() -> None:
+    assert parse_held("RssAnon:\t[N/A] kB\nRssShmem:\nRssAnon: ² kB\n") == 0.0
+    assert parse_compute_apps("²,5\n7,.\n7,1.2.3\n7,1024\n,\n") == {7: 1.0}
+
+
 @pytest.mark.parametrize("text", ["", "garbage", "{}", "null"])
 def test_no_containers(text: str) -> None:
     assert parse_containers(text) == []

@@ -8,16 +8,29 @@ import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings_check import (
     address_problems,
     argument_problems,
+    choice_problem,
     group_problems,
     image_problems,
+    joined_problems,
+    kind_problem,
     link_problems,
     name_problems,
     placeholder_problems,
+    plain_words,
+    range_problems,
     relation_problems,
 )
 
 ROLES = ("vllm_serve", "ray_head", "model_share")
-KNOWN = ("vllm_serve_port", "vllm_serve_max_model_len", "ray_head_port", "model_share_method", "spark_model")
+KNOWN = (
+    "vllm_serve_port",
+    "vllm_serve_cuda_graphs",
+    "vllm_plan_cuda_graphs",
+    "vllm_serve_max_model_len",
+    "ray_head_port",
+    "model_share_method",
+    "spark_model",
+)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +87,8 @@ def test_good_addresses() -> None:
         ("vllm_sevre_port", "did you mean vllm_serve_port?"),
         ("spark_modell", "did you mean spark_model?"),
         ("vllm_serve_swap_space", "removed --swap-space in 0.18.0"),
+        ("vllm_executor", "the setting is vllm_serve_executor"),
+        ("vllm_cuda_graphs", "the setting is vllm_serve_cuda_graphs: rename it"),
         ("ray_head_qqqqqqqqqqqqqqqqqqqqqqq", "does not exist: see docs/settings.md"),
     ],
 )
@@ -188,3 +203,69 @@ def test_images_that_can_be() -> None:
     digest = f"nvcr.io/nvidia/vllm@sha256:{'0' * 64}"
     for base in ("", NVIDIA, digest):
         assert image_problems({"spark_serving_image": "dgx-spark/serving:x", "serving_image_base": base}) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "elements", "said"),
+    [
+        ({"type": "float"}, "abc", False, "is 'abc', expected a number: correct it where you set it"),
+        ({"type": "int"}, 1.5, False, "is 1.5, expected a whole number: correct it where you set it"),
+        ({"type": "bool"}, "maybe", False, "is 'maybe', expected true or false: correct it where you set it"),
+        (
+            {"type": "list", "elements": "int"},
+            ["x"],
+            True,
+            "is ['x'], expected a list of whole numbers: correct it where you set it",
+        ),
+        (
+            {"type": "int", "no_log": True},
+            "abc",
+            False,
+            "has a value that is not shown, expected a whole number: correct it where you set it",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_type(option: dict[str, Any], value: Any, elements: bool, said: str) -> None:
+    assert kind_problem(option, value, elements=elements) == said
+
+
+def test_a_value_that_is_no_choice() -> None:
+    said = choice_problem({"choices": ["auto", "on"]}, "yes")
+    assert said == "is 'yes', expected one of auto, on: correct it where you set it"
+
+
+def test_classes_of_python_are_no_words_for_a_user() -> None:
+    tagged = "<class 'ansible.module_utils._internal._datatag._AnsibleTaggedStr'>"
+    assert plain_words(f"argument is of type {tagged} in it") == "argument is of type a text in it"
+    assert plain_words("argument is of type <class 'float'>") == "argument is of type a number"
+
+
+def test_hosts_with_the_same_problem_are_named_together() -> None:
+    same = ("ray_head_port", "is 'x', expected a whole number")
+    found = joined_problems({"spark-1": [same], "spark-2": [same, ("spark_model", "is missing")], "spark-3": []})
+    assert found == [
+        "ray_head_port of spark-1, spark-2 is 'x', expected a whole number",
+        "spark_model of spark-2 is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("vllm_serve_gpu_memory_utilization", 1.5, "is 1.5, expected 0.1 to 0.98"),
+        ("vllm_serve_gpu_memory_utilization", "0.05", "is 0.05, expected 0.1 to 0.98"),
+        ("vllm_serve_gpu_memory_utilization", float("nan"), "is nan, expected 0.1 to 0.98"),
+        ("vllm_serve_kv_cache_dtype", "fp8 e4m3", "is 'fp8 e4m3', expected one word"),
+    ],
+)
+def test_a_value_out_of_range(name: str, value: Any, words: str) -> None:
+    ((of, said),) = range_problems({name: value})
+    assert of == name
+    assert words in said
+
+
+def test_values_in_range() -> None:
+    for part in (0.1, 0.75, "0.98", None):
+        assert range_problems({"vllm_serve_gpu_memory_utilization": part}) == []
+    for word in ("", "auto", "fp8_e4m3", None):
+        assert range_problems({"vllm_serve_kv_cache_dtype": word}) == []

@@ -7,7 +7,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.startup_phases import PHASES, phase_seconds, start_report
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.startup_phases import (
+    PHASES,
+    journal_command,
+    phase_seconds,
+    phases_line,
+    start_report,
+)
 
 CPU_LOG = Path(__file__).parent / "fixtures" / "vllm_0_32" / "start_cpu.log"
 
@@ -123,3 +129,15 @@ def test_what_the_simulated_server_writes() -> None:
     assert set(report["phases"]) >= {"engine start", "weights", "engine warm-up", "other until ready"}
     assert report["phases"]["weights"] > 0
     assert report["kv_cache_tokens"] > 0
+
+
+def test_the_journal_since_the_container_started() -> None:
+    asked = journal_command("spark-vllm", "2026-11-23T18:57:44.123456789Z")
+    assert asked == ["journalctl", "--unit", "spark-vllm", "--output", "cat", "--since", "2026-11-23 18:57:44 UTC"]
+
+
+def test_a_start_in_one_line() -> None:
+    assert phases_line({"engine start": 20.0, "weights": 180.25, "compile": 0.0}) == (
+        "start-up: 200 s (engine start 20 s, weights 180 s)"
+    )
+    assert phases_line({}) == ""

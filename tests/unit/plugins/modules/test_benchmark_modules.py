@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.module_utils import container_state, gb10_runtime
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_store import FileEntry, Manifest, Store
 from ansible_collections.dgx_spark.vllm.plugins.modules import (
+    container_service_info,
     vllm_benchmark,
     vllm_benchmark_info,
     vllm_benchmark_result,
@@ -24,6 +26,15 @@ from tests.unit.plugins.fake_server import FakeServer, Reply, closed_port, fake_
 from tests.unit.plugins.module_utils.benchmark_world import PLAN, point
 
 FIXTURES = Path(__file__).parents[1] / "module_utils" / "fixtures"
+COMMIT = "0123456789" * 4
+# Invented: the wording of vLLM's source with made-up figures.
+JOURNAL = """\
+(APIServer pid=1) INFO 01-01 00:00:00 [api_utils.py:286] vLLM API server version 0.32.0
+(EngineCore pid=9) INFO 01-01 00:00:20 [gpu_model_runner.py:5040] Starting to load model m...
+(EngineCore pid=9) INFO 01-01 00:03:20 [default_loader.py:502] Loading weights took 180.00 seconds
+(EngineCore pid=9) INFO 01-01 00:03:20 [gpu_model_runner.py:5150] Model loading took 57.8 GiB memory and 180.000000 seconds
+(APIServer pid=1) INFO:     Application startup complete.
+"""
 LOADS = [{"concurrency": 1, "prompt_tokens": 64, "output_tokens": 16}]
 Run = Callable[..., dict[str, Any]]
 
@@ -59,7 +70,24 @@ class Node:
             "nvidia-smi", f"case $1 in --query-gpu=*) echo '{recorded}';; *) echo '4711, train.py, 9000 MiB';; esac"
         )
 
-    def serving(self, url: str, *more: str, bench: str = "exit 0", result: str = "bench_1x64") -> None:
+    def started(self, gib: int = 45) -> str:
+        """A journal of a start, and a store with a manifest of so many GiB of weights; the folder of these weights."""
+        (self.folder / "journal").write_text(JOURNAL)
+        self.program("journalctl", f"cat {self.folder}/journal")
+        store = Store(self.folder / "models")
+        store.repo("a/b").mkdir(parents=True)
+        files = (FileEntry("c.json", 9, "0" * 64), FileEntry("m.safetensors", gib << 30, "0" * 64))
+        store.write_manifest(Manifest("a/b", COMMIT, files))
+        return str(store.snapshot("a/b", COMMIT))
+
+    def serving(
+        self,
+        url: str,
+        *more: str,
+        bench: str = "exit 0",
+        result: str = "bench_1x64",
+        weights: str = "/srv/models/a--b/c0ffee",
+    ) -> None:
         """A container that serves at ``url``; ``bench`` is what vLLM's benchmark does in it."""
         port = url.rpartition(":")[2]
         inspected = [
@@ -69,7 +97,7 @@ class Node:
                 "Config": {
                     "Image": "serving:1",
                     "Entrypoint": ["vllm"],
-                    "Cmd": ["serve", "/srv/models/a--b/c0ffee", "--port", port, "--served-model-name", "qwen3", *more],
+                    "Cmd": ["serve", weights, "--port", port, "--served-model-name", "qwen3", *more],
                 },
             }
         ]
@@ -236,12 +264,19 @@ def test_a_node_is_looked_at(run: Run, node: Node, tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "proc/vmstat").write_text("pswpin 12\npswpout 7\n")
     (root / "proc/loadavg").write_text("0.52 0.58 0.59 1/467 1234\n")
+    (root / "proc/self").mkdir()
+    (root / "proc/self/mountinfo").write_text(
+        "22 1 8:2 / / rw - ext4 /dev/sda2 rw\n40 22 0:50 / /srv/m rw - nfs4 h:/srv/m rw\n"
+    )
+    (root / "sys/class/net/fab0").mkdir(parents=True)
+    (root / "sys/class/net/fab0/speed").write_text("200000\n")
     logs = tmp_path / "ray/session_1/logs"
     logs.mkdir(parents=True)
     (logs / "worker-1.out").write_text((FIXTURES / "gb10_fabric/nccl_socket.log").read_text())
     # The link is Ray's own, made in the container.
     (tmp_path / "ray/session_latest").symlink_to("/tmp/ray/session_1")
-    result = run(vllm_benchmark_info, ray_folder=str(tmp_path / "ray"))
+    result = run(vllm_benchmark_info, ray_folder=str(tmp_path / "ray"), interface="fab0", store="/srv/m")
+    assert (result["filesystem"], result["link_gbit_s"]) == ("nfs4", 200.0)
     assert result["counters"] == {"pswpin": 12, "pswpout": 7, "rdma_bytes": 0}
     assert (result["load"], result["changed"], result["gpus"]) == (0.52, False, ["NVIDIA GB10"])
     assert result["strangers"] == [{"pid": 4711, "process": "train.py", "memory_mib": 9000}]
@@ -252,6 +287,7 @@ def test_a_bare_node(run: Run, node: Node, tmp_path: Path) -> None:
     result = run(vllm_benchmark_info, ray_folder=str(tmp_path / "gone"))
     assert (result["gpus"], result["strangers"], result["transport"], result["load"]) == ([], None, {}, None)
     assert result["msg"].startswith("no GPU, load None")
+    assert (result["filesystem"], result["link_gbit_s"]) == ("", None)
 
 
 # --- vllm_benchmark_result ----------------------------------------------------------------------------------
@@ -302,9 +338,70 @@ def test_a_result_is_saved_and_compared(run: Run, node: Node, tmp_path: Path) ->
     assert node.asked("journalctl")[0] == "journalctl --unit spark-vllm --output cat --since 2026-11-23 18:57:44 UTC"
 
 
+def test_the_start_and_its_weights_are_in_the_result(run: Run, node: Node, tmp_path: Path) -> None:
+    def facts(filesystem: str) -> dict[str, Any]:
+        return {"before": reading(filesystem=filesystem, link_gbit_s=200.0), "after": reading(), "clocks": [{}]}
+
+    arguments: dict[str, Any] = {"points": [point()], "model": "tiny", "folder": str(tmp_path / "results")}
+    with fake_server(routes()) as fake:
+        node.serving(fake.url, weights=node.started())
+        one = run(vllm_benchmark_result, **arguments, nodes={"spark-1": facts("ext4")})
+        measured = run(vllm_benchmark_result, **arguments, nodes={"spark-1": facts("ext4")}, source_gib_s=0.5)
+        both = run(vllm_benchmark_result, **arguments, nodes={"spark-1": facts("ext4"), "spark-2": facts("nfs4")})
+        node.program("journalctl", "exit 1")
+        silent = run(vllm_benchmark_result, **arguments, nodes={"spark-1": facts("ext4")})
+    assert one["document"]["startup"] == {
+        "engine start": 20.0,
+        "weights": 180.0,
+        "model setup": 0.0,
+        "other until ready": 0.0,
+    }
+    assert one["document"]["loading"] == {
+        "weights_gib": 45.0,
+        "seconds": 180.0,
+        "gib_per_s": 0.25,
+        "source": "disk",
+        "source_gib_s": None,
+        "source_measured": False,
+        "text": "weights: 45.0 GiB in 180 s = 0.25 GiB/s; the rate of the disk was not measured",
+    }
+    assert one["table"][-2:] == [
+        "start-up: 200 s (engine start 20 s, weights 180 s)",
+        one["document"]["loading"]["text"],
+    ]
+    assert json.loads(Path(one["path"]).read_text())["loading"] == one["document"]["loading"]
+    assert measured["table"][-1].endswith(", 50 % of the 0.5 GiB/s that were measured of the disk")
+    assert both["document"]["loading"]["source"] == "link"
+    assert "of the 23.3 GiB/s that the link is set to (200 Gbit/s)" in both["table"][-1]
+    assert (silent["document"]["startup"], silent["document"]["loading"]) == ({}, {})
+    assert silent["table"][-1] == "The journal of the server's start was not there to be read."
+
+
 def test_nothing_to_save(run: Run, node: Node, tmp_path: Path) -> None:
     result = run(vllm_benchmark_result, points=[], nodes={}, model="tiny")
     assert result["msg"] == "points is empty: there is nothing to save; run vllm_benchmark first"
     node.serving("http://127.0.0.1:1")
     result = run(vllm_benchmark_result, points=[{"concurrency": 1}], nodes={}, model="tiny", folder=str(tmp_path))
     assert result["msg"] == "the result cannot be saved: one of its points has no number prompt_tokens"
+
+
+# --- container_service_info ---------------------------------------------------------------------------------
+
+
+def test_a_start_is_told_when_it_is_done_and_asked_for(run: Run, node: Node) -> None:
+    asked = {"names": ["spark-vllm"], "startup_of": "spark-vllm"}
+    node.serving("http://127.0.0.1:1", weights=node.started())
+    node.program("systemctl", "echo LoadState=loaded; echo ActiveState=activating")
+    assert run(container_service_info, **asked)["startup"] == []
+    node.program("systemctl", "echo LoadState=loaded; echo ActiveState=active")
+    assert run(container_service_info, names=["spark-vllm"])["startup"] == []
+    assert run(container_service_info, **{**asked, "names": ["spark-ray-worker"]})["startup"] == []
+    assert not node.asked("journalctl --unit"), "nobody reads a journal that nobody asked for"
+    assert run(container_service_info, **asked)["startup"] == [
+        "start-up: 200 s (engine start 20 s, weights 180 s)",
+        "weights: 45.0 GiB in 180 s = 0.25 GiB/s",
+    ]
+    node.program("journalctl", "echo nothing of it")
+    assert run(container_service_info, **asked)["startup"] == []
+    node.program("docker", "echo 'Error: No such object: spark-vllm' >&2; exit 1")
+    assert run(container_service_info, **asked)["startup"] == []

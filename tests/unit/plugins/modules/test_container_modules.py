@@ -95,6 +95,9 @@ elif command[0] == "exec":
     if command[2] == "nvidia-smi":
         said = world["smi"][min(reloads, len(world["smi"]) - 1)]
         leave(said, "" if said.startswith("GPU") else 9)
+    if command[2:] == ["ls", world.get("uvm_node")]:
+        # A missing file: status 2 of ls; 124 is what `timeout` says of a command that hangs.
+        leave(world["uvm_node"], "" if world["uvm"] == 0 else world["uvm"])
     leave(world["limits"] if command[2] == "cat" else world["infiniband"])
 elif command[0] == "ps":
     leave(world["running"])
@@ -465,6 +468,40 @@ def test_what_a_container_lacks_is_told_and_not_remembered(
     assert words in result["msg"]
     assert {row["level"] for row in result["rows"]} == {"red"}
     assert not Path(proof["stamp"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "seen", "proven"), [(0, True, True), (2, False, False), (1, False, False), (124, None, True)]
+)
+def test_a_container_without_the_node_that_cuda_needs(
+    run: Run,
+    world: World,
+    proof: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    seen: bool | None,
+    proven: bool,
+) -> None:
+    node = tmp_path / "nvidia-uvm"
+    node.touch()
+    monkeypatch.setattr(container_gpu_check, "UVM", str(node))
+    world.set(uvm_node=str(node), uvm=status)
+    result = run(container_gpu_check, **proof)
+    assert (result["before"]["uvm"], result["proven"]) == (seen, proven)
+    assert ("has no /dev/nvidia-uvm, which this node has" in result["msg"]) is not proven
+    assert Path(proof["stamp"]).exists() is proven
+
+
+@pytest.mark.parametrize("kept", ["null", "[]", "{}", '{"result": []}', '{"result": {"proven": true}}'])
+def test_a_stamp_that_is_none_is_made_anew(run: Run, proof: dict[str, Any], kept: str) -> None:
+    run(container_gpu_check, **proof)
+    stamp = Path(proof["stamp"])
+    digest = json.loads(stamp.read_text())["digest"]
+    document = json.loads(kept)
+    stamp.write_text(json.dumps({**document, "digest": digest} if isinstance(document, dict) else document))
+    result = run(container_gpu_check, **proof)
+    assert (result["proven"], result["reused"]) == (True, False)
 
 
 def test_nothing_is_tried_while_the_cluster_serves(run: Run, world: World, proof: dict[str, Any]) -> None:

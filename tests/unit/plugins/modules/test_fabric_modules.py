@@ -238,6 +238,30 @@ def test_what_is_never_touched(run: Run, host: Host) -> None:
     assert host.ran == []
 
 
+def test_the_way_in_may_be_a_host_name(run: Run, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.spark.addresses[FIRST] = ["10.9.9.9/24"]
+    asked = []
+
+    def answer(name: str, *_arguments: Any) -> list[Any]:
+        asked.append(name)
+        if name != "spark-1.lan":
+            raise OSError("Name or service not known")
+        return [(2, 1, 6, "", ("10.9.9.9", 0))]
+
+    monkeypatch.setattr(fabric_netplan.socket, "getaddrinfo", answer)
+    refused = run(fabric_netplan, rails=RAILS, management_address="spark-1.lan")
+    assert "this node is reached over enp1s0f1np1" in refused["msg"]
+    # A port that is the way in does not lose its file for the sake of the other one.
+    rails = [{"interface": "enp1s0f0np0", "address": "192.168.100.10/24"}]
+    ethernets = {"enp1s0f0np0": {"dhcp4": True}, FIRST: {"addresses": ["10.9.9.9/24"]}}
+    (host.netplan / "40.yaml").write_text(yaml.safe_dump({"network": {"version": 2, "ethernets": ethernets}}))
+    refused = run(fabric_netplan, rails=rails, replace=True, management_address="spark-1.lan")
+    assert "it also configures enp1s0f1np1" in refused["msg"]
+    assert asked == ["spark-1.lan"] * 2
+    done = run(fabric_netplan, check=True, rails=rails, replace=True, management_address="nobody.lan")
+    assert f"10.9.9.9/24 of enp1s0f1np1 went with {host.netplan}/40.yaml" in done["notes"][0]
+
+
 def test_another_file_stays_until_it_may_be_put_aside(run: Run, host: Host) -> None:
     other = host.netplan / "40-cx7.yaml"
     other.write_text((FIXTURES / "netplan_40-cx7.yaml").read_text().replace("192.168.10", "10.77.10"))
@@ -358,6 +382,32 @@ def test_nccl_in_the_serving_image(run: Run, spark: Spark, tools: Path, monkeypa
     assert "--master 192.168.100.10" in (tools / "arguments").read_text()
     assert "FABRIC-PROBE-RESULT" in (tools / "stdin").read_text()
     assert any("Using network IB" in line for line in result["log"])
+
+
+def test_a_slow_link_stops_only_where_bandwidth_is_required(run: Run, spark: Spark, tools: Path) -> None:
+    said = probe_result(bus_gbytes=2.8)
+    tool(tools, "docker", f"cat > /dev/null; cat {FIXTURES}/nccl_ib_slow.log; echo '{said}'\n")
+    asked = run(fabric_benchmark, test="nccl", image="serving:1", **BENCH)
+    assert any("NCCL brings 2.8 GB/s" in text for text in asked["problems"])
+    proof = run(fabric_benchmark, test="nccl", image="serving:1", require_bandwidth=False, **BENCH)
+    assert not any("NCCL brings" in text for text in proof["problems"])
+    assert any("NCCL brings 2.8 GB/s" in text for text in proof["warnings_found"])
+
+
+def test_the_role_requires_bandwidth_where_a_measurement_was_asked_for() -> None:
+    role = Path(fabric_benchmark.__file__).parents[2] / "roles/fabric"
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    assert (defaults["fabric_require_bandwidth"], defaults["fabric_benchmark"]) == (
+        "{{ fabric_benchmark | bool }}",
+        False,
+    )
+    tasks = [
+        task.get("dgx_spark.vllm.fabric_benchmark", {})
+        for task in yaml.safe_load((role / "tasks/benchmark.yml").read_text())
+    ]
+    loading = [task for task in tasks if "cables" in task]
+    assert len(loading) == 2
+    assert all(task["require_bandwidth"] == "{{ fabric_require_bandwidth }}" for task in loading)
 
 
 def test_nccl_on_tcp_is_told(run: Run, spark: Spark, tools: Path) -> None:

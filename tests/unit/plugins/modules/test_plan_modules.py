@@ -97,7 +97,47 @@ def test_files_that_are_something_else(run: Run, tmp_path: Path) -> None:
     assert "no metadata.total_size" in run(config=TINY, index_path=str(tmp_path / "index.json"), memory_gib=8.0)["msg"]
     params = {"config": TINY, "config_path": None, "index_path": None, "weights_bytes": None, "memory_gib": None}
     with pytest.raises(ValueError, match="memory_gib is missing"):
-        vllm_memory_plan.input_from(params, tmp_path / "meminfo")
+        vllm_memory_plan.input_from({**params, "memory_bandwidth_gb_s": 273.0}, meminfo=tmp_path / "meminfo")
+
+
+def test_a_gpu_with_memory_of_its_own_is_asked_for_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The second is invented: the smallest counts.
+    assert vllm_memory_plan.smallest_gpu_gib("143771\n81559\n") == 81559 / 1024
+    assert vllm_memory_plan.smallest_gpu_gib("[N/A]\n") == 0
+    settings = {"config": TINY, "memory_bandwidth_gb_s": 4800.0, "max_model_len": 64}
+    monkeypatch.setattr(vllm_memory_plan.AnsibleModule, "run_command", lambda *_all, **_named: (0, "143771\n", ""))
+    found = run(**settings)
+    assert found["fits"]
+    assert found["kv_cache_gib_per_rank"] == pytest.approx(143771 / 1024 * 0.75, abs=2)
+    for status, said in ((9, "NVIDIA-SMI has failed"), (0, "[N/A]\n")):
+        answer = (status, said, "")
+        monkeypatch.setattr(
+            vllm_memory_plan.AnsibleModule, "run_command", lambda *_all, _answer=answer, **_named: _answer
+        )
+        failed = run(**settings)
+        assert failed["failed"]
+        assert failed["msg"].endswith("give memory_gib")
+
+    def missing(*_all: Any, **_named: Any) -> None:
+        raise FileNotFoundError("nvidia-smi")
+
+    monkeypatch.setattr(vllm_memory_plan.AnsibleModule, "run_command", missing)
+    assert run(**settings)["msg"].endswith("give memory_gib")
+
+
+def test_the_module_keeps_the_hosts_headroom(run: Run) -> None:
+    result = run(config=QWEN3_235B_AWQ, gpu_memory_utilization=0.95, **TWO)
+    assert (result["fits"], result["host_headroom_gib"]) == (False, pytest.approx(-6.42, abs=0.01))
+    high = {**TWO, "gpu_memory_utilization": 0.85}
+    assert not run(config=QWEN3_235B_AWQ, **high)["fits"]
+    assert run(config=QWEN3_235B_AWQ, min_headroom_gib=5, **high)["fits"]
+    assert run(config=QWEN3_235B_AWQ, host_gib=7, **high)["fits"]
+
+
+def test_the_module_knows_the_models_positions(run: Run) -> None:
+    long = {**TWO, "max_model_len": 300_000, "max_num_seqs": 64}
+    assert not run(config=QWEN3_235B_AWQ, **long)["fits"]
+    assert run(config=QWEN3_235B_AWQ, rope_override=True, **long)["fits"]
 
 
 # --- the action on the controller ----------------------------------------------------------------------------
@@ -159,9 +199,21 @@ def test_the_gate() -> None:
         show=False,
         gate=True,
     )
-    assert result["failed"]
+    # Nothing but the sentence: what a failed task returns is printed whole.
+    assert set(result) == {"changed", "failed", "msg"}
     assert "at most 0.8" in result["msg"]
+    assert result["msg"].endswith("ansible-playbook playbooks/plan.yml")
     assert screen.lines == []
+    shown, screen = report(
+        config=QWEN3_235B_AWQ, memory={"a": 121.69}, plan={**PLAN, "gpu_memory_utilization": 0.85}, gate=True
+    )
+    assert shown["failed"]
+    assert "plan.yml" not in shown["msg"]
+    assert screen.lines
+    long, _ = report(
+        config=QWEN3_235B_AWQ, memory={"a": 121.69}, plan={**PLAN, "max_model_len": 300_000}, show=False, gate=True
+    )
+    assert "the model knows 262144 positions" in long["msg"]
     open_gate, _ = report(
         config=QWEN3_235B_AWQ, memory={"a": 121.69}, plan={**PLAN, "gpu_memory_utilization": 0.85}, show=False
     )
@@ -184,8 +236,12 @@ def test_a_stated_size_needs_no_node(tmp_path: Path) -> None:
     assert failed["msg"].startswith("the memory of a could not be read")
 
 
-def test_a_model_without_config_is_told_and_passes() -> None:
-    result, screen = report(memory={"a": 121.69}, gate=True)
+def test_a_model_without_config_is_told_and_refused_by_the_gate() -> None:
+    refused, _ = report(memory={"a": 121.69}, gate=True)
+    assert set(refused) == {"changed", "failed", "msg"}
+    assert "add config: to it" in refused["msg"]
+    assert "vllm_plan_gate: false" in refused["msg"]
+    result, screen = report(memory={"a": 121.69})
     assert not result.get("failed")
     assert result["plan"] == {}
     assert screen.warnings == [result["msg"]]
@@ -238,4 +294,5 @@ def test_what_the_role_plans_with_are_settings_of_the_server() -> None:
     assert set(planned) <= set(vllm_plan_report._FIELDS)
     # The role's fallbacks are the server's defaults.
     assert str(server["vllm_serve_gpu_memory_utilization"]) in planned["gpu_memory_utilization"]
-    assert server["vllm_serve_max_num_seqs"] == 0
+    assert f"default({server['vllm_serve_max_num_seqs']})" in planned["max_num_seqs"]
+    assert f"default({server['vllm_serve_max_num_batched_tokens']})" in planned["max_num_batched_tokens"]

@@ -176,3 +176,10 @@ def test_an_image_that_cannot_be_asked(run: Run, image: Image, status: int, word
 
 def test_an_intent_that_does_not_exist(run: Run) -> None:
     assert "intents: " in run(max_model_length=8192)["msg"]
+
+
+def test_a_parser_of_thoughts_on_a_template_that_has_none(run: Run, image: Image) -> None:
+    found = run(tool_call_parser="hermes", reasoning_parser="glm45")
+    assert found["failed"]
+    assert "has no marks of thinking" in found["msg"]
+    assert not image.shown
