@@ -397,7 +397,8 @@ class Rollback:
         # A unit that systemd finds at the next boot without a daemon-reload now: that would take the GPU from containers with the legacy hook.
         self._guard().write_text(
             "[Unit]\nDescription=Takes back a change of the fabric's netplan that was not confirmed before the reboot\n"
-            f"ConditionPathExists=|{self.pending_file}\nConditionPathExists=|{self.restoring_file}\nAfter=network.target\n\n[Service]\nType=oneshot\nExecStart=/bin/sh {self.script}\n",
+            f"ConditionPathExists=|{self.pending_file}\nConditionPathExists=|{self.restoring_file}\nAfter=network.target\n\n"
+            f"[Service]\nType=oneshot\nExecStart=/bin/sh {self.script}\n",
             encoding="utf-8",
         )
         self._guard_link().parent.mkdir(parents=True, exist_ok=True)

@@ -347,5 +347,5 @@ def risk_from(
         return 0
     at = replace(given, gpu_memory_utilization=utilization)
     stages = _stages(at, plan_fit.shipped())
-    limit = given.known_length or max(given.shape.max_position, max(CONTEXTS))
+    limit = given.known_length or max(given.shape.max_position, *CONTEXTS)
     return min(stage.layout.longest(stage.available, limit) for stage in stages)

@@ -93,7 +93,9 @@ runtime:
     driver_installed: {description: Version of libcuda on the disk; empty for none., type: str}
     uvm: {description: Whether the node has /dev/nvidia-uvm., type: bool}
     specs:
-      description: "CDI specifications, each with path, kind, devices, missing (files it asks for in vain), uvm (whether it names /dev/nvidia-uvm), driver and error."
+      description: >-
+        CDI specifications, each with path, kind, devices, missing (files it asks for in vain), uvm (whether it names /dev/nvidia-uvm),
+        driver and error.
       type: list
       elements: dict
     refresh: {description: "C(nvidia-cdi-refresh.service): loaded, enabled, active, result, after, before.", type: dict}

@@ -35,7 +35,8 @@ options:
     default: 0
   plan:
     description:
-      - What else is planned with, by the names of M(dgx_spark.vllm.vllm_memory_plan), C(rope_override) among them, and O(ignore:cuda_graphs), O(ignore:expert_parallel) and
+      - What else is planned with, by the names of M(dgx_spark.vllm.vllm_memory_plan), C(rope_override) among them,
+        and O(ignore:cuda_graphs), O(ignore:expert_parallel) and
         O(ignore:cpu_kv_gib). A value of 0 or an empty text is vLLM's own choice.
     type: dict
     default: {}
