@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,16 @@ UNITS = Path("/etc/systemd/system")
 #: Records and drop-ins of trials: gone after a boot.
 TRIAL_RECORDS = Path("/run/dgx-spark/containers")
 TRIAL_UNITS = Path("/run/systemd/system")
-_PROPERTIES = ("LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "Result", "NeedDaemonReload")
+_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "NRestarts",
+    "Result",
+    "NeedDaemonReload",
+    "InactiveExitTimestampMonotonic",
+)
 
 
 class ContainerServiceError(Exception):
@@ -39,6 +49,8 @@ class UnitState:
     restarts: int
     result: str
     need_reload: bool
+    #: Seconds of the monotonic clock at which its last start began; 0 when it never did.
+    begun: float = 0.0
 
 
 def unit_state(run: Run, name: str) -> UnitState:
@@ -57,7 +69,19 @@ def unit_state(run: Run, name: str) -> UnitState:
         restarts=int(values.get("NRestarts") or 0),
         result=values.get("Result", "unknown"),
         need_reload=values.get("NeedDaemonReload") == "yes",
+        begun=int(values.get("InactiveExitTimestampMonotonic") or 0) / 1e6,
     )
+
+
+def waits_behind_old_gates(state: UnitState, unit: Path) -> bool:
+    """Say whether a unit that is starting began to do so before its file was written: it waits at gates that nobody wants any more."""
+    if state.active != "activating" or not state.begun:
+        return False
+    try:
+        written = unit.stat().st_mtime
+    except OSError:
+        return False
+    return written > time.time() - time.monotonic() + state.begun
 
 
 def image_id(run: Run, image: str) -> str:
@@ -116,7 +140,9 @@ def read_record(name: str, records: Path = RECORDS) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and "digest" in document else None
 
 
-def service_status(run: Run, name: str, records: Path = RECORDS, trial_records: Path = TRIAL_RECORDS) -> dict[str, Any]:
+def service_status(
+    run: Run, name: str, records: Path = RECORDS, trial_records: Path = TRIAL_RECORDS, units: Path = UNITS
+) -> dict[str, Any]:
     """Return what the cluster play needs of one unit. While a trial is prepared, what it wants is what is wanted.
 
     Returns:
@@ -148,4 +174,6 @@ def service_status(run: Run, name: str, records: Path = RECORDS, trial_records: 
             status["differs"].append(f"a container of this name runs outside of its unit (systemd says {state.active})")
     elif state.active != "activating":
         status["differs"] = [f"it is not running (systemd says {state.active}, last result {state.result})"]
+    elif waits_behind_old_gates(state, units / f"{name}.service"):
+        status["differs"] = ["it waits at the gates that it had before its unit was changed"]
     return status

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +29,21 @@ SPEC = ContainerSpec(name="spark-vllm", image="serving:1", command=("vllm", "ser
 class Node:
     """A node with one unit and at most one container."""
 
-    def __init__(self, active: str = "active", sub: str = "running", container: dict[str, Any] | None = None) -> None:
-        self.active, self.sub, self.container = active, sub, container
+    def __init__(
+        self, active: str = "active", sub: str = "running", container: dict[str, Any] | None = None, begun: int = 0
+    ) -> None:
+        self.active, self.sub, self.container, self.begun = active, sub, container, begun
 
     def __call__(self, argv: Sequence[str]) -> tuple[int, str, str]:
         if argv[0] == "systemctl":
             lines = ["LoadState=loaded", f"ActiveState={self.active}", f"SubState={self.sub}", "UnitFileState=enabled"]
-            return 0, "\n".join([*lines, "NRestarts=2", "Result=success", "NeedDaemonReload=no"]), ""
+            lines += [
+                "NRestarts=2",
+                "Result=success",
+                "NeedDaemonReload=no",
+                f"InactiveExitTimestampMonotonic={self.begun}",
+            ]
+            return 0, "\n".join(lines), ""
         if self.container is None:
             return 1, "[]", "Error: No such container: spark-vllm"
         return 0, json.dumps([self.container]), ""
@@ -73,6 +83,21 @@ def test_nothing_runs(records: Path, active: str) -> None:
 def test_a_gate_that_waits_is_no_difference(records: Path) -> None:
     status = service_status(Node("activating", "start-pre"), "spark-vllm", records)
     assert (status["settled"], status["differs"]) == (False, [])
+
+
+@pytest.mark.parametrize(
+    ("written", "differs"), [(-60, []), (60, ["it waits at the gates that it had before its unit was changed"])]
+)
+def test_a_unit_that_waits_where_it_was_before_its_file_changed(
+    records: Path, written: int, differs: list[str]
+) -> None:
+    unit = records / "spark-vllm.service"
+    unit.write_text("[Service]\n")
+    began = time.monotonic() - 600
+    moment = time.time() - 600 + written
+    os.utime(unit, (moment, moment))
+    node = Node("activating", "start-pre", begun=int(began * 1e6))
+    assert service_status(node, "spark-vllm", records, units=records)["differs"] == differs
 
 
 def test_a_container_outside_of_its_unit_is_named(records: Path) -> None:
