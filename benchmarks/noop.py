@@ -26,6 +26,7 @@ _LOCAL = {
     "ansible.builtin.validate_argument_spec",
     "dgx_spark.vllm.preflight_report",
     "dgx_spark.vllm.settings_check",
+    "dgx_spark.vllm.vllm_plan_report",
 }
 
 

@@ -234,7 +234,6 @@ class World:
             "spark_head_fabric_address": "192.168.100.10",
             "spark_node_addresses": ["192.168.100.10", "192.168.100.11"],
             "spark_gpu_count": 2,
-            "model_download_path": "/srv/models/org--name/c0ffee",
             "vllm_serve_interface": "eth1",
             "vllm_serve_cuda_graphs": "auto",
             "ray_head_interface": "eth1",
@@ -255,6 +254,8 @@ class World:
             }
             for number, host in enumerate(UNITS)
         }
+        # As the weights' roles leave it: a fact of the head alone.
+        hosts[HEAD]["model_download_path"] = "/srv/models/org--name/c0ffee"
         groups = {"head": {"hosts": {HEAD: hosts[HEAD]}}, "workers": {"hosts": {WORKER: hosts[WORKER]}}}
         inventory = {"sparks": {"children": groups, "vars": shared}}
         (self.place / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": inventory}}))
