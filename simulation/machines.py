@@ -488,9 +488,21 @@ def _kill(one: Machine) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def _is_locked(one: Machine) -> bool:
+    """Whether a QEMU still has the machine's files: one that is killed loses its command line first, and these once its memory is given back."""
+    try:
+        with (one.folder / "qemu.pid").open("r+", encoding="ascii") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _wait_until_off(one: Machine) -> None:
     deadline = time.monotonic() + SHUTDOWN_TIMEOUT
-    while _pid(one) is not None:
+    while _pid(one) is not None or _is_locked(one):
         if time.monotonic() > deadline:
             raise SimulationError(
                 f"{one.name} did not shut down within {SHUTDOWN_TIMEOUT:.0f} s: see {one.folder / 'serial.log'}, or pull its "

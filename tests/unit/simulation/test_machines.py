@@ -11,6 +11,8 @@ import os
 import platform
 import shutil
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -209,6 +211,21 @@ def test_a_number_in_a_pid_file_is_no_proof(tmp_path: Path) -> None:
     assert machines._pid(ONE, proc) is None
     (proc / "7" / "cmdline").write_bytes(f"qemu\0-pidfile\0{ONE.folder / 'qemu.pid'}\0".encode())
     assert machines._pid(ONE, proc) == 7
+
+
+def test_a_machine_whose_files_are_still_held_is_not_off() -> None:
+    assert machines._is_locked(ONE) is False, "there is no such file"
+    ONE.folder.mkdir(parents=True)
+    file = ONE.folder / "qemu.pid"
+    file.write_text("7\n", encoding="ascii")
+    script = "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", script, str(file)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert machines._is_locked(ONE) is True
+        holder.communicate()
+    assert machines._is_locked(ONE) is False
 
 
 def test_a_machine_that_was_never_made_cannot_be_switched_on() -> None:
