@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fit the planner's constants: ``python -m benchmarks.plan``.
 
-Reads benchmarks/gpu/runs/*.json, writes plugins/module_utils/plan_runs.py, the tables of docs/planning.md and docs/planning.svg. ``--check`` writes nothing
+Reads benchmarks/gpu/runs/*.json, writes plugins/module_utils/plan/runs.py, the tables of docs/planning.md and docs/planning.svg. ``--check`` writes nothing
 and fails when a file would change.
 """
 
@@ -20,7 +20,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS_FOLDER = ROOT / "benchmarks" / "gpu" / "runs"
-TARGET = ROOT / "plugins" / "module_utils" / "plan_runs.py"
+TARGET = ROOT / "plugins" / "module_utils" / "plan" / "runs.py"
 PAGE = ROOT / "docs" / "planning.md"
 CHART = ROOT / "docs" / "planning.svg"
 BEGIN, END = "<!-- scores: begin -->\n", "<!-- scores: end -->\n"
@@ -174,7 +174,7 @@ def text_of(shapes: dict[str, Any], records: list[dict[str, Any]], constants: di
 
 def tables(runs: Sequence[Any], constants: Any) -> str:
     """Return the scores as Markdown."""
-    from ansible_collections.dgx_spark.vllm.plugins.module_utils import plan_fit
+    from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan import fitted as plan_fit
 
     lines = ["| constant | value |", "|---|---|"]
     for name, value in plan_fit.as_record(constants).items():
@@ -207,7 +207,7 @@ def tables(runs: Sequence[Any], constants: Any) -> str:
 
 def model_rows(folder: Path = MODELS) -> list[dict[str, Any]]:
     """Return counts and weights of each model's file, as it states them and as the planner counts them."""
-    from ansible_collections.dgx_spark.vllm.plugins.module_utils.model_shape import ModelShape
+    from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.shape import ModelShape
 
     found = []
     for path in sorted(folder.glob("*.yml")):
@@ -274,7 +274,7 @@ def models_table(folder: Path = MODELS) -> str:
 
 def chart(runs: Sequence[Any], constants: Any) -> str:
     """Return expected against measured decode rates as an SVG that needs nothing beside itself."""
-    from ansible_collections.dgx_spark.vllm.plugins.module_utils import plan_fit
+    from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan import fitted as plan_fit
 
     left, top, right, bottom = 70, 30, 730, 420
     low, high = math.log10(5), math.log10(400)
@@ -334,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shapes = shapes_of(ROOT / "benchmarks" / "gpu" / "shapes")
     records = [record for path in sorted(RUNS_FOLDER.glob("*.json")) if (record := record_of(path, shapes))]
     records += earlier_records()
-    from ansible_collections.dgx_spark.vllm.plugins.module_utils import plan_fit
+    from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan import fitted as plan_fit
 
     runs = [plan_fit.run_from(record, shapes) for record in records]
     constants = plan_fit.fit(runs)

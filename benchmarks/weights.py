@@ -35,13 +35,13 @@ TOTAL = SHARDS * SHARD
 LINE = 25_000_000.0
 OURS = """
 import sys
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_download import Order
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub.queue import Order
 Order(sys.argv[1], "main", sys.argv[2], sys.argv[3]).perform()
 """
 VERIFY = """
 import sys
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_snapshot import inspect
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_store import Store
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub.snapshot import inspect
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub.store import Store
 seen = inspect(Store(sys.argv[2]), sys.argv[1], "main", "sha256")
 print(seen.rate if seen.complete else 0)
 """

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.http_json import HttpError
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm_flags import ServeIntents, serve_command
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.http_json import HttpError
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import ServeIntents, serve_command
 
 from benchmarks.gpu import server_log
 from benchmarks.gpu.client import Load

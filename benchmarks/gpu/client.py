@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.http_json import HttpClient, HttpError
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.http_json import HttpClient, HttpError
 
 #: Fewest and most new tokens of a decode measurement, and the seconds that it may take.
 LEAST_TOKENS, MOST_TOKENS, DECODE_SECONDS = 32, 256, 4.0

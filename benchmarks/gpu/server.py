@@ -15,8 +15,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.http_json import HttpClient
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm_server import ServerState, read_server
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.http_json import HttpClient
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.health import ServerState, read_server
 
 #: Nothing is fetched, nothing reported, and the log has no colours.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "NO_COLOR": "1"}

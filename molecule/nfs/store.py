@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 
-from dgx_spark_node.hf_store import FileEntry, Manifest, Store, digest_many, make_folder
+from dgx_spark_node.hub.store import FileEntry, Manifest, Store, digest_many, make_folder
 
 REPO_ID = "dgx-spark/shared"
 COMMIT = hashlib.sha1(REPO_ID.encode(), usedforsecurity=False).hexdigest()

@@ -16,8 +16,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.node_diagnosis import Diagnosis, contents, result_text
-from ..module_utils.redact import Redactor, leaks
+from ..module_utils.node.diagnosis import Diagnosis, contents, result_text
+from ..module_utils.system.redact import Redactor, leaks
 
 
 def documents(

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.preflight_report import (
+from ..module_utils.report.report import (
     GREEN,
     LEVELS,
     RED,

@@ -13,8 +13,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import ArgumentTypeError, ArgumentValueError, ElementError
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.model_data import ModelDataError, check_model, find_model, node_problem
-from ..module_utils.settings_check import (
+from ..module_utils.model.catalog import ModelDataError, check_model, find_model, node_problem
+from ..module_utils.settings.check import (
     DERIVED,
     SHARED,
     address_problems,

@@ -13,11 +13,11 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.memory_plan import HOST_GIB, MIN_HEADROOM_GIB, context_table, plan, risk_from
-from ..module_utils.model_shape import ModelShape
-from ..module_utils.plan_arithmetic import PlanInput
-from ..module_utils.plan_fit import is_hopper
-from ..module_utils.plan_report import GOOD, LOOK, PLAIN, STOP, gate_problems, lines, memory_problem, sentence
+from ..module_utils.model.shape import ModelShape
+from ..module_utils.plan.arithmetic import PlanInput
+from ..module_utils.plan.fitted import is_hopper
+from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, context_table, plan, risk_from
+from ..module_utils.plan.report import GOOD, LOOK, PLAIN, STOP, gate_problems, lines, memory_problem, sentence
 
 _COLOURS = {GOOD: "green", LOOK: "yellow", STOP: "red"}
 #: Fields of PlanInput by the type that a setting may have as text.

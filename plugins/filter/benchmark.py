@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.benchmark_page import page
-from ..module_utils.benchmark_result import ResultError, check_document
+from ..module_utils.benchmark.page import page
+from ..module_utils.benchmark.result import ResultError, check_document
 
 
 def benchmark_page(document: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str:

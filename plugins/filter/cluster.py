@@ -9,10 +9,10 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.ray_start import RayIntents, ray_start
-from ..module_utils.restart_plan import restart_plan
-from ..module_utils.serving_environment import serving_environment
-from ..module_utils.vllm_flags import ServeIntents, serve_command
+from ..module_utils.ray.start import RayIntents, ray_start
+from ..module_utils.service.restart_plan import restart_plan
+from ..module_utils.vllm.environment import serving_environment
+from ..module_utils.vllm.flags import ServeIntents, serve_command
 
 
 def serve_command_filter(intents: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.fabric_link import pair_problems
+from ..module_utils.fabric.link import pair_problems
 
 
 def _rails(results: Any, name: str) -> dict[str, list[dict[str, Any]]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.graph_trial import verdict_of
-from ..module_utils.load_strategy import Checkpoint, choose_loading
+from ..module_utils.vllm.graph_trial import verdict_of
+from ..module_utils.vllm.load_strategy import Checkpoint, choose_loading
 
 
 def graph_verdict(checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.nfs_share import network_of
+from ..module_utils.nfs.share import network_of
 
 
 def network_of_filter(facts: Any, address: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.node_reach import interface_of, reach_problem
+from ..module_utils.node.reach import interface_of, reach_problem
 
 
 def interface_of_filter(facts: Any, address: str) -> str:

@@ -39,7 +39,7 @@ import yaml
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ..module_utils.model_data import ModelDataError, check_model, find_model
+from ..module_utils.model.catalog import ModelDataError, check_model, find_model
 
 _SHIPPED = Path(__file__).resolve().parents[2] / "models"
 

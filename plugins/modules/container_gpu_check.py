@@ -118,7 +118,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.container_gpu import (
+from ..module_utils.docker.cdi import (
     UVM,
     YELLOW,
     Finding,
@@ -129,7 +129,7 @@ from ..module_utils.container_gpu import (
     parse_limits,
     rows,
 )
-from ..module_utils.container_spec import DIGEST_LABEL, DOCKER
+from ..module_utils.docker.service import DIGEST_LABEL, DOCKER
 
 NAME = "spark-gpu-check"
 CHECK = "GPU in a container"

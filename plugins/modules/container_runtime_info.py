@@ -116,7 +116,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.container_gpu import MENDED, RED, Host, Runtime, cdi_devices, collect, judge, rows
+from ..module_utils.docker.cdi import MENDED, RED, Host, Runtime, cdi_devices, collect, judge, rows
 
 
 def summary(runtime: Runtime, wanted: Sequence[str]) -> str:

@@ -207,7 +207,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.container_spec import (
+from ..module_utils.docker.service import (
     PROPAGATIONS,
     ContainerSpec,
     Mount,
@@ -217,7 +217,7 @@ from ..module_utils.container_spec import (
     trial_text,
     unit_text,
 )
-from ..module_utils.container_state import (
+from ..module_utils.docker.service_state import (
     RECORDS,
     TRIAL_RECORDS,
     TRIAL_UNITS,

@@ -105,12 +105,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.benchmark_run import BenchmarkError, serving
-from ..module_utils.container_spec import BRAKE
-from ..module_utils.container_state import RECORDS, ContainerServiceError, Run, inspect_container, service_status
-from ..module_utils.hf_store import weights_bytes
-from ..module_utils.load_strategy import load_facts
-from ..module_utils.startup_phases import journal_command, phases_line, start_report
+from ..module_utils.benchmark.run import BenchmarkError, serving
+from ..module_utils.docker.service import BRAKE
+from ..module_utils.docker.service_state import RECORDS, ContainerServiceError, Run, inspect_container, service_status
+from ..module_utils.hub.store import weights_bytes
+from ..module_utils.vllm.load_strategy import load_facts
+from ..module_utils.vllm.startup_phases import journal_command, phases_line, start_report
 
 JOURNAL_LINES = 25
 

@@ -147,8 +147,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import fabric_probe
-from ..module_utils.fabric_bench import (
+from ..module_utils.fabric import nccl_probe
+from ..module_utils.fabric.bench import (
     CONTAINER,
     NCCL_PORT,
     Job,
@@ -167,7 +167,7 @@ from ..module_utils.fabric_bench import (
     run_jobs,
     without_bandwidth,
 )
-from ..module_utils.fabric_link import FabricError, Finding, Machine
+from ..module_utils.fabric.link import FabricError, Finding, Machine
 
 #: Lines of NCCL's log worth keeping; a whole one has thousands.
 TELLING = re.compile(
@@ -182,8 +182,8 @@ def probe_source() -> str:
     Raises:
         FabricError: it cannot be read.
     """
-    loader: Any = getattr(fabric_probe.__spec__, "loader", None)
-    text = loader.get_source(fabric_probe.__name__) if hasattr(loader, "get_source") else ""
+    loader: Any = getattr(nccl_probe.__spec__, "loader", None)
+    text = loader.get_source(nccl_probe.__name__) if hasattr(loader, "get_source") else ""
     if not text:
         raise FabricError("the source of fabric_probe cannot be read: install the collection anew")
     return str(text)

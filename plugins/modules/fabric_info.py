@@ -134,7 +134,7 @@ from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fabric_link import (
+from ..module_utils.fabric.link import (
     Demands,
     Fabric,
     FabricError,

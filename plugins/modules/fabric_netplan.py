@@ -107,8 +107,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ..module_utils.fabric_link import Fabric, FabricError, Machine, Rail, collect
-from ..module_utils.fabric_netplan import FOLDERS, OWN_FILE, STATE, UNITS, Plan, Rollback, plan_netplan, steps_of
+from ..module_utils.fabric.link import Fabric, FabricError, Machine, Rail, collect
+from ..module_utils.fabric.netplan import FOLDERS, OWN_FILE, STATE, UNITS, Plan, Rollback, plan_netplan, steps_of
 
 try:
     import yaml

@@ -77,8 +77,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fabric_share import DEFAULT_IDLE, DEFAULT_PORT, ShareClient, read_share_token
-from ..module_utils.hf_store import StoreError
+from ..module_utils.hub.store import StoreError
+from ..module_utils.peer.share import DEFAULT_IDLE, DEFAULT_PORT, ShareClient, read_share_token
 
 UNIT = "spark-fabric-share.service"
 # Seconds until a server that was started must answer.

@@ -14,7 +14,7 @@ description:
     runs a bfloat16 product, a layer of experts with AWQ weights by Marlin, an NVFP4 product, a CUDA graph, and a few seconds of
     load. Each result is compared with the CPU's.
   - From what ran, and from the versions of NCCL and vLLM, it derives whether AWQ, NVFP4 and CUDA graphs may be used, with the reason
-    in words. The whole policy is the table in C(module_utils/runtime_policy.py), shown in C(docs/runtime.md).
+    in words. The whole policy is the table in C(module_utils/gpu/policy.py), shown in C(docs/runtime.md).
   - It loads the GPU. While containers of the cluster run it does not, unless O(while_serving) is set.
   - A result is kept on the node and used again while image, devices, driver, kernel, boot and probe are the same.
   - A check whose kernel hangs or kills its process is told as such and costs only itself.
@@ -175,10 +175,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import kernel_probe
-from ..module_utils.container_state import ContainerServiceError, image_id
-from ..module_utils.gb10_runtime import Host, Runtime, collect, no_gpu
-from ..module_utils.kernel_check import (
+from ..module_utils.docker.service_state import ContainerServiceError, image_id
+from ..module_utils.gpu import kernel_probe
+from ..module_utils.gpu.kernel_check import (
     NEED_GIB,
     KernelCheckError,
     Probe,
@@ -189,7 +188,8 @@ from ..module_utils.kernel_check import (
     serving_containers,
     write_record,
 )
-from ..module_utils.runtime_policy import CAPABILITIES, Evidence, serving_choice, trial_from, verdicts
+from ..module_utils.gpu.policy import CAPABILITIES, Evidence, serving_choice, trial_from, verdicts
+from ..module_utils.gpu.runtime import Host, Runtime, collect, no_gpu
 
 
 def probe_source() -> str:

@@ -101,7 +101,7 @@ from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.gb10_runtime import RED, Host, collect, judge, no_gpu
+from ..module_utils.gpu.runtime import RED, Host, collect, judge, no_gpu
 
 
 def main() -> None:

@@ -72,11 +72,11 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.hf_download import Queue, preview_under_way
-from ..module_utils.hf_fetch import HubSource
-from ..module_utils.hf_hub import HUB_ARGUMENTS, Hub, read_token
-from ..module_utils.hf_snapshot import Request, preview
-from ..module_utils.hf_store import Store, StoreError
+from ..module_utils.hub.client import HUB_ARGUMENTS, Hub, read_token
+from ..module_utils.hub.fetch import HubSource
+from ..module_utils.hub.queue import Queue, preview_under_way
+from ..module_utils.hub.snapshot import Request, preview
+from ..module_utils.hub.store import Store, StoreError
 
 
 def main() -> None:

@@ -154,10 +154,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.hf_download import Order, Queue, order_name, start, under_way
-from ..module_utils.hf_hub import HUB_ARGUMENTS
-from ..module_utils.hf_snapshot import NotReady, Outcome, absent, inspect, present
-from ..module_utils.hf_store import Store, StoreError, explain
+from ..module_utils.hub.client import HUB_ARGUMENTS
+from ..module_utils.hub.queue import Order, Queue, order_name, start, under_way
+from ..module_utils.hub.snapshot import NotReady, Outcome, absent, inspect, present
+from ..module_utils.hub.store import Store, StoreError, explain
 
 
 def main() -> None:

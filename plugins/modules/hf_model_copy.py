@@ -116,10 +116,10 @@ msg:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fabric_share import DEFAULT_PORT, ShareClient, read_share_token
-from ..module_utils.hf_peer import PeerSource, look_here
-from ..module_utils.hf_snapshot import Outcome, Request, present
-from ..module_utils.hf_store import Store, StoreError, is_commit, is_sha256
+from ..module_utils.hub.snapshot import Outcome, Request, present
+from ..module_utils.hub.store import Store, StoreError, is_commit, is_sha256
+from ..module_utils.peer.share import DEFAULT_PORT, ShareClient, read_share_token
+from ..module_utils.peer.snapshot import PeerSource, look_here
 
 
 def main() -> None:

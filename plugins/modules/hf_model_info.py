@@ -140,8 +140,8 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.hf_download import Queue, watch
-from ..module_utils.hf_store import Store, StoreError
+from ..module_utils.hub.queue import Queue, watch
+from ..module_utils.hub.store import Store, StoreError
 
 
 def main() -> None:

@@ -96,9 +96,9 @@ import platform
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.container_gpu import RED, YELLOW, Finding, rows
-from ..module_utils.container_spec import DOCKER
-from ..module_utils.image_facts import architecture, architecture_problem, judge_image, parse_probe, probe_argv
+from ..module_utils.docker.cdi import RED, YELLOW, Finding, rows
+from ..module_utils.docker.image_layer import architecture, architecture_problem, judge_image, parse_probe, probe_argv
+from ..module_utils.docker.service import DOCKER
 
 #: Seconds for the probe; it takes about one.
 PROBE_S = 120

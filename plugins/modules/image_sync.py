@@ -130,12 +130,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.container_spec import DOCKER
-from ..module_utils.docker_load import LoadError, load_stream
-from ..module_utils.fabric_share import ShareClient, read_share_token
-from ..module_utils.hf_store import StoreError
-from ..module_utils.image_content import architecture_of_archive, content_of_archive, content_of_inspect
-from ..module_utils.image_facts import (
+from ..module_utils.docker.image_digest import architecture_of_archive, content_of_archive, content_of_inspect
+from ..module_utils.docker.image_layer import (
     CA_IN_BUILD,
     WHEELS_IN_BUILD,
     ImageFacts,
@@ -151,6 +147,10 @@ from ..module_utils.image_facts import (
     pull_problem,
     ray_problem,
 )
+from ..module_utils.docker.service import DOCKER
+from ..module_utils.hub.store import StoreError
+from ..module_utils.peer.image_stream import LoadError, load_stream
+from ..module_utils.peer.share import ShareClient, read_share_token
 
 BUILD_LABEL = "dgx-spark.dockerfile"
 WISH_LABEL = "dgx-spark.wish"

@@ -96,7 +96,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.nfs_share import (
+from ..module_utils.nfs.share import (
     EXPORTS,
     LEGACY,
     SERVER,

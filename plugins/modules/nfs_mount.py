@@ -93,7 +93,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.nfs_share import (
+from ..module_utils.nfs.share import (
     CLIENT_CONF,
     CLIENT_PACKAGE,
     CLIENT_PROGRAM,

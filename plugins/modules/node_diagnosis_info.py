@@ -78,8 +78,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.node_diagnosis import diagnose, host_aliases, read_secrets, result_text
-from ..module_utils.redact import Redactor
+from ..module_utils.node.diagnosis import diagnose, host_aliases, read_secrets, result_text
+from ..module_utils.system.redact import Redactor
 
 
 def main() -> None:

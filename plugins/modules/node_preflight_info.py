@@ -173,7 +173,7 @@ from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.node_preflight import (
+from ..module_utils.node.requirements import (
     CollectError,
     Machine,
     collect,

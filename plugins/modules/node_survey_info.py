@@ -88,8 +88,8 @@ from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.node_survey import Surveyor, collect, judge, takeover, wanted_from
-from ..module_utils.preflight_report import LEVELS, counts
+from ..module_utils.node.occupants import Surveyor, collect, judge, takeover, wanted_from
+from ..module_utils.report.report import LEVELS, counts
 
 
 def main() -> None:

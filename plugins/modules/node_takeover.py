@@ -66,7 +66,7 @@ from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.node_takeover import TakeoverError, plan
+from ..module_utils.node.takeover import TakeoverError, plan
 
 
 def main() -> None:

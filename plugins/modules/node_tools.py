@@ -73,51 +73,43 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import (
-    chat_check,
-    fabric_share,
-    gates,
-    hf_download,
-    hf_fetch,
-    hf_hub,
-    hf_import,
-    hf_parts,
-    hf_progress,
-    hf_snapshot,
-    hf_store,
-    http_json,
-    nfs_share,
-    rank_watch,
-    ray_cluster,
-    systemd_unit,
-    vllm_server,
-)
+from ..module_utils import hub, nfs, peer, ray, service, system
+from ..module_utils.hub import client, fetch, parts, progress, queue, reuse, snapshot, store
+from ..module_utils.nfs import share as nfs_share
+from ..module_utils.peer import share as peer_share
+from ..module_utils.ray import cluster
+from ..module_utils.service import gates, rank_watch
+from ..module_utils.system import http_json, systemd_unit
 
-#: What the services on the node run; everything that one of them imports must be in the list.
+#: What the services on the node run; everything that one of them imports must be in the list, with the packages that it lies in.
 LIBRARY: tuple[ModuleType, ...] = (
-    chat_check,
-    fabric_share,
+    client,
+    cluster,
+    fetch,
     gates,
-    hf_download,
-    hf_fetch,
-    hf_hub,
-    hf_import,
-    hf_parts,
-    hf_progress,
-    hf_snapshot,
-    hf_store,
     http_json,
+    hub,
+    nfs,
     nfs_share,
+    parts,
+    peer,
+    peer_share,
+    progress,
+    queue,
     rank_watch,
-    ray_cluster,
+    ray,
+    reuse,
+    service,
+    snapshot,
+    store,
+    system,
     systemd_unit,
-    vllm_server,
 )
 #: Launcher -> module and Python: what talks to a hub needs the virtual environment, all else the system's own Python.
 PROGRAMS = {
-    "spark-gate": ("gates", "/usr/bin/python3"),
-    "spark-fabric-share": ("fabric_share", "/usr/bin/python3"),
-    "spark-model-download": ("hf_download", "{path}/venv/bin/python"),
+    "spark-gate": ("service.gates", "/usr/bin/python3"),
+    "spark-fabric-share": ("peer.share", "/usr/bin/python3"),
+    "spark-model-download": ("hub.queue", "{path}/venv/bin/python"),
 }
 _LAUNCHER = """#!/bin/sh
 # Written by dgx_spark.vllm.node_tools.
@@ -137,6 +129,12 @@ def source(module: ModuleType) -> str:
     if not text:
         raise NodeToolsError(f"the source of {module.__name__} cannot be read: install the collection anew")
     return str(text)
+
+
+def place(module: ModuleType) -> str:
+    """Return where a module lies below the package on the node: as below module_utils, so that relative imports hold."""
+    name = module.__name__.partition(".module_utils.")[2].replace(".", "/")
+    return f"{name}/__init__.py" if hasattr(module, "__path__") else f"{name}.py"
 
 
 class NodeTools:
@@ -169,12 +167,14 @@ class NodeTools:
         package = self.path / "lib" / "dgx_spark_node"
         for folder in (Path("/etc/dgx-spark"), self.path / "bin", package, *map(Path, self.module.params["folders"])):
             self.folder(folder)
-        wanted = {f"{module.__name__.rpartition('.')[2]}.py": source(module) for module in LIBRARY}
+        wanted = {place(module): source(module) for module in LIBRARY}
         wanted["__init__.py"] = '"""Programs of dgx_spark.vllm on this node."""\n'
+        for room in sorted({name.partition("/")[0] for name in wanted if "/" in name}):
+            self.folder(package / room)
         for name, text in wanted.items():
             self.file(package / name, text, 0o644)
-        for stale in sorted(package.glob("*.py")) if package.is_dir() else ():
-            if stale.name not in wanted:
+        for stale in sorted(package.rglob("*.py")) if package.is_dir() else ():
+            if str(stale.relative_to(package)) not in wanted:
                 self.actions.append(f"removed {stale}")
                 if not self.module.check_mode:
                     stale.unlink()

@@ -112,8 +112,8 @@ gpus_alive:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.http_json import HttpClient, secret_or_reason
-from ..module_utils.ray_cluster import judge, read_cluster, summary
+from ..module_utils.ray.cluster import judge, read_cluster, summary
+from ..module_utils.system.http_json import HttpClient, secret_or_reason
 
 
 def main() -> None:

@@ -151,9 +151,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.benchmark_facts import Watch, clock_summary, sample_gpus
-from ..module_utils.benchmark_result import rate
-from ..module_utils.benchmark_run import (
+from ..module_utils.benchmark.facts import Watch, clock_summary, sample_gpus
+from ..module_utils.benchmark.result import rate
+from ..module_utils.benchmark.run import (
     BenchmarkError,
     Load,
     bench_argv,
@@ -163,10 +163,10 @@ from ..module_utils.benchmark_run import (
     read_point,
     serving,
 )
-from ..module_utils.container_state import DOCKER, ContainerServiceError, inspect_container
-from ..module_utils.gb10_runtime import Gpu, Host
-from ..module_utils.http_json import HttpClient, HttpError
-from ..module_utils.vllm_server import parse_metrics, summarize_metrics
+from ..module_utils.docker.service_state import DOCKER, ContainerServiceError, inspect_container
+from ..module_utils.gpu.runtime import Gpu, Host
+from ..module_utils.system.http_json import HttpClient, HttpError
+from ..module_utils.vllm.health import parse_metrics, summarize_metrics
 
 #: Seconds between two samples: often enough for a load of ten seconds, and nvidia-smi costs a tenth of one.
 EVERY = 2.0

@@ -93,7 +93,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.benchmark_facts import (
+from ..module_utils.benchmark.facts import (
     Link,
     parse_loadavg,
     parse_vmstat,
@@ -102,9 +102,9 @@ from ..module_utils.benchmark_facts import (
     strangers,
     transport,
 )
-from ..module_utils.container_spec import DOCKER
-from ..module_utils.gb10_runtime import Host, parse_holders
-from ..module_utils.load_strategy import filesystem_of
+from ..module_utils.docker.service import DOCKER
+from ..module_utils.gpu.runtime import Host, parse_holders
+from ..module_utils.vllm.load_strategy import filesystem_of
 
 CONTAINERS = ("spark-vllm", "spark-vllm-worker", "spark-ray-head", "spark-ray-worker")
 #: Lines of NCCL that are kept of each log, and bytes that are read of it: a day of debug output is not.

@@ -119,9 +119,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.benchmark_causes import judge
-from ..module_utils.benchmark_facts import merge_clocks, moved
-from ..module_utils.benchmark_result import (
+from ..module_utils.benchmark.causes import judge
+from ..module_utils.benchmark.facts import merge_clocks, moved
+from ..module_utils.benchmark.result import (
     KIND,
     SCHEMA,
     ResultError,
@@ -135,12 +135,12 @@ from ..module_utils.benchmark_result import (
     table,
     text_of,
 )
-from ..module_utils.benchmark_run import BenchmarkError, Serving, serving
-from ..module_utils.container_state import ContainerServiceError, inspect_container
-from ..module_utils.hf_store import weights_bytes
-from ..module_utils.http_json import HttpClient, HttpError
-from ..module_utils.load_strategy import Reader, load_facts, source_of
-from ..module_utils.startup_phases import journal_command, start_report
+from ..module_utils.benchmark.run import BenchmarkError, Serving, serving
+from ..module_utils.docker.service_state import ContainerServiceError, inspect_container
+from ..module_utils.hub.store import weights_bytes
+from ..module_utils.system.http_json import HttpClient, HttpError
+from ..module_utils.vllm.load_strategy import Reader, load_facts, source_of
+from ..module_utils.vllm.startup_phases import journal_command, start_report
 
 
 def evidence(facts: Mapping[str, Any]) -> dict[str, Any]:

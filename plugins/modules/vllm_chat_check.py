@@ -155,8 +155,8 @@ timings:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.chat_check import ChatCheck, ChatRequest, CheckFailed
-from ..module_utils.http_json import HttpClient, read_secret_file
+from ..module_utils.system.http_json import HttpClient, read_secret_file
+from ..module_utils.vllm.completion_check import ChatCheck, ChatRequest, CheckFailed
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ options:
   intents:
     description:
       - What the server is to be. C(model_path), C(served_model_name) and C(tensor_parallel_size) are required.
-      - See C(ServeIntents) in C(module_utils/vllm_flags.py) for all names. An empty value counts as not given.
+      - See C(ServeIntents) in C(module_utils/vllm/flags.py) for all names. An empty value counts as not given.
     type: dict
     required: true
   min_vllm:
@@ -114,18 +114,18 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import vllm_probe
-from ..module_utils.chat_template import parser_problem, reasoning_problem
-from ..module_utils.container_state import ContainerServiceError, image_id
-from ..module_utils.flag_check import Record, decide, nvfp4_verdict, parse_document, probe_argv
-from ..module_utils.model_snapshot import SnapshotError, is_nvfp4, rank_problem, read_config, read_template
-from ..module_utils.vllm_flags import FlagError, ServeIntents, commands
+from ..module_utils.docker.service_state import ContainerServiceError, image_id
+from ..module_utils.model.against_flags import SnapshotError, is_nvfp4, rank_problem, read_config, read_template
+from ..module_utils.model.chat_template import parser_problem, reasoning_problem
+from ..module_utils.vllm import parser_probe
+from ..module_utils.vllm.accepted_flags import Record, decide, nvfp4_verdict, parse_document, probe_argv
+from ..module_utils.vllm.flags import FlagError, ServeIntents, commands
 
 
 def probe_source() -> str:
     """Return the text of the probe, also from the archive that Ansible runs modules from."""
-    loader: Any = getattr(vllm_probe.__spec__, "loader", None)
-    text = loader.get_source(vllm_probe.__name__) if hasattr(loader, "get_source") else ""
+    loader: Any = getattr(parser_probe.__spec__, "loader", None)
+    text = loader.get_source(parser_probe.__name__) if hasattr(loader, "get_source") else ""
     if not text:
         raise FlagError("the source of vllm_probe cannot be read: install the collection anew")
     return str(text)

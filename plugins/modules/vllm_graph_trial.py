@@ -195,9 +195,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.container_state import ContainerServiceError, image_id
-from ..module_utils.graph_probe import COMPARED_TOKENS, PROMPTS, GraphProbe, Pace, ProbeFailed
-from ..module_utils.graph_trial import (
+from ..module_utils.docker.service_state import ContainerServiceError, image_id
+from ..module_utils.system.http_json import HttpClient, read_secret_file
+from ..module_utils.vllm.graph_probe import COMPARED_TOKENS, PROMPTS, GraphProbe, Pace, ProbeFailed
+from ..module_utils.vllm.graph_trial import (
     NEAR_TIE,
     START,
     TEXT,
@@ -217,7 +218,6 @@ from ..module_utils.graph_trial import (
     read_book,
     write_book,
 )
-from ..module_utils.http_json import HttpClient, read_secret_file
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

@@ -189,12 +189,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.memory_plan import HOST_GIB, MIN_HEADROOM_GIB, plan
-from ..module_utils.model_shape import ModelShape
-from ..module_utils.node_preflight import parse_meminfo
-from ..module_utils.plan_arithmetic import UNIFIED_BELOW_GB_S, PlanInput
-from ..module_utils.plan_fit import is_hopper
-from ..module_utils.plan_report import sentence
+from ..module_utils.model.shape import ModelShape
+from ..module_utils.node.requirements import parse_meminfo
+from ..module_utils.plan.arithmetic import UNIFIED_BELOW_GB_S, PlanInput
+from ..module_utils.plan.fitted import is_hopper
+from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, plan
+from ..module_utils.plan.report import sentence
 
 #: Parameters of the module that PlanInput takes as they are.
 _SAME = (

@@ -105,8 +105,8 @@ metrics:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.http_json import HttpClient, secret_or_reason
-from ..module_utils.vllm_server import read_server
+from ..module_utils.system.http_json import HttpClient, secret_or_reason
+from ..module_utils.vllm.health import read_server
 
 
 def main() -> None:

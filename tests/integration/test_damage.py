@@ -34,7 +34,7 @@ def test_damage_that_needs_no_restart(playbook: Playbook, head: Host, worker: Ho
     sudo(head, "rm -rf /opt/dgx-spark/venv")
     sudo(head, "echo '[]' > /etc/dgx-spark/vllm/ray_non_carry_over_env_vars.json")
     sudo(worker, f"truncate --size=-10 {SHARD}")
-    sudo(worker, "echo '# edited' >> /opt/dgx-spark/lib/dgx_spark_node/gates.py")
+    sudo(worker, "echo '# edited' >> /opt/dgx-spark/lib/dgx_spark_node/service/gates.py")
     sudo(worker, "systemctl disable spark-ray-worker.service")
     sudo(worker, "systemctl disable docker.service")
     sudo(worker, "docker rmi --force dgx-spark-sim/serving:current")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings_check import SHARED
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.check import SHARED
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))

@@ -44,6 +44,6 @@ def test_a_task_file_is_one_step(path: Path) -> None:
 
 
 def test_at_most_ten_settings_are_shared() -> None:
-    from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings_check import SHARED
+    from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.check import SHARED
 
     assert len(SHARED) <= 10

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.http_json import HttpError
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.http_json import HttpError
 
 from benchmarks.gpu import server_log, table
 from benchmarks.gpu.__main__ import HERE, command_of, configurations, model_config, write_model

@@ -26,7 +26,7 @@ module.exit_json(changed=True)
 """
 FLAGS = """#!/usr/bin/python
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm_flags import ServeIntents, commands
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import ServeIntents, commands
 NAMES = ["image", "intents", "min_vllm", "look_at_model"]
 module = AnsibleModule(argument_spec={name: {"type": "raw"} for name in NAMES})
 given = {name: value for name, value in module.params["intents"].items() if value not in (None, "")}

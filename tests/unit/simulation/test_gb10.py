@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.container_gpu import parse_spec
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.gb10_runtime import GPU_FIELDS, parse_gpus
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.cdi import parse_spec
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.runtime import GPU_FIELDS, parse_gpus
 
 from simulation import settings
 from simulation.gb10 import check, node, stage, stand_in, world

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.action import diagnosis_bundle, preflight_report
-from ansible_collections.dgx_spark.vllm.plugins.module_utils import redact
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.redact import leaks
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system import redact
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.redact import leaks
 
 FINE = {"check": "disk", "level": "green", "found": "room"}
 STOP = {"check": "memory", "level": "red", "found": "taken", "remedy": "free it"}

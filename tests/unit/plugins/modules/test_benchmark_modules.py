@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils import container_state, gb10_runtime
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.hf_store import FileEntry, Manifest, Store
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import service_state
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu import runtime
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub.store import FileEntry, Manifest, Store
 from ansible_collections.dgx_spark.vllm.plugins.modules import (
     container_service_info,
     vllm_benchmark,
@@ -23,7 +24,7 @@ from ansible_collections.dgx_spark.vllm.plugins.modules import (
 )
 
 from tests.unit.plugins.fake_server import FakeServer, Reply, closed_port, fake_server
-from tests.unit.plugins.module_utils.benchmark_world import PLAN, point
+from tests.unit.plugins.module_utils.benchmark.world import PLAN, point
 
 FIXTURES = Path(__file__).parents[1] / "module_utils" / "fixtures"
 COMMIT = "0123456789" * 4
@@ -49,9 +50,9 @@ class Node:
         (folder / "root/proc").mkdir(parents=True)
         monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
         docker = str(folder / "bin/docker")
-        for user in (container_state, vllm_benchmark, vllm_benchmark_info):
+        for user in (service_state, vllm_benchmark, vllm_benchmark_info):
             monkeypatch.setattr(user, "DOCKER", docker)
-        host, look = gb10_runtime.Host, vllm_benchmark_info.Look
+        host, look = runtime.Host, vllm_benchmark_info.Look
         monkeypatch.setattr(vllm_benchmark, "Host", lambda run: host(run, folder / "root"))
         monkeypatch.setattr(vllm_benchmark_info, "Look", lambda module: look(module, folder / "root"))
         monkeypatch.setattr(vllm_benchmark, "EVERY", 0.02)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils import container_gpu
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.image_facts import architecture
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import cdi
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.image_layer import architecture
 from ansible_collections.dgx_spark.vllm.plugins.modules import (
     container_gpu_check,
     container_runtime_info,
@@ -200,7 +200,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     for module in (image_sync, image_check_info, container_gpu_check):
         monkeypatch.setattr(module, "DOCKER", str(tmp_path / "docker"))
     monkeypatch.setattr(image_sync, "REGISTRY_TRUST", tmp_path / "certs.d")
-    monkeypatch.setattr(container_gpu.Host, "DOCKER", str(tmp_path / "docker"))
+    monkeypatch.setattr(cdi.Host, "DOCKER", str(tmp_path / "docker"))
     monkeypatch.setattr(container_gpu_check, "SETTLE_S", 0)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     return World(tmp_path)
@@ -554,7 +554,7 @@ def test_this_machine_is_read(run: Run) -> None:
 
 
 def test_all_that_is_wrong_is_told_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = container_gpu.Runtime(docker=container_gpu.Docker())
+    nothing = cdi.Runtime(docker=cdi.Docker())
     monkeypatch.setattr(container_runtime_info, "collect", lambda host: nothing)
     result = run(container_runtime_info, devices=["nvidia.com/gpu=all", "/dev/infiniband"])
     assert "failed" not in result

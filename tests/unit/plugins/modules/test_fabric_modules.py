@@ -16,12 +16,12 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.filter.fabric import FilterModule
-from ansible_collections.dgx_spark.vllm.plugins.module_utils import fabric_netplan as core
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric_bench import RESULT
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric_link import Machine
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric import netplan as core
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.bench import RESULT
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.link import Machine
 from ansible_collections.dgx_spark.vllm.plugins.modules import fabric_benchmark, fabric_info, fabric_netplan
 
-from tests.unit.plugins.module_utils.fabric_world import FIRST, FIXTURES, SECOND, Spark
+from tests.unit.plugins.module_utils.fabric.world import FIRST, FIXTURES, SECOND, Spark
 
 Run = Callable[..., dict[str, Any]]
 RAILS = [{"interface": FIRST, "address": "192.168.100.10/24"}, {"interface": SECOND, "address": "192.168.101.10/24"}]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils import container_state
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import service_state
 from ansible_collections.dgx_spark.vllm.plugins.modules import container_service, vllm_graph_trial
 
 from tests.unit.plugins.vllm_stand_in import stand_in
@@ -145,9 +145,7 @@ def test_questions_that_cannot_be_asked(trial: Trial) -> None:
 
 def test_a_first_run_in_check_mode_knows_no_image(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_run: Any, image: str) -> str:
-        raise container_state.ContainerServiceError(
-            f"image {image!r} is not on this node: run role serving_image first"
-        )
+        raise service_state.ContainerServiceError(f"image {image!r} is not on this node: run role serving_image first")
 
     monkeypatch.setattr(vllm_graph_trial, "image_id", missing)
     assert "not on this node" in trial("choose", verdict="try")["msg"]
@@ -163,7 +161,7 @@ def service(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
     for name in ("UNITS", "RECORDS", "TRIAL_UNITS", "TRIAL_RECORDS"):
         monkeypatch.setattr(container_service, name, tmp_path / name.lower())
     monkeypatch.setattr(container_service, "image_id", lambda _run, _image: IMAGE)
-    state = container_state.UnitState(True, "active", "running", True, 0, "success", False)
+    state = service_state.UnitState(True, "active", "running", True, 0, "success", False)
     monkeypatch.setattr(container_service, "unit_state", lambda _run, _name: state)
     monkeypatch.setattr(container_service.ContainerService, "systemctl", lambda _self, *_arguments: None)
 
@@ -188,10 +186,10 @@ def test_a_trial_leaves_the_unit_on_disk_alone(service: Trial, tmp_path: Path) -
     assert drop_in.index("ExecStart=\n") < drop_in.index("--graphs")
     assert "Restart=no" in drop_in
     assert "--graphs" not in on_disk
-    wanted = container_state.read_record("spark-vllm", trials)
+    wanted = service_state.read_record("spark-vllm", trials)
     assert wanted is not None
     assert wanted["digest"] == prepared["digest"]
-    assert container_state.read_record("spark-vllm", records) != wanted
+    assert service_state.read_record("spark-vllm", records) != wanted
     assert service(command=["vllm", "serve", "--graphs"], trial=True, ready=["serving"])["changed"] is False
     # What passed goes to the disk, as the same container: nothing has to start anew.
     kept = service(command=["vllm", "serve", "--graphs"])

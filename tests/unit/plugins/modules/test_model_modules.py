@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils import hf_fetch
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub import fetch
 from ansible_collections.dgx_spark.vllm.plugins.modules import (
     fabric_share,
     hf_hub_info,
@@ -24,7 +25,7 @@ from ansible_collections.dgx_spark.vllm.plugins.modules import (
     hf_model_info,
 )
 
-from tests.unit.plugins.module_utils.hf_world import REPO, SHARDS, World, open_world
+from tests.unit.plugins.module_utils.hub.world import REPO, SHARDS, World, open_world
 
 Run = Callable[..., dict[str, Any]]
 
@@ -103,9 +104,9 @@ def test_wrong_wishes_are_one_sentence(run: Run, world: World, arguments: dict[s
 def test_a_python_without_the_library_says_who_makes_one(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = hf_fetch.importlib.util.find_spec
+    real = fetch.importlib.util.find_spec
     monkeypatch.setattr(
-        hf_fetch.importlib.util, "find_spec", lambda name: None if name == "huggingface_hub" else real(name)
+        fetch.importlib.util, "find_spec", lambda name: None if name == "huggingface_hub" else real(name)
     )
     result = run(hf_model, repo_id=REPO, endpoint=world.endpoint, dest=str(world.store().root))
     assert f"({sys.executable}) has no huggingface_hub" in result["msg"]
@@ -180,13 +181,9 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     for name in ("systemctl", "systemd-run", "journalctl"):
         (tools / name).write_text(SYSTEMD)
         (tools / name).chmod(0o755)
-    utils = Path(str(hf_fetch.__file__)).parent
-    for name in ("fabric_share", "hf_store"):
-        (lib / f"{name}.py").write_text((utils / f"{name}.py").read_text())
+    shutil.copytree(Path(str(fetch.__file__)).parents[1], lib, dirs_exist_ok=True)
     launcher = tools / "spark-fabric-share"
-    launcher.write_text(
-        f'#!/bin/sh\nPYTHONPATH={lib.parent} exec {sys.executable} -m dgx_spark_node.fabric_share "$@"\n'
-    )
+    launcher.write_text(f'#!/bin/sh\nPYTHONPATH={lib.parent} exec {sys.executable} -m dgx_spark_node.peer.share "$@"\n')
     launcher.chmod(0o755)
     (tmp_path / "token").write_text("cluster secret")
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils import nfs_share
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.nfs_share import Export, Nfsd, NfsMount
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.nfs import share as nfs_share
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.nfs.share import Export, Nfsd, NfsMount
 from ansible_collections.dgx_spark.vllm.plugins.modules import nfs_export, nfs_mount
 
 Run = Callable[..., dict[str, Any]]

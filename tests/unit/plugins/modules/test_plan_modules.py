@@ -15,11 +15,11 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.action import vllm_plan_report
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan_arithmetic import GIB
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.arithmetic import GIB
 from ansible_collections.dgx_spark.vllm.plugins.modules import vllm_memory_plan
 from ansible_collections.dgx_spark.vllm.plugins.modules import vllm_plan_report as documentation
 
-from tests.unit.plugins.module_utils.plan_shapes import QWEN3_235B_AWQ, TINY
+from tests.unit.plugins.module_utils.plan.shapes import QWEN3_235B_AWQ, TINY
 
 ROOT = Path(__file__).parents[4]
 Run = Callable[..., dict[str, Any]]

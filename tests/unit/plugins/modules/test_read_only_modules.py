@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.ray_cluster import NODES_PATH, VERSION_PATH
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.ray.cluster import NODES_PATH, VERSION_PATH
 from ansible_collections.dgx_spark.vllm.plugins.modules import (
     node_preflight_info,
     ray_cluster_info,

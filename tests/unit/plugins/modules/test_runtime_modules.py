@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils import container_state, gb10_runtime, kernel_check
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.kernel_probe import MARKER
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import service_state
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu import kernel_check, runtime
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.kernel_probe import MARKER
 from ansible_collections.dgx_spark.vllm.plugins.modules import gb10_kernel_check, gb10_runtime_info
 
 RECORDED = Path(__file__).parents[1] / "module_utils" / "fixtures" / "gb10"
@@ -31,10 +32,10 @@ class Node:
         (folder / "root/proc").mkdir(parents=True)
         (folder / "root/proc/meminfo").write_text((RECORDED / "meminfo.txt").read_text())
         monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
-        host = gb10_runtime.Host
+        host = runtime.Host
         for module in (gb10_runtime_info, gb10_kernel_check):
             monkeypatch.setattr(module, "Host", lambda run: host(run, folder / "root"))
-        for user in (kernel_check, container_state):
+        for user in (kernel_check, service_state):
             monkeypatch.setattr(user, "DOCKER", str(folder / "bin/docker"))
         self.program("docker", 'echo "Cannot connect to the Docker daemon" >&2; exit 1')
 

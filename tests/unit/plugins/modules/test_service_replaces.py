@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.container_state import UnitState
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.service_state import UnitState
 from ansible_collections.dgx_spark.vllm.plugins.modules import container_service
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils import node_diagnosis
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.node import diagnosis
 from ansible_collections.dgx_spark.vllm.plugins.modules import node_diagnosis_info, node_survey_info, node_takeover
 
 Run = Callable[..., dict[str, Any]]
@@ -55,7 +55,7 @@ def test_survey_with_unusable_arguments(run: Run) -> None:
 def test_diagnosis_of_this_machine_holds_no_secret(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = Path("/proc/sys/kernel/osrelease").read_text().strip()
     (tmp_path / "api_key").write_text(release)
-    monkeypatch.setattr(node_diagnosis, "COMMANDS", {"system/uname.txt": node_diagnosis.COMMANDS["system/uname.txt"]})
+    monkeypatch.setattr(diagnosis, "COMMANDS", {"system/uname.txt": diagnosis.COMMANDS["system/uname.txt"]})
     results = {"survey": {"msg": f"{release} is it", "survey": {"x": 1}}}
     result = run(node_diagnosis_info, units=[], journal_lines=0, secrets_folder=str(tmp_path), results=results)
     assert json.loads(result["documents"]["results/survey.json"]) == {"msg": "<redacted api_key> is it"}

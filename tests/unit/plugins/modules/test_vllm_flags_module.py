@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm_probe import MARK
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.parser_probe import MARK
 from ansible_collections.dgx_spark.vllm.plugins.modules import vllm_flags
 
 SNAPSHOTS = Path(__file__).parents[1] / "module_utils" / "fixtures" / "vllm_parsers"

@@ -1,0 +1,304 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One container under one systemd unit: what is wanted, the unit that runs it, and how a running one differs.
+
+The container runs in the foreground of its unit and has no Docker restart policy: systemd knows order, gates and retry
+limits, Docker does not (docs/decisions/0002).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..system.systemd_unit import exec_line, render
+
+DOCKER = "/usr/bin/docker"
+GATE = "/opt/dgx-spark/bin/spark-gate"
+#: The operator's brake: no unit of ours starts while this file exists (playbooks stop and start make and remove it).
+BRAKE = "/etc/dgx-spark/stopped"
+#: Label that carries the digest of the wish a container was started from.
+DIGEST_LABEL = "dgx-spark.digest"
+SECRETS_IN_CONTAINER = "/run/secrets"
+#: How mounts below a bind mount travel, after `docker run --volume`; rshared would let a container change the node's mounts.
+PROPAGATIONS = ("", "rprivate", "rslave")
+_NAME = re.compile(r"^[a-z0-9][a-z0-9-]{1,62}$")
+_ENVIRONMENT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A bind mount: absolute paths on the node (source) and in the container (target).
+
+    ``propagation`` rslave shows the container what is mounted below the source after its start, an NFS mount that came anew
+    for example. Docker refuses it where the source's mount is private, as in a container that plays a machine; empty is
+    Docker's own choice, rprivate.
+    """
+
+    source: str
+    target: str
+    read_only: bool = False
+    propagation: str = ""
+
+    def __post_init__(self) -> None:
+        for name, path in (("source", self.source), ("target", self.target)):
+            if not path.startswith("/") or ":" in path:
+                raise ValueError(f"mounts: {name} is {path!r}, expected an absolute path without a colon")
+        if self.propagation not in PROPAGATIONS:
+            raise ValueError(f"mounts: propagation is {self.propagation!r}, expected {' or '.join(PROPAGATIONS[1:])}")
+
+    def bind(self) -> str:
+        """Return the form that ``docker run --volume`` takes and ``docker inspect`` shows under HostConfig.Binds."""
+        mode = "ro" if self.read_only else "rw"
+        return f"{self.source}:{self.target}:{mode}{f',{self.propagation}' if self.propagation else ''}"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A file of the node mounted under /run/secrets; with ``environment`` its text is exported inside the container only.
+
+    Neither the unit, nor the command line, nor ``docker inspect`` ever shows the text: a shell in the container reads the file.
+    """
+
+    name: str
+    path: str
+    environment: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name.replace("_", "-")):
+            raise ValueError(f"secrets: name is {self.name!r}, expected lower-case letters, digits, '-' or '_'")
+        if not self.path.startswith("/"):
+            raise ValueError(f"secrets: path is {self.path!r}, expected an absolute path on the node")
+        if self.environment is not None and not _ENVIRONMENT_NAME.match(self.environment):
+            raise ValueError(
+                f"secrets: environment is {self.environment!r}, expected a variable name such as VLLM_API_KEY"
+            )
+
+    @property
+    def target(self) -> str:
+        return f"{SECRETS_IN_CONTAINER}/{self.name}"
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """What one container is: everything that, when changed, asks for a new container."""
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    devices: tuple[str, ...] = ()
+    ulimits: Mapping[str, str] = field(default_factory=dict)
+    shm_size: str | None = None
+    network: str = "host"
+    ipc: str | None = None
+    pid: str | None = None
+    cap_add: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ValueError(
+                f"name is {self.name!r}, expected lower-case letters, digits and '-', at least two characters"
+            )
+        if not self.image:
+            raise ValueError("image is empty, expected an image name or id")
+        if not self.command:
+            raise ValueError(f"command of {self.name} is empty, expected the program and its arguments as a list")
+        for name, value in self.environment.items():
+            if not _ENVIRONMENT_NAME.match(name):
+                raise ValueError(f"environment: {name!r} is no variable name, expected letters, digits and '_'")
+            if "\n" in value:
+                raise ValueError(f"environment: {name} holds a line break, expected one line")
+
+    @property
+    def exported_secrets(self) -> tuple[Secret, ...]:
+        return tuple(secret for secret in self.secrets if secret.environment)
+
+    def entrypoint(self) -> tuple[str, ...]:
+        """Return the program and arguments that the container runs.
+
+        Where a secret is exported, a shell reads it from its mounted file and then becomes the real program.
+        """
+        if not self.exported_secrets:
+            return self.command
+        script = "; ".join(
+            f'{secret.environment}="$(cat {secret.target})"; export {secret.environment}'
+            for secret in self.exported_secrets
+        )
+        return ("/bin/sh", "-c", f'{script}; exec "$@"', self.name, *self.command)
+
+    def binds(self) -> list[str]:
+        """Return all bind mounts, secrets included, as Docker shows them."""
+        secrets = [Mount(secret.path, secret.target, read_only=True) for secret in self.secrets]
+        return [mount.bind() for mount in (*self.mounts, *secrets)]
+
+    def digest(self, image_id: str, secret_hashes: Mapping[str, str]) -> str:
+        """Return the digest of the wish: the specification, the content of its image and of its secrets.
+
+        Args:
+            image_id: id of the image on this node, ``sha256:...``: a moved tag is a change.
+            secret_hashes: SHA-256 of each secret's text by secret name: a new key is a change.
+        """
+        document = {"spec": asdict(self), "image_id": image_id, "secrets": dict(sorted(secret_hashes.items()))}
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+    def run_argv(self, image_id: str, digest: str) -> list[str]:
+        """Return the ``docker run`` that starts the container in the foreground, from the image's id rather than its name."""
+        program, *arguments = self.entrypoint()
+        argv = [DOCKER, "run", "--rm", "--name", self.name, "--network", self.network]
+        # The journal has the output already; a second copy in Docker's own log would grow without limit.
+        argv += ["--log-driver", "none", "--label", f"{DIGEST_LABEL}={digest}"]
+        if self.ipc:
+            argv += ["--ipc", self.ipc]
+        if self.pid:
+            argv += ["--pid", self.pid]
+        if self.shm_size:
+            argv += ["--shm-size", self.shm_size]
+        for name, value in sorted(self.ulimits.items()):
+            argv += ["--ulimit", f"{name}={value}"]
+        for capability in self.cap_add:
+            argv += ["--cap-add", capability]
+        for device in self.devices:
+            argv += ["--device", device]
+        for name, value in sorted(self.environment.items()):
+            argv += ["--env", f"{name}={value}"]
+        for bind in self.binds():
+            argv += ["--volume", bind]
+        return [*argv, "--entrypoint", program, image_id, *arguments]
+
+
+@dataclass(frozen=True)
+class UnitSpec:
+    """How systemd runs the container: order, gates, readiness and limits. Changing it asks for no new container."""
+
+    description: str
+    after: tuple[str, ...] = ()
+    gates: tuple[tuple[str, ...], ...] = ()
+    ready: tuple[str, ...] = ()
+    clear: tuple[str, ...] = ()
+    restart_sec: int = 10
+    start_limit_burst: int = 5
+    start_limit_interval_sec: int = 3600
+    stop_timeout_sec: int = 60
+
+
+def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: str) -> str:
+    """Return the unit file.
+
+    A gate may wait for ever (TimeoutStartSec=infinity): waiting for a peer is no failure. Failed starts are bounded, because
+    an endless restart loop on unified memory can freeze the machine (docs/decisions/0002).
+    """
+    service: list[tuple[str, str]] = [("Type", "exec"), ("TimeoutStartSec", "infinity")]
+    service += [(key, value) for key, lines in _start_lines(container, unit, image_id, digest) for value in lines]
+    stop = exec_line([DOCKER, "stop", "--time", str(unit.stop_timeout_sec), container.name], may_fail=True)
+    service += [
+        ("ExecStop", stop),
+        # Also after a failed start: a container must not outlive its unit.
+        ("ExecStopPost", exec_line([DOCKER, "rm", "--force", container.name], may_fail=True)),
+        ("TimeoutStopSec", str(unit.stop_timeout_sec + 30)),
+        ("Restart", "always"),
+        ("RestartSec", str(unit.restart_sec)),
+    ]
+    after = ["docker.service", "network-online.target", *unit.after]
+    header = [
+        ("Description", unit.description),
+        ("Requires", "docker.service"),
+        ("Wants", "network-online.target"),
+        ("After", " ".join(after)),
+        ("ConditionPathExists", f"!{BRAKE}"),
+        ("StartLimitIntervalSec", str(unit.start_limit_interval_sec)),
+        ("StartLimitBurst", str(unit.start_limit_burst)),
+    ]
+    body = render([("Unit", header), ("Service", service), ("Install", [("WantedBy", "multi-user.target")])])
+    return (
+        "# Written by dgx_spark.vllm.container_service; the next run of site.yml replaces what is changed here.\n"
+        + body
+    )
+
+
+def _start_lines(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: str) -> list[tuple[str, list[str]]]:
+    """Return what a start runs, in order: the values of each Exec directive."""
+    before = [exec_line([GATE, *gate]) for gate in unit.gates]
+    before.append(exec_line([DOCKER, "rm", "--force", container.name], may_fail=True))
+    before += [exec_line(["/usr/bin/find", path, "-mindepth", "1", "-delete"], may_fail=True) for path in unit.clear]
+    return [
+        ("ExecStartPre", before),
+        ("ExecStart", [exec_line(container.run_argv(image_id, digest))]),
+        ("ExecStartPost", [exec_line([GATE, *unit.ready])] if unit.ready else []),
+    ]
+
+
+def trial_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: str) -> str:
+    """Return the drop-in that lets a unit run another container until the next boot, for one start only.
+
+    An empty directive clears the unit's own lines (systemd.unit(5)). It lies under /run: whatever the trial does to the
+    machine, the next boot starts what the unit on disk says.
+    """
+    service: list[tuple[str, str]] = []
+    for key, lines in _start_lines(container, unit, image_id, digest):
+        service += [(key, ""), *((key, line) for line in lines)]
+    service.append(("Restart", "no"))
+    return "# Written by dgx_spark.vllm.container_service for a trial; gone after a boot.\n" + render(
+        [("Service", service)]
+    )
+
+
+def record(container: ContainerSpec, image_id: str, digest: str) -> dict[str, Any]:
+    """Return what ``container_service_info`` compares a running container with: no secret's text is in it."""
+    return {
+        "name": container.name,
+        "digest": digest,
+        "image": container.image,
+        "image_id": image_id,
+        "argv": list(container.entrypoint()),
+        "environment": dict(sorted(container.environment.items())),
+        "binds": sorted(container.binds()),
+    }
+
+
+def differences(wanted: Mapping[str, Any], inspected: Mapping[str, Any]) -> list[str]:
+    """Return in words how a running container differs from its record; empty when it is the wanted one.
+
+    Args:
+        wanted: what :func:`record` returned.
+        inspected: one element of ``docker inspect`` for the container.
+    """
+    config = inspected.get("Config") or {}
+    host_config = inspected.get("HostConfig") or {}
+    found: list[str] = []
+    if inspected.get("Image") != wanted["image_id"]:
+        found.append(f"image is {_short(inspected.get('Image'))}, wanted {_short(wanted['image_id'])}")
+    argv = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
+    if argv != list(wanted["argv"]):
+        found.append(f"command: {_first_difference(argv, wanted['argv'])}")
+    environment = dict(item.partition("=")[::2] for item in config.get("Env") or [])
+    for name, value in wanted["environment"].items():
+        if environment.get(name) != value:
+            found.append(f"environment {name} is {environment.get(name)!r}, wanted {value!r}")
+    binds = sorted(host_config.get("Binds") or [])
+    if binds != list(wanted["binds"]):
+        extra, missing = sorted(set(binds) - set(wanted["binds"])), sorted(set(wanted["binds"]) - set(binds))
+        found.append(f"mounts differ (not wanted: {extra or 'none'}; missing: {missing or 'none'})")
+    label = (config.get("Labels") or {}).get(DIGEST_LABEL)
+    if not found and label != wanted["digest"]:
+        found.append("a secret or a limit changed since it was started")
+    return found
+
+
+def _short(identifier: object) -> str:
+    return str(identifier or "none").removeprefix("sha256:")[:12]
+
+
+def _first_difference(have: Sequence[str], want: Sequence[str]) -> str:
+    for index in range(max(len(have), len(want))):
+        left = have[index] if index < len(have) else "nothing"
+        right = want[index] if index < len(want) else "nothing"
+        if left != right:
+            return f"argument {index} is {left!r}, wanted {right!r}"
+    return "equal"

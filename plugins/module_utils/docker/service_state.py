@@ -1,0 +1,179 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What systemd and Docker say of a unit and its container, and what is to be changed to get the wish."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .service import DOCKER, differences
+
+#: Runs a program: arguments in, (exit status, standard output, standard error) out.
+Run = Callable[[Sequence[str]], tuple[int, str, str]]
+
+RECORDS = Path("/etc/dgx-spark/containers")
+UNITS = Path("/etc/systemd/system")
+#: Records and drop-ins of trials: gone after a boot.
+TRIAL_RECORDS = Path("/run/dgx-spark/containers")
+TRIAL_UNITS = Path("/run/systemd/system")
+_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "NRestarts",
+    "Result",
+    "NeedDaemonReload",
+    "InactiveExitTimestampMonotonic",
+)
+
+
+class ContainerServiceError(Exception):
+    """One sentence for the user."""
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """systemd's view of a unit; ``active`` and ``sub`` are ActiveState and SubState of systemctl(1)."""
+
+    loaded: bool
+    active: str
+    sub: str
+    enabled: bool
+    restarts: int
+    result: str
+    need_reload: bool
+    #: Seconds of the monotonic clock at which its last start began; 0 when it never did.
+    begun: float = 0.0
+
+
+def unit_state(run: Run, name: str) -> UnitState:
+    """Ask systemd for the state of ``<name>.service``; a unit that does not exist has ``loaded`` False."""
+    code, out, err = run(["systemctl", "show", f"{name}.service", f"--property={','.join(_PROPERTIES)}"])
+    if code != 0:
+        raise ContainerServiceError(
+            f"systemctl show {name}.service failed: {err.strip() or out.strip()}; is systemd running on this node?"
+        )
+    values = dict(line.partition("=")[::2] for line in out.splitlines())
+    return UnitState(
+        loaded=values.get("LoadState") == "loaded",
+        active=values.get("ActiveState", "unknown"),
+        sub=values.get("SubState", "unknown"),
+        enabled=values.get("UnitFileState") == "enabled",
+        restarts=int(values.get("NRestarts") or 0),
+        result=values.get("Result", "unknown"),
+        need_reload=values.get("NeedDaemonReload") == "yes",
+        begun=int(values.get("InactiveExitTimestampMonotonic") or 0) / 1e6,
+    )
+
+
+def waits_behind_old_gates(state: UnitState, unit: Path) -> bool:
+    """Say whether a unit that is starting began to do so before its file was written: it waits at gates that nobody wants any more."""
+    if state.active != "activating" or not state.begun:
+        return False
+    try:
+        written = unit.stat().st_mtime
+    except OSError:
+        return False
+    return written > time.time() - time.monotonic() + state.begun
+
+
+def image_id(run: Run, image: str) -> str:
+    """Return the id of an image on this node.
+
+    Raises:
+        ContainerServiceError: Docker does not answer, or has no such image.
+    """
+    code, out, err = run([DOCKER, "image", "inspect", "--format", "{{.Id}}", image])
+    if code == 0:
+        return out.strip()
+    if "No such image" in err or "not found" in err.lower():
+        raise ContainerServiceError(f"image {image!r} is not on this node: run role serving_image first")
+    raise ContainerServiceError(f"Docker does not answer: {err.strip()}; look at `systemctl status docker`")
+
+
+def inspect_container(run: Run, name: str) -> dict[str, Any] | None:
+    """Return ``docker inspect`` of a container, or None when there is none."""
+    code, out, err = run([DOCKER, "inspect", "--type", "container", name])
+    if code == 0:
+        document: dict[str, Any] = json.loads(out)[0]
+        return document
+    if "No such" in err:
+        return None
+    raise ContainerServiceError(f"Docker does not answer: {err.strip()}; look at `systemctl status docker`")
+
+
+def secret_hashes(paths: Mapping[str, str]) -> dict[str, str]:
+    """Return the SHA-256 of each secret file by name.
+
+    Raises:
+        ContainerServiceError: a file is missing or empty.
+    """
+    hashes = {}
+    for name, path in paths.items():
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise ContainerServiceError(
+                f"secret {name!r} cannot be read from {path}: {error.strerror}; run role cluster_secrets first"
+            ) from None
+        if not text.strip():
+            raise ContainerServiceError(
+                f"secret {name!r} in {path} is empty: remove the file and run role cluster_secrets again"
+            )
+        hashes[name] = hashlib.sha256(text).hexdigest()
+    return hashes
+
+
+def read_record(name: str, records: Path = RECORDS) -> dict[str, Any] | None:
+    """Return the record that ``container_service`` wrote for a container, or None when there is none or it is unreadable."""
+    try:
+        document = json.loads((records / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) and "digest" in document else None
+
+
+def service_status(
+    run: Run, name: str, records: Path = RECORDS, trial_records: Path = TRIAL_RECORDS, units: Path = UNITS
+) -> dict[str, Any]:
+    """Return what the cluster play needs of one unit. While a trial is prepared, what it wants is what is wanted.
+
+    Returns:
+        ``name``, ``present`` (a record exists), ``active``, ``sub``, ``enabled``, ``restarts``, ``result``, ``running`` (container runs),
+        ``settled`` (the unit is active: gates passed and readiness proven), ``differs`` (reasons; empty means that the
+        wanted container runs, or that its unit is on the way to it).
+    """
+    wanted = read_record(name, trial_records) or read_record(name, records)
+    state = unit_state(run, name)
+    status: dict[str, Any] = {
+        "name": name,
+        "present": wanted is not None,
+        "active": state.active,
+        "sub": state.sub,
+        "enabled": state.enabled,
+        "restarts": state.restarts,
+        "result": state.result,
+        "running": False,
+        "settled": state.active == "active",
+        "differs": [],
+    }
+    if wanted is None:
+        return status
+    inspected = inspect_container(run, name)
+    status["running"] = bool(inspected and (inspected.get("State") or {}).get("Running"))
+    if inspected is not None and status["running"]:
+        status["differs"] = differences(wanted, inspected)
+        if state.active in {"inactive", "failed"}:
+            status["differs"].append(f"a container of this name runs outside of its unit (systemd says {state.active})")
+    elif state.active != "activating":
+        status["differs"] = [f"it is not running (systemd says {state.active}, last result {state.result})"]
+    elif waits_behind_old_gates(state, units / f"{name}.service"):
+        status["differs"] = ["it waits at the gates that it had before its unit was changed"]
+    return status

@@ -1,0 +1,555 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the link between two nodes really does: commands of the field's tools, their output read, and the figures judged.
+
+A measurement that failed is never a figure: every parser returns None, or raises, where there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from .link import FabricError, Finding
+
+PORT = 12000
+NCCL_PORT = 12100
+CONTAINER = "spark-fabric-benchmark"
+#: Line that the probe in the container prints its result in.
+RESULT = "FABRIC-PROBE-RESULT "
+
+# What is expected, by how many ports have a cable. The sums of a port's two RDMA devices that were published for one
+# cable: 189.85 Gb/s (92.57 + 97.28, NVIDIA's
+# performance_benchmarking_guide.md @0db7c14), 218.4 Gb/s (LLMKube#1423); NVIDIA Sync's own test wants 184. NCCL's bus bandwidth in all_gather: 20.4
+# (MiaAI GLM #118), 21.4 (KoyoImai/dgx_spark_cluster2, Step011), 23.74 (dgx-spark-playbooks#103); NVIDIA's script warns
+# below 21.875, which two of these would
+# fail. With two cables 25.67 was published once (forum 352051): both ports hang on the same two PCIe links, so that the lower limits stay.
+# `low` lies below every published figure of a sound link and above what one twin alone, or TCP, brings (about 110 Gb/s and 3 GB/s). None was measured here.
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Figures for a number of cables: below ``low`` the link is broken, from ``good`` on it is as published."""
+
+    low: float
+    good: float
+    published: str
+
+
+RDMA_GBITS = {
+    1: Expected(160.0, 184.0, "190 to 218 Gb/s over both twins"),
+    2: Expected(160.0, 184.0, "no figure for two cables; 190 to 218 Gb/s with one"),
+}
+NCCL_GBYTES = {1: Expected(15.0, 20.0, "20.4 to 23.7 GB/s"), 2: Expected(15.0, 20.0, "25.7 GB/s, once")}
+# TCP is told, not demanded: 96.2 Gb/s came untuned (catharsis.net.au). Below 20 the way leads over the management network or a slow port.
+TCP_GBITS = Expected(20.0, 80.0, "96 Gb/s over one twin")
+
+
+def expected(table: Mapping[int, Expected], cables: int) -> Expected:
+    """Return the row for a number of cables, one where none is known."""
+    return table[2 if cables >= 2 else 1]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RdmaResult:
+    """One run of ib_write_bw: Gb/s on average, over the rows it printed."""
+
+    device: str
+    gbits: float
+    gid_index: int | None
+    mtu: int | None
+
+
+def parse_ib_write_bw(text: str) -> RdmaResult | None:
+    """Return the result of ``ib_write_bw --report_gbits``; None where it printed no figure."""
+    rows = re.findall(r"^\s*\d+\s+\d+\s+[\d.]+\s+([\d.]+)(?:\s+[\d.]+){1,2}\s*$", text, re.MULTILINE)
+    if not rows or "BW average[Gb/sec]" not in text:
+        return None
+    device = re.search(r"Device\s*:\s*(\S+)", text)
+    gid = re.search(r"GID index\s*:\s*(\d+)", text)
+    mtu = re.search(r"Mtu\s*:\s*(\d+)\[B\]", text)
+    values = [float(row) for row in rows]
+    return RdmaResult(
+        device[1] if device else "",
+        round(sum(values) / len(values), 2),
+        int(gid[1]) if gid else None,
+        int(mtu[1]) if mtu else None,
+    )
+
+
+def parse_nccl_tests(text: str) -> float | None:
+    """Return the average bus bandwidth in GB/s that a program of nccl-tests printed; None where it printed none, or wrong results."""
+    found = re.search(r"^#\s*Avg bus bandwidth\s*:\s*([\d.]+)", text, re.MULTILINE)
+    wrong = re.search(r"^#\s*Out of bounds values\s*:\s*(\d+)", text, re.MULTILINE)
+    return float(found[1]) if found and not (wrong and int(wrong[1])) else None
+
+
+def parse_iperf3(text: str) -> float:
+    """Return Gb/s received, from ``iperf3 --json``.
+
+    Raises:
+        FabricError: iperf3 says that it failed, or printed something else.
+    """
+    try:
+        found = json.loads(text)
+        if found.get("error"):
+            raise FabricError(f"iperf3 failed: {found['error']}")
+        return round(float(found["end"]["sum_received"]["bits_per_second"]) / 1e9, 2)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FabricError(f"iperf3 printed no result ({text.strip()[:120] or 'nothing'})") from error
+
+
+@dataclass(frozen=True)
+class NcclLog:
+    """What NCCL says in its log at level INFO.
+
+    ``network`` is what it chose (``IB``, ``Socket``, or the name of a plugin), ``devices`` what it opened, ``channels`` how many channels go
+    over each device (by the device's number, ``Socket/0`` for TCP), ``gid_kinds`` whether each device's address is an IPv4 one (``ipv4``) or a
+    link-local one (``link-local``). ``virtual`` is what a device's number stands for: NCCL_IB_MERGE_NICS, 1 by default, makes one of the ports of
+    a PCI card that has two cables, under a number after those of the single devices.
+    """
+
+    version: str = ""
+    network: str = ""
+    devices: tuple[str, ...] = ()
+    sockets: tuple[str, ...] = ()
+    channels: Mapping[str, int] | None = None
+    gid_kinds: Mapping[str, str] | None = None
+    gpu_direct: bool = False
+    warnings: tuple[str, ...] = ()
+    virtual: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def named(self, number: str) -> tuple[str, ...]:
+        """Return the devices that a number stands for, more than one where NCCL merged them; none for a number that the log does not explain."""
+        return self.virtual.get(number) or self.devices[int(number) : int(number) + 1]
+
+    def rdma(self) -> bool:
+        """Say whether data goes over RDMA alone."""
+        over = set(self.channels or {})
+        if over:
+            return all(not name.startswith("Socket") for name in over)
+        return bool(self.devices) and self.network.startswith("IB")
+
+    def used(self) -> tuple[str, ...]:
+        """Return the devices that channels go over; all that were opened where the log names no channel."""
+        numbers = sorted((name for name in self.channels or {} if name.isdigit()), key=int)
+        return tuple(dict.fromkeys(name for number in numbers for name in self.named(number))) or (
+            () if numbers else self.devices
+        )
+
+
+def parse_nccl_log(text: str) -> NcclLog:
+    """Return what an NCCL log says, of all ranks whose lines are in it.
+
+    Lines of several versions: 2.19 and 2.28 write ``NET/IB : Using [0]dev:1/RoCE [1]...``; NVIDIA's plugin writes ``via NET/IBext_v10/1``.
+    """
+    version = re.search(r"NCCL version (\d+(?:\.\d+)+)", text)
+    devices: dict[str, None] = {}
+    for line in re.findall(r"NET/IB\s*: Using (.*)", text):
+        devices |= dict.fromkeys(re.findall(r"\[\d+\]([^\s:]+):\d+/(?:RoCE|IB)", line))
+    if not devices:
+        # NVIDIA's plugin names its devices in these lines alone.
+        numbered = dict(re.findall(r"HCA (\d+) '([^'\s]+)", text))
+        devices |= dict.fromkeys(numbered[number] for number in sorted(numbered, key=int))
+    virtual = {
+        number: tuple(name.split("+"))
+        for number, name in re.findall(r"NET/IB\s*: Made virtual device \[(\d+)\] name=(\S+)", text)
+    }
+    sockets: dict[str, None] = {}
+    for line in re.findall(r"NET/Socket\s*: Using (.*)", text):
+        sockets |= dict.fromkeys(re.findall(r"\[\d+\]([^\s:]+):", line))
+    networks = re.findall(r"NCCL INFO Using network (\S+)", text)
+    channels: dict[str, int] = {}
+    for kind, number in re.findall(r"\bvia NET/(IB|IBext\w*|Socket)/(\d+)", text):
+        name = f"Socket/{number}" if kind == "Socket" else number
+        channels[name] = channels.get(name, 0) + 1
+    kinds: dict[str, str] = {}
+    for number, subnet, identity in re.findall(
+        r"NCCL (?:Merged)?Dev \d+ I[Bb]Dev (\d+) Port \d+ qpn \d+ mtu \d+ GID \d+ \(([0-9A-F]+)/([0-9A-F]+)\)", text
+    ):
+        # A RoCE v2 address that stands for IPv4 is ::ffff:a.b.c.d; the log prints its halves as numbers of the host's byte order.
+        kind = (
+            "ipv4" if subnet == "0" and identity.endswith("FFFF0000") else "link-local" if subnet == "80FE" else "other"
+        )
+        kinds[number] = kind if kinds.get(number, kind) == kind else "mixed"
+    warnings = dict.fromkeys(found.strip() for found in re.findall(r"NCCL WARN (.*)", text))
+    return NcclLog(
+        version=version[1] if version else "",
+        network=networks[-1] if networks else ("IB" if devices else "Socket" if sockets else ""),
+        devices=tuple(devices),
+        sockets=tuple(sockets),
+        channels=channels,
+        gid_kinds=kinds,
+        gpu_direct="GDRDMA" in text or bool(re.search(r"GPU Direct RDMA (?:\(\w+\) )?[Ee]nabled", text)),
+        warnings=tuple(warnings),
+        virtual=virtual,
+    )
+
+
+def parse_probe(text: str) -> dict[str, Any]:
+    """Return what the probe in the container found.
+
+    Raises:
+        FabricError: it said nothing; with the last words of whoever spoke instead.
+    """
+    for line in reversed(text.splitlines()):
+        if line.startswith(RESULT):
+            found = json.loads(line.removeprefix(RESULT))
+            if isinstance(found, dict):
+                return found
+    said = [line.strip() for line in text.splitlines() if line.strip() and "NCCL INFO" not in line]
+    raise FabricError(f"the serving container gave no result: {said[-1][:300] if said else 'it printed nothing'}")
+
+
+# --- judging ----------------------------------------------------------------------------------------------------
+
+#: What says only that a sound transport is slow.
+BANDWIDTH = ("rdma_slow", "nccl_slow")
+
+
+def without_bandwidth(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings with a bandwidth that falls short as a warning: the cluster serves over such a link, if slowly."""
+    return [replace(found, level="warning") if found.code in BANDWIDTH else found for found in findings]
+
+
+def judge_rdma(results: Sequence[RdmaResult], devices: Sequence[str], cables: int) -> list[Finding]:
+    """Return what is wrong with the raw RDMA bandwidth of all devices at once."""
+    limits = expected(RDMA_GBITS, cables)
+    total = round(sum(result.gbits for result in results), 2)
+    parts = " + ".join(f"{result.device} {result.gbits:g}" for result in results)
+    silent = [device for device in devices if device not in {result.device for result in results}]
+    found = []
+    if silent:
+        found.append(
+            Finding(
+                "problem",
+                "rdma_silent",
+                f"{', '.join(silent)} gave no RDMA bandwidth: see that its twin has an address and that the other node answers there",
+            )
+        )
+    if results and total < limits.low:
+        found.append(
+            Finding(
+                "problem",
+                "rdma_slow",
+                f"RDMA brings {total:g} Gb/s ({parts}), published are {limits.published}: see cable, port speed and MTU on both "
+                "nodes; after a cable was plugged "
+                "anew, reboot both nodes",
+            )
+        )
+    elif results and total < limits.good:
+        found.append(
+            Finding(
+                "warning",
+                "rdma_low",
+                f"RDMA brings {total:g} Gb/s ({parts}), a little less than published ({limits.published})",
+            )
+        )
+    return found
+
+
+def judge_tcp(gbits: float) -> list[Finding]:
+    """Return what is wrong with the TCP bandwidth."""
+    if gbits < TCP_GBITS.low:
+        return [
+            Finding(
+                "problem",
+                "tcp_slow",
+                f"TCP brings {gbits:g} Gb/s over the fabric, published are {TCP_GBITS.published}: see that the way leads over "
+                "the QSFP link (`ip route get`)",
+            )
+        ]
+    return []
+
+
+def judge_container(probe: Mapping[str, Any]) -> list[Finding]:
+    """Return why the serving container cannot use RDMA."""
+    found = []
+    if not probe.get("uverbs"):
+        found.append(
+            Finding(
+                "problem",
+                "no_uverbs",
+                "the serving container sees no /dev/infiniband/uverbs*, so that NCCL would use TCP in silence: add /dev/infiniband to spark_devices",
+            )
+        )
+    elif probe.get("uverbs_denied"):
+        found.append(
+            Finding(
+                "problem",
+                "uverbs_denied",
+                f"the serving container may not open {', '.join(probe['uverbs_denied'])}: {probe.get('uverbs_error') or 'no reason given'}",
+            )
+        )
+    if probe.get("memlock") is not None and probe["memlock"] != -1:
+        found.append(
+            Finding(
+                "problem",
+                "memlock",
+                f"the serving container may lock {probe['memlock'] // 1024} KiB of memory, RDMA needs it unlimited: set "
+                "memlock: -1 in ray_head_ulimits, ray_worker_ulimits "
+                "and vllm_serve_ulimits",
+            )
+        )
+    return found
+
+
+def judge_nccl(log: NcclLog, devices: Sequence[str], gbytes: float | None, cables: int) -> list[Finding]:
+    """Return what is wrong with NCCL in the serving container: its transport by its own log, then its bandwidth."""
+    limits = expected(NCCL_GBYTES, cables)
+    found = []
+    if not log.network and not log.devices and not log.channels:
+        return [
+            Finding(
+                "problem",
+                "nccl_mute",
+                "NCCL's log does not say what it uses: run the benchmark again, and see that nothing sets NCCL_DEBUG",
+            )
+        ]
+    if devices and not log.rdma():
+        by = f" ({', '.join(log.sockets)})" if log.sockets else ""
+        found.append(
+            Finding(
+                "problem",
+                "nccl_socket",
+                f"NCCL in the serving container uses NET/Socket{by}, that is TCP, instead of NET/IB over {', '.join(devices)}: "
+                "see that the container has /dev/infiniband and "
+                "unlimited memlock, and that NCCL_IB_HCA names this node's devices",
+            )
+        )
+    elif devices:
+        missing = [device for device in devices if device not in log.used()]
+        if missing:
+            found.append(
+                Finding(
+                    "problem",
+                    "nccl_one_twin",
+                    f"NCCL uses {', '.join(log.used()) or 'no device'}, not {', '.join(missing)}: give that twin its address and name it in NCCL_IB_HCA",
+                )
+            )
+    bare = [
+        name
+        for number, kind in (log.gid_kinds or {}).items()
+        if kind == "link-local"
+        # This number counts the single devices, also where NCCL merged them.
+        for name in log.devices[int(number) : int(number) + 1] or log.named(number) or (f"device {number}",)
+    ]
+    if bare:
+        found.append(
+            Finding(
+                "warning",
+                "nccl_gid",
+                f"NCCL reaches {', '.join(bare)} by a link-local address, not by RoCE v2 over IPv4: the twin has no IPv4 address on one of the nodes",
+            )
+        )
+    if gbytes is not None and gbytes < limits.low:
+        cause = (
+            "that is what TCP brings"
+            if any(entry.code == "nccl_socket" for entry in found)
+            else "although it uses NET/IB over all devices, which was seen after a cable was plugged anew and was cured by a reboot of both nodes"
+            if not any(entry.level == "problem" for entry in found)
+            else "as the transport above explains"
+        )
+        found.append(
+            Finding("problem", "nccl_slow", f"NCCL brings {gbytes:g} GB/s, published are {limits.published}: {cause}")
+        )
+    elif gbytes is not None and gbytes < limits.good:
+        found.append(
+            Finding(
+                "warning", "nccl_low", f"NCCL brings {gbytes:g} GB/s, a little less than published ({limits.published})"
+            )
+        )
+    return found
+
+
+def judge_counters(
+    before: Mapping[str, Mapping[str, int]], after: Mapping[str, Mapping[str, int]], least: int
+) -> list[Finding]:
+    """Return which RDMA devices moved less than ``least`` bytes, and which lost packets, between two readings.
+
+    Counters that the kernel does not give are not judged.
+    """
+    found = []
+    for device, first in before.items():
+        last = after.get(device, {})
+        if "sent_bytes" in first and "sent_bytes" in last:
+            moved = (
+                last["sent_bytes"]
+                - first["sent_bytes"]
+                + last.get("received_bytes", 0)
+                - first.get("received_bytes", 0)
+            )
+            if moved < least:
+                found.append(
+                    Finding(
+                        "problem",
+                        "counter_still",
+                        f"{device} moved {moved} bytes by RDMA during the test: NCCL's data went another way",
+                    )
+                )
+        for name in sorted(set(first) - {"sent_bytes", "received_bytes"}):
+            lost = last.get(name, first[name]) - first[name]
+            if lost > 0:
+                found.append(
+                    Finding(
+                        "warning",
+                        "counter_trouble",
+                        f"{device} counted {lost} times {name} during the test: the cable, or a switch between, loses packets",
+                    )
+                )
+    return found
+
+
+# --- running ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command to run: ``stdin`` is fed to it, ``retry`` says when its output means that the other side is not there yet."""
+
+    argv: tuple[str, ...]
+    stdin: str = ""
+    retry: str = ""
+
+
+def ib_write_bw(device: str, port: int, seconds: int, gid_index: int | None = None, peer: str = "") -> Job:
+    """Return the run of ib_write_bw for one device; with ``peer`` as its client. As in NVIDIA's guide, but for a time."""
+    argv = ["ib_write_bw", "-d", device, "-i", "1", "-p", str(port), "-F", "--report_gbits", "-D", str(seconds)]
+    if gid_index is not None:
+        argv += ["-x", str(gid_index)]
+    return Job(
+        (*argv, peer) if peer else tuple(argv),
+        retry=r"Couldn't connect|Unable to open connection|Connection refused" if peer else "",
+    )
+
+
+def iperf3(port: int, seconds: int, address: str, peer: str = "") -> Job:
+    """Return the run of iperf3, bound to this node's ``address``; with ``peer`` as its client, over eight streams."""
+    if not peer:
+        return Job(("iperf3", "--server", "--one-off", "--bind", address, "--port", str(port), "--json"))
+    argv = (
+        "iperf3",
+        "--client",
+        peer,
+        "--bind",
+        address,
+        "--port",
+        str(port),
+        "--time",
+        str(seconds),
+        "--parallel",
+        "8",
+        "--json",
+    )
+    return Job(argv, retry="unable to connect|Connection refused|No route to host")
+
+
+def probe_job(
+    image: str,
+    environment: Mapping[str, str],
+    devices: Sequence[str],
+    ulimits: Mapping[str, int],
+    arguments: Sequence[str],
+    source: str,
+) -> Job:
+    """Return the run of the probe in the serving image, with what the serving containers have."""
+    argv = [
+        "docker",
+        "run",
+        "--rm",
+        "--interactive",
+        "--name",
+        CONTAINER,
+        "--network",
+        "host",
+        "--ipc",
+        "host",
+        "--entrypoint",
+        "python3",
+    ]
+    for device in devices:
+        argv += ["--device", device]
+    for limit, number in ulimits.items():
+        argv += ["--ulimit", f"{limit}={number}"]
+    for name, value in {**environment, "NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT,NET"}.items():
+        argv += ["--env", f"{name}={value}"]
+    return Job((*argv, image, "-", *arguments), stdin=source)
+
+
+def run_jobs(jobs: Sequence[Job], seconds: float, pause: float = 0.5) -> list[tuple[int, str]]:
+    """Run all jobs at once for at most ``seconds``; return exit status and output (errors included) of each.
+
+    A client whose server is not there yet is started again until the time is over. What still runs then is ended with all its children, and its
+    status is 124.
+    """
+    end = time.monotonic() + seconds
+    running = [_start(job) for job in jobs]
+    results: list[tuple[int, str] | None] = [None] * len(jobs)
+    try:
+        while None in results and time.monotonic() < end:
+            for place, job in enumerate(jobs):
+                process = running[place]
+                if results[place] is not None:
+                    continue
+                if isinstance(process, str):
+                    results[place] = (127, process)
+                    continue
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    output = process.communicate(timeout=0.1)[0]
+                    if (
+                        process.returncode
+                        and job.retry
+                        and re.search(job.retry, output)
+                        and time.monotonic() + pause < end
+                    ):
+                        time.sleep(pause)
+                        running[place] = _start(job)
+                    else:
+                        results[place] = (process.returncode, output)
+    finally:
+        for place, process in enumerate(running):
+            if results[place] is None and not isinstance(process, str):
+                results[place] = (124, _end(process))
+    return [result or (124, "") for result in results]
+
+
+def _start(job: Job) -> subprocess.Popen[str] | str:
+    try:
+        process = subprocess.Popen(
+            job.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            env={**os.environ, "LC_ALL": "C"}, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        return f"{job.argv[0]}: {error.strerror}"
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.write(job.stdin)
+            process.stdin.close()
+        # communicate() would want to write to it again.
+        process.stdin = None
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> str:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=5)[0]
+    return ""
+
+
+def as_facts(value: Any) -> dict[str, Any]:
+    """Return a result of this module as plain data."""
+    return asdict(value)

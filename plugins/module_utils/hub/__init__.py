@@ -1,0 +1,7 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One verified copy of the weights: the store, the hub's client, the download and its queue.
+
+Imports: system.
+May be imported by: peer, service, modules.
+"""

@@ -1,0 +1,351 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Does it fit, what does the memory hold, and how fast should it be: the plan of one server before it is started.
+
+Arithmetic comes from plan_arithmetic.py, what is fitted from plan_fit.py; here both become answers with reasons.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from . import fitted
+from .arithmetic import GIB, KvLayout, PlanInput, graph_counts, kv_bytes_per_token, kv_layout, step_limit_s
+
+#: GiB of unified memory that a Spark uses outside of vLLM's budget. Seen idle: MemTotal 127,600,748 kB, about 118.6e6 kB available, so
+#: 8.6 GiB. The rest is assumed, not measured: Ray, vLLM's processes, CUDA context and NCCL's buffers, which vLLM does not count.
+HOST_GIB = 12.5
+#: GiB that must stay free on unified memory: one pair ran out of memory at about 6 under load and was clean from about 11 on
+#: (gorlak/sparky-cluster).
+MIN_HEADROOM_GIB = 11.0
+#: GiB of the process of a CPU rank beside weights and KV space. Assumed, not measured.
+CPU_PROCESS_GIB = 1.5
+#: Context lengths of the table that users ask for.
+CONTEXTS = (8192, 16384, 32768, 65536, 131072, 262144)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What comes of a server. GiB are of one rank, on the fullest one.
+
+    Attributes:
+        weights_gib_per_rank: weights as vLLM holds them.
+        kv_bytes_per_token_per_rank: growth of a request with each token.
+        kv_cache_gib_per_rank: the KV pool.
+        kv_cache_tokens: tokens of the pool, as vLLM counts them for requests of max_model_len.
+        max_concurrency: requests of max_model_len that the pool holds.
+        max_model_len_possible: longest request that the pool holds, at most what the model knows.
+        host_headroom_gib: what unified memory keeps beside vLLM and the system; None where the GPU has memory of its own.
+        fits: whether the server starts and, where memory is shared with the host, leaves it the headroom.
+        decode_tok_s_limit: tokens a second of one request by memory bandwidth and all-reduces alone.
+        decode_tok_s_expected: low and high.
+        reasons: sentences: what does not fit or is at risk, and what to change.
+        details: how the figures come about.
+    """
+
+    weights_gib_per_rank: float
+    kv_bytes_per_token_per_rank: float
+    kv_cache_gib_per_rank: float
+    kv_cache_tokens: int
+    max_concurrency: float
+    max_model_len_possible: int
+    host_headroom_gib: float | None
+    fits: bool
+    decode_tok_s_limit: float
+    decode_tok_s_expected: dict[str, float]
+    reasons: list[str]
+    cuda_graphs: str = "eager"
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One pipeline stage's ranks: bytes of the weights, bytes left for KV, and how these are cut."""
+
+    weights: float
+    available: float
+    layout: KvLayout
+
+
+def _stages(given: PlanInput, constants: fitted.Constants) -> list[_Stage]:
+    found = []
+    for number, layers in enumerate(given.shape.stages(given.pipeline_parallel_size)):
+        weights = given.stage_weights(number).total
+        if given.cpu_kv_gib is not None:
+            available = given.cpu_kv_gib * GIB
+        else:
+            available = fitted.kv_available_bytes(given, constants, number)
+        found.append(_Stage(weights, available, kv_layout(given, layers)))
+    return found
+
+
+def headroom_gib(given: PlanInput, host_gib: float, stages: Sequence[_Stage]) -> float | None:
+    """Return what a machine with unified memory keeps; None where the GPU has memory of its own.
+
+    A GPU's rank takes its part whole, because the KV pool fills it; a CPU's rank takes weights, KV space and its process.
+    """
+    each = math.ceil(given.ranks / given.nodes)
+    if given.cpu_kv_gib is not None:
+        return (
+            given.memory_gib
+            - host_gib
+            - each * (max(stage.weights for stage in stages) / GIB + given.cpu_kv_gib + CPU_PROCESS_GIB)
+        )
+    if not given.unified:
+        return None
+    # Graphs that vLLM does not take off the pool come on top of its part.
+    graphs = 0.0 if given.shape.counts_graphs else fitted.graph_bytes(given, fitted.shipped()) / GIB
+    return given.memory_gib * (1 - each * given.gpu_memory_utilization) - host_gib - each * graphs
+
+
+def safe_utilization(given: PlanInput, host_gib: float, min_headroom_gib: float) -> float:
+    """Return the greatest gpu_memory_utilization, in hundredths, that leaves a unified machine its headroom."""
+    each = math.ceil(given.ranks / given.nodes)
+    return max(0.0, math.floor((1 - (host_gib + min_headroom_gib) / given.memory_gib) / each * 100 + 1e-9) / 100)
+
+
+def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: float = MIN_HEADROOM_GIB) -> MemoryPlan:
+    """Return the plan.
+
+    Args:
+        given: what is to be planned.
+        host_gib: GiB that the system and the serving processes take beside vLLM's budget.
+        min_headroom_gib: GiB that unified memory must keep; with less the plan does not fit.
+    """
+    constants = fitted.shipped()
+    stages = _stages(given, constants)
+    fullest = min(stages, key=lambda stage: stage.available)
+    length = given.length
+    concurrency = min(stage.layout.concurrency(stage.available, length) for stage in stages)
+    known = given.known_length or max(given.shape.max_position, length)
+    possible = min(stage.layout.longest(stage.available, max(known, length)) for stage in stages)
+    headroom = headroom_gib(given, host_gib, stages)
+    held = concurrency >= 1 and (given.cpu_kv_gib is None or (headroom or 0.0) >= 0)
+    fits = held and length <= known and (headroom is None or headroom >= min_headroom_gib)
+    low, high, basis = fitted.expected_tok_s(given)
+    limit = 1 / step_limit_s(given)
+    # A fit's margin can reach over the limit, reality cannot.
+    high, low = min(high, limit), min(low, limit)
+    reasons = _reasons(given, stages, possible, held, safe_utilization(given, host_gib, min_headroom_gib))
+    reasons += _headroom_reasons(given, headroom, host_gib, min_headroom_gib)
+    reasons += list(given.shape.notes)
+    return MemoryPlan(
+        weights_gib_per_rank=round(max(stage.weights for stage in stages) / GIB, 2),
+        kv_bytes_per_token_per_rank=round(kv_bytes_per_token(given), 1),
+        kv_cache_gib_per_rank=round(max(0.0, fullest.available) / GIB, 2),
+        kv_cache_tokens=int(concurrency * length),
+        max_concurrency=round(concurrency, 2),
+        max_model_len_possible=min(possible, known),
+        host_headroom_gib=None if headroom is None else round(headroom, 2),
+        fits=fits,
+        decode_tok_s_limit=round(limit, 1),
+        decode_tok_s_expected={"low": round(low, 1), "high": round(high, 1)},
+        reasons=reasons,
+        cuda_graphs=given.cuda_graphs,
+        details={
+            "parameters": given.shape.parameter_count(),
+            "draft_parameters": given.shape.draft_parameter_count(),
+            "active_parameters": given.shape.active_parameter_count(),
+            "quantization": given.shape.quantization.label,
+            "max_model_len": length,
+            "max_num_seqs": given.sequences,
+            "max_num_batched_tokens": given.batched_tokens,
+            "kv_gib_per_request": round(_request_gib(stages, length), 3),
+            "activation_gib": 0.0
+            if given.cpu_kv_gib is not None
+            else round(fitted.activation_bytes(given, constants) / GIB, 2),
+            "graphs_gib": round(fitted.graph_bytes(given, constants) / GIB, 2),
+            "graphs": sum(graph_counts(given)),
+            "non_torch_gib": constants.non_torch_gib,
+            "kv_error_gib": constants.memory_error_gib,
+            "host_gib": host_gib,
+            "load_available_gib": _load_available(given, stages, host_gib, min_headroom_gib),
+            "expected_from": basis,
+            "published": [
+                {key: entry[key] for key in ("model", "tok_s", "setup", "source")}
+                for entry in fitted.PUBLISHED
+                if entry["nodes"] == given.nodes
+            ],
+        },
+    )
+
+
+def _load_available(given: PlanInput, stages: Sequence[_Stage], host_gib: float, least: float) -> float | None:
+    """Return the GiB that a machine with unified memory has for loading, beside weights, system and headroom; None for others.
+
+    The KV pool is not there yet while weights are read.
+    """
+    if given.cpu_kv_gib is not None or not given.unified:
+        return None
+    each = math.ceil(given.ranks / given.nodes)
+    weights = each * max(stage.weights for stage in stages) / GIB
+    return round(max(0.0, given.memory_gib - weights - host_gib - least), 2)
+
+
+def _request_gib(stages: Sequence[_Stage], length: int) -> float:
+    return max(stage.layout.blocks_per_request(length) * stage.layout.block_bytes for stage in stages) / GIB
+
+
+def _reasons(given: PlanInput, stages: Sequence[_Stage], possible: int, held: bool, safe: float) -> list[str]:
+    """Return why the server does not start, and what to change; more than ``safe`` is not advised where the host shares the memory.
+
+    ``held`` says whether the memory holds one request.
+    """
+    found = []
+    known = given.known_length
+    if known and given.length > known:
+        text = f"max_model_len is {given.length}, but the model knows {known} positions (max_position_embeddings)"
+        if 0 < possible < known:
+            text += f" and the memory holds {possible}"
+        found.append(f"{text}: set it to {min(possible, known) or known} or less")
+        # A shorter request is advised already, and that one fits.
+        if possible:
+            return found
+    if held:
+        return found
+    fullest = min(stages, key=lambda stage: stage.available)
+    need = _request_gib(stages, given.length)
+    # What a server of one such request would need.
+    wanted = (
+        math.ceil(
+            (given.gpu_memory_utilization + need / given.memory_gib - fullest.available / GIB / given.memory_gib) * 100
+        )
+        / 100
+    )
+    raised = []
+    if given.cpu_kv_gib is None and wanted <= (safe if given.unified else 1.0):
+        raised.append(f"raise gpu_memory_utilization to {wanted:g}")
+    if given.cpu_kv_gib is None and fullest.available <= 0:
+        requested = given.memory_gib * given.gpu_memory_utilization
+        other = requested - (fullest.weights + fullest.available) / GIB
+        ways = [*raised, "add nodes", "choose a smaller model or quantization"]
+        return [
+            *found,
+            f"the weights take {fullest.weights / GIB:.1f} GiB on each of {given.ranks} GPU{'s' if given.ranks > 1 else ''} and a step {other:.1f} GiB, "
+            f"but vLLM may take {requested:.1f} of {given.memory_gib:.1f} GiB (gpu_memory_utilization {given.gpu_memory_utilization:g}): "
+            + ", or ".join(ways),
+        ]
+    if need * GIB <= fullest.available:
+        # Only a CPU's memory can be too small for a pool that holds the request.
+        return [
+            *found,
+            f"{given.memory_gib:.1f} GiB of memory do not hold {fullest.weights / GIB:.1f} GiB of weights, {given.cpu_kv_gib:g} GiB of KV space "
+            "and the processes: lower the KV space or choose a smaller model",
+        ]
+    ways = [f"lower max_model_len to {possible} or less"] if possible else []
+    if given.kv_cache_dtype == "auto" and need / 2 * GIB <= fullest.available:
+        ways.append("set kv_cache_dtype to fp8, which halves it")
+    ways += raised
+    if given.cpu_kv_gib is not None:
+        ways.append("raise the KV space")
+    ways.append("add nodes")
+    found.append(
+        f"one request of {given.length} tokens needs {need:.2f} GiB of KV cache on each rank, {max(0.0, fullest.available) / GIB:.2f} GiB are left: "
+        + ", or ".join(ways)
+    )
+    return found
+
+
+def _headroom_reasons(given: PlanInput, headroom: float | None, host_gib: float, least: float) -> list[str]:
+    if headroom is None or headroom >= least:
+        return []
+    if given.cpu_kv_gib is not None:
+        remedy = "lower the KV space or give the machine more memory"
+    else:
+        safe = safe_utilization(given, host_gib, least)
+        remedy = f"set gpu_memory_utilization to at most {safe:g}" if safe > 0 else "take machines with more memory"
+    return [
+        f"the host keeps {headroom:.1f} GiB of {given.memory_gib:.1f} GiB beside vLLM and its own {host_gib:g} GiB, {least:g} GiB keep unified memory "
+        f"alive: {remedy}"
+    ]
+
+
+@dataclass(frozen=True)
+class ContextRow:
+    """One length of the context table.
+
+    Attributes:
+        length: tokens of a request.
+        kv_gib: KV cache of one such request on each rank.
+        concurrency: such requests at the same time at the given utilization.
+        least_utilization: what one such request needs; None on a CPU.
+        headroom_gib: what the host keeps at that; None where the GPU has memory of its own.
+        verdict: "fits", "raise" (with more utilization), "risk" (at the cost of the headroom), "never", or "model" (beyond what it knows).
+        decode_low, decode_high: expected tokens a second of one request at that length.
+    """
+
+    length: int
+    kv_gib: float
+    concurrency: float
+    least_utilization: float | None
+    headroom_gib: float | None
+    verdict: str
+    decode_low: float
+    decode_high: float
+
+
+def context_table(
+    given: PlanInput,
+    lengths: Sequence[int] = CONTEXTS,
+    *,
+    host_gib: float = HOST_GIB,
+    min_headroom_gib: float = MIN_HEADROOM_GIB,
+) -> list[ContextRow]:
+    """Return what each length takes, whether it fits, and what the host keeps when vLLM takes no more than one such request needs."""
+    constants = fitted.shipped()
+    rows = []
+    for length in lengths:
+        at = replace(given, max_model_len=length)
+        stages = _stages(at, constants)
+        need = _request_gib(stages, length)
+        concurrency = min(stage.layout.concurrency(stage.available, length) for stage in stages)
+        fullest = min(stages, key=lambda stage: stage.available)
+        utilization: float | None = None
+        headroom: float | None = None
+        if at.cpu_kv_gib is None:
+            missing = need - fullest.available / GIB
+            utilization = math.ceil((at.gpu_memory_utilization + missing / at.memory_gib) * 1000) / 1000
+            headroom = headroom_gib(
+                replace(at, gpu_memory_utilization=min(1.0, max(1e-3, utilization))), host_gib, stages
+            )
+        else:
+            headroom = headroom_gib(at, host_gib, stages)
+        if given.known_length and length > given.known_length:
+            verdict = "model"
+        elif utilization is not None and utilization > 1:
+            verdict = "never"
+        elif headroom is not None and headroom < min_headroom_gib:
+            verdict = "risk"
+        else:
+            verdict = "fits" if concurrency >= 1 else "raise"
+        low, high, _basis = fitted.expected_tok_s(at, 1, length)
+        limit = 1 / step_limit_s(at, 1, length)
+        rows.append(
+            ContextRow(length, need, concurrency, utilization, headroom, verdict, min(low, limit), min(high, limit))
+        )
+    return rows
+
+
+def risk_from(
+    given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: float = MIN_HEADROOM_GIB
+) -> int | None:
+    """Return the longest request that the memory can hold while the host keeps its headroom; None where it is no question.
+
+    Longer ones ask for a gpu_memory_utilization that puts unified memory at risk.
+    """
+    if not given.unified or given.cpu_kv_gib is not None:
+        return None
+    utilization = safe_utilization(given, host_gib, min_headroom_gib)
+    if utilization <= 0:
+        return 0
+    at = replace(given, gpu_memory_utilization=utilization)
+    stages = _stages(at, fitted.shipped())
+    limit = given.known_length or max(given.shape.max_position, *CONTEXTS)
+    return min(stage.layout.longest(stage.available, limit) for stage in stages)

@@ -1,0 +1,228 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The plan as sentences and as a table for the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from .arithmetic import PlanInput
+from .plan import MIN_HEADROOM_GIB, ContextRow, MemoryPlan
+
+#: Levels of the report's lines, for their colour.
+PLAIN, GOOD, LOOK, STOP = "plain", "good", "look", "stop"
+
+
+def sentence(plan: MemoryPlan) -> str:
+    """Return the plan in one sentence."""
+    if not plan.fits:
+        return f"it does not fit: {'. '.join(plan.reasons)}"
+    expected = plan.decode_tok_s_expected
+    text = (
+        f"it fits: {plan.weights_gib_per_rank:g} GiB of weights and {plan.kv_cache_gib_per_rank:g} GiB of KV cache on each rank, "
+        f"{plan.kv_cache_tokens} tokens, {plan.max_concurrency:g} requests of {plan.details['max_model_len']} tokens; "
+        f"{expected['low']:g} to {expected['high']:g} tok/s for one request"
+    )
+    return f"{text}. {'. '.join(plan.reasons)}" if plan.reasons else text
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f} billion" if number >= 1e8 else f"{number / 1e6:.2f} million"
+
+
+def memory_problem(memory: Mapping[str, float], stated: float) -> str:
+    """Return why there is no memory to plan with; empty when there is."""
+    if stated < 0:
+        return f"vllm_plan_memory_gib is {stated:g}, expected more than 0 (a DGX Spark has 121.69), or 0 to read it from the nodes"
+    if stated > 0 or any(value > 0 for value in memory.values()):
+        return ""
+    names = ", ".join(memory) or "no node"
+    return (
+        f"the memory of {names} could not be read: see that a node can be reached, or state it with -e vllm_plan_memory_gib=... "
+        "(a DGX Spark has 121.69)"
+    )
+
+
+def gate_problems(plan: MemoryPlan, min_headroom_gib: float = MIN_HEADROOM_GIB) -> list[str]:
+    """Return why a server of this plan must not be started; empty when it may."""
+    headroom = plan.host_headroom_gib
+    if plan.fits and (headroom is None or headroom >= min_headroom_gib):
+        return []
+    return plan.reasons
+
+
+def lines(
+    name: str,
+    given: PlanInput,
+    plan: MemoryPlan,
+    table: Sequence[ContextRow],
+    safe_length: int | None,
+    *,
+    memory_from: str = "",
+    min_headroom_gib: float = MIN_HEADROOM_GIB,
+    remarks: Sequence[str] = (),
+    width: int = 120,
+) -> list[tuple[str, str]]:
+    """Return level and text of each line of the report.
+
+    Args:
+        name: of the model.
+        given: what was planned.
+        plan: what came of it.
+        table: rows of the context table; may be empty.
+        safe_length: from `risk_from`.
+        memory_from: where the memory's size comes from.
+        min_headroom_gib: what the host must keep.
+        remarks: what is to be known of the model, such as what of its file was not verified.
+        width: of the terminal.
+    """
+    details, expected = plan.details, plan.decode_tok_s_expected
+    cpu = given.cpu_kv_gib is not None
+    kind = "CPU" if cpu else "GPU"
+    ranks = f"{given.nodes} node{'s' if given.nodes > 1 else ''}, TP={given.tensor_parallel_size}"
+    if given.pipeline_parallel_size > 1:
+        ranks += f", PP={given.pipeline_parallel_size}"
+    active = "" if not given.shape.experts else f", {_count(details['active_parameters'])} active"
+    draft = f" + {_count(details['draft_parameters'])} of draft layers" if details["draft_parameters"] else ""
+    rows = [
+        ("model", f"{name}: {_count(details['parameters'])} parameters{draft}{active}, {details['quantization']}"),
+        ("machines", f"{ranks}, {given.memory_gib:.2f} GiB each{f' ({memory_from})' if memory_from else ''}"),
+    ]
+    if cpu:
+        rows.append(("KV space", f"{given.cpu_kv_gib:g} GiB on each rank"))
+    else:
+        rows.append(
+            (
+                "vLLM may take",
+                f"{given.memory_gib * given.gpu_memory_utilization:.2f} GiB on each GPU (utilization {given.gpu_memory_utilization:g})",
+            )
+        )
+    rows.append(("weights", f"{plan.weights_gib_per_rank:.2f} GiB on each {kind}"))
+    if not cpu:
+        graphs = (
+            f", CUDA graphs {details['graphs_gib']:.2f} GiB ({details['graphs']} of them)"
+            if details["graphs"]
+            else ", no CUDA graphs"
+        )
+        rows.append(("activations", f"{details['activation_gib'] + details['non_torch_gib']:.2f} GiB{graphs} (fitted)"))
+    rows += [
+        (
+            "KV cache",
+            f"{plan.kv_cache_gib_per_rank:.2f} GiB, {plan.kv_bytes_per_token_per_rank / 1024:.1f} KiB a token: {plan.kv_cache_tokens:,} tokens",
+        ),
+        (
+            "requests",
+            f"{plan.max_concurrency:.2f} of {details['max_model_len']:,} tokens at the same time; longest possible {plan.max_model_len_possible:,}",
+        ),
+    ]
+    if plan.host_headroom_gib is not None:
+        rows.append(
+            (
+                "host keeps",
+                f"{plan.host_headroom_gib:.1f} GiB beside vLLM and {details['host_gib']:g} GiB for the system; at least {min_headroom_gib:g} wanted",
+            )
+        )
+    if not cpu:
+        reduce = f", all-reduce {given.allreduce_us:g} us" if given.tensor_parallel_size > 1 else ""
+        graphs = "eager" if plan.cuda_graphs == "eager" else "CUDA graphs"
+        rows += [
+            (
+                "decode limit",
+                f"{plan.decode_tok_s_limit:.1f} tok/s for one request ({given.memory_bandwidth_gb_s:g} GB/s{reduce})",
+            ),
+            (
+                "decode expected",
+                f"{expected['low']:.1f} to {expected['high']:.1f} tok/s ({graphs}; {details['expected_from']})",
+            ),
+        ]
+        if "not measured" in details["expected_from"]:
+            shown = [
+                f"{entry['tok_s']:g} tok/s for {entry['model']} ({entry['setup']})" for entry in details["published"]
+            ]
+            rows += [("published", "; ".join(shown))] if shown else []
+    found: list[tuple[str, str]] = []
+    margin = 2 + max(len(label) for label, _text in rows) + 2
+    for label, text in rows:
+        wrapped = textwrap.wrap(text, max(40, width - margin)) or [""]
+        found.append((PLAIN, f"  {label:<{margin - 2}}{wrapped[0]}"))
+        found += [(PLAIN, " " * margin + more) for more in wrapped[1:]]
+    if table:
+        found += [(PLAIN, ""), *_table(given, table, safe_length, min_headroom_gib, width)]
+        if plan.host_headroom_gib is not None and plan.host_headroom_gib < min_headroom_gib and not cpu:
+            text = f"The table is for the least utilization; yours, {given.gpu_memory_utilization:g}, is what stops."
+            found += [(PLAIN, f"  {part}") for part in textwrap.wrap(text, width - 2)]
+    found.append((PLAIN, ""))
+    if gate_problems(plan, min_headroom_gib):
+        found += _marked(STOP, plan.reasons, width)
+    else:
+        found.append((GOOD, "FITS"))
+        found += _marked(LOOK, plan.reasons, width)
+    if not cpu and any(scheme.name == "nvfp4" for _targets, scheme in given.shape.quantization.schemes):
+        remarks = [
+            *remarks,
+            "NVFP4: whether its kernels work on this GPU is what the kernel check decides (gb10_kernel_check), not this plan",
+        ]
+    return found + _marked(LOOK, remarks, width)
+
+
+def _marked(level: str, texts: Sequence[str], width: int) -> list[tuple[str, str]]:
+    """Return texts with the word of their level before each."""
+    return [
+        (level, part)
+        for text in texts
+        for part in textwrap.wrap(f"{level.upper()}  {text}", width, subsequent_indent="      ")
+    ]
+
+
+_VERDICTS = {
+    "fits": (GOOD, "fits"),
+    "raise": (LOOK, "needs more utilization"),
+    "risk": (STOP, "at the cost of the host"),
+    "never": (STOP, "does not fit at all"),
+    "model": (LOOK, "longer than the model knows"),
+}
+
+
+def _table(
+    given: PlanInput, table: Sequence[ContextRow], safe_length: int | None, least: float, width: int
+) -> list[tuple[str, str]]:
+    cpu = given.cpu_kv_gib is not None
+    unified = given.unified and not cpu
+    head = ["context", "KV GiB a request", "requests at once"]
+    head += ["least utilization"] if not cpu else []
+    head += ["host keeps then"] if unified else []
+    head += ["tok/s there"] if not cpu else []
+    found = []
+    cells = []
+    for row in table:
+        line = [f"{row.length:,}", f"{row.kv_gib:.2f}", f"{row.concurrency:.1f}"]
+        if row.least_utilization is not None:
+            line.append(f"{row.least_utilization:.2f}" if row.least_utilization <= 1 else "-")
+        if unified:
+            line.append(
+                f"{row.headroom_gib:.1f}" if row.headroom_gib is not None and (row.least_utilization or 0) <= 1 else "-"
+            )
+        if not cpu:
+            line.append(f"{row.decode_low:.1f} - {row.decode_high:.1f}")
+        cells.append((row, line))
+    widths = [max(len(name), *(len(line[place]) for _row, line in cells)) for place, name in enumerate(head)]
+    found.append((PLAIN, "  " + "  ".join(f"{name:>{size}}" for name, size in zip(head, widths, strict=True))))
+    for row, line in cells:
+        level, word = _VERDICTS[row.verdict]
+        found.append(
+            (level, "  " + "  ".join(f"{cell:>{size}}" for cell, size in zip(line, widths, strict=True)) + f"  {word}")
+        )
+    if unified and safe_length is not None:
+        longest = given.shape.max_position or table[-1].length
+        if safe_length >= longest:
+            text = f"No length that the model knows ({longest:,}) puts the memory at risk: it holds one such request and leaves the host {least:g} GiB."
+        elif safe_length:
+            text = (
+                f"The memory is at risk from {safe_length + 1:,} tokens on: a longer request asks for a utilization that leaves the host "
+                f"less than {least:g} GiB."
+            )
+        else:
+            text = f"Any length puts the memory at risk: the weights alone leave the host less than {least:g} GiB."
+        found += [(PLAIN, f"  {part}") for part in textwrap.wrap(text, width - 2)]
+    return found

@@ -1,0 +1,207 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a Ray cluster consists of, asked from the dashboard of its head, and whether that is what was expected.
+
+The source is the state API, ``GET /api/v0/nodes?detail=true``, and ``GET /api/version`` (seen with Ray 2.60). The
+command ``ray status`` is no source: it ends with 0 for a dead node and still lists it as active.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from ..system.http_json import HttpError
+
+# The state API gives 100 rows unless told (ray.util.state.common.DEFAULT_LIMIT); dead nodes stay in the list for long.
+NODES_PATH = "/api/v0/nodes?detail=true&limit=10000"
+VERSION_PATH = "/api/version"
+
+
+class JsonSource(Protocol):
+    """What this module needs of an HTTP client."""
+
+    def get_json(self, path: str) -> Any:
+        """Return the JSON at ``path``, or raise HttpError."""
+
+
+@dataclass(frozen=True)
+class RayNode:
+    """One node as Ray knows it: a raylet, alive or gone. ``gpus`` counts what it brought, used or not."""
+
+    node_id: str
+    ip: str
+    state: str
+    is_head: bool
+    gpus: float
+    cpus: float
+    memory_bytes: int
+    message: str
+
+    @property
+    def alive(self) -> bool:
+        """True for a node that Ray may place work on."""
+        return self.state == "ALIVE"
+
+
+@dataclass
+class RayCluster:
+    """The cluster that answered, or why none did.
+
+    Attributes:
+        reachable: the dashboard answered, and the key was right.
+        reason: why it was not reachable, in words; empty otherwise.
+        ray_version: of the head, as ``2.60.0``, or an empty string.
+        nodes: every node that Ray remembers, dead ones included.
+    """
+
+    reachable: bool
+    reason: str = ""
+    ray_version: str = ""
+    nodes: list[RayNode] = field(default_factory=list)
+
+    @property
+    def alive(self) -> list[str]:
+        """Addresses of the nodes that are alive, sorted."""
+        return sorted(node.ip for node in self.nodes if node.alive)
+
+    @property
+    def dead(self) -> list[str]:
+        """Addresses that only dead nodes are left of: a node that came back under its address is not dead."""
+        return sorted({node.ip for node in self.nodes} - set(self.alive))
+
+    @property
+    def gpus_alive(self) -> float:
+        """GPUs on the nodes that are alive."""
+        return sum(node.gpus for node in self.nodes if node.alive)
+
+    def as_facts(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "reachable": self.reachable,
+            "ray_version": self.ray_version,
+            "nodes": [asdict(node) for node in self.nodes],
+            "alive": self.alive,
+            "dead": self.dead,
+            "gpus_alive": plain_number(self.gpus_alive),
+        }
+
+
+def plain_number(value: float) -> float | int:
+    """Return 2 for 2.0, so that facts and sentences read as people count."""
+    return int(value) if float(value).is_integer() else value
+
+
+def parse_nodes(answer: Any) -> list[RayNode]:
+    """Return the nodes in an answer of the state API, head first, then by address, the living before the dead.
+
+    Raises:
+        HttpError: the answer has another form, or says that the query failed.
+    """
+    result: Any = None
+    if isinstance(answer, Mapping) and answer.get("result") is False:
+        raise HttpError(f"Ray's dashboard could not list its nodes: {answer.get('msg') or 'it gives no reason'}")
+    if isinstance(answer, Mapping) and isinstance(answer.get("data"), Mapping):
+        inner = answer["data"].get("result")
+        result = inner.get("result") if isinstance(inner, Mapping) else inner
+    if not isinstance(result, list) or not all(isinstance(row, Mapping) for row in result):
+        raise HttpError(
+            "Ray's dashboard answered the question for its nodes in an unknown form: is it Ray 2.x on this port?"
+        )
+    nodes = [_parse_node(row) for row in result]
+    return sorted(nodes, key=lambda node: (not node.is_head, node.ip, not node.alive, node.node_id))
+
+
+def _parse_node(row: Mapping[str, Any]) -> RayNode:
+    resources = row.get("resources_total") or {}
+    return RayNode(
+        node_id=str(row.get("node_id", "")),
+        ip=str(row.get("node_ip", "")),
+        state=str(row.get("state", "")).upper(),
+        is_head=bool(row.get("is_head_node")),
+        gpus=plain_number(float(resources.get("GPU", 0.0))),
+        cpus=plain_number(float(resources.get("CPU", 0.0))),
+        memory_bytes=int(resources.get("memory", 0)),
+        message=str(row.get("state_message") or ""),
+    )
+
+
+def read_cluster(source: JsonSource) -> RayCluster:
+    """Ask the dashboard; a cluster that does not answer is a finding, not an error."""
+    try:
+        nodes = parse_nodes(source.get_json(NODES_PATH))
+        version = source.get_json(VERSION_PATH)
+    except HttpError as error:
+        return RayCluster(reachable=False, reason=_unreachable(error))
+    return RayCluster(
+        reachable=True,
+        ray_version=str(version.get("ray_version", "")) if isinstance(version, Mapping) else "",
+        nodes=nodes,
+    )
+
+
+def _unreachable(error: HttpError) -> str:
+    if error.refused:
+        return f"Ray's dashboard does not answer ({error}): the head is not running, or still starting"
+    if error.status == 401:
+        return "Ray's dashboard wants the cluster token (401): give token_file"
+    if error.status == 403:
+        return "Ray's dashboard refuses the cluster token (403): it is not the one that the head was started with"
+    return str(error)
+
+
+def judge(cluster: RayCluster, expected_nodes: Sequence[str], expected_gpus: float | None) -> str:
+    """Return in one sentence why the cluster is not the expected one, or an empty string.
+
+    Ready means exactly the expected nodes and GPUs: on a node too many, vLLM may place ranks where no weights are.
+    With nothing expected, any cluster that has a living node is ready.
+    """
+    if not cluster.reachable:
+        return cluster.reason
+    found: list[str] = []
+    alive = Counter(cluster.alive)
+    missing = [address for address in expected_nodes if address not in alive]
+    dead = [address for address in missing if address in cluster.dead]
+    absent = [address for address in missing if address not in cluster.dead]
+    if absent:
+        found.append(f"{_and(absent)} never joined or left long ago")
+    for address in dead:
+        found.append(f"{address} is dead{_death(cluster, address)}")
+    if expected_nodes:
+        strangers = sorted(set(alive) - set(expected_nodes))
+        if strangers:
+            found.append(f"{_and(strangers)} joined though not expected")
+    twice = sorted(address for address, count in alive.items() if count > 1)
+    if twice:
+        found.append(
+            f"{_and(twice)} is listed alive more than once (Ray needs some 15 s to see that the earlier one died)"
+        )
+    if not cluster.alive:
+        found.append("no node is alive")
+    if expected_gpus is not None and cluster.gpus_alive != expected_gpus:
+        found.append(
+            f"{plain_number(cluster.gpus_alive)} GPUs are alive where {plain_number(expected_gpus)} are expected"
+        )
+    if not found:
+        return ""
+    return "Ray is not complete: " + "; ".join(found) + f" (alive: {', '.join(cluster.alive) or 'none'})"
+
+
+def _death(cluster: RayCluster, address: str) -> str:
+    messages = [node.message for node in cluster.nodes if node.ip == address and node.message]
+    return f" ({messages[-1].rstrip('.')})" if messages else ""
+
+
+def _and(addresses: Sequence[str]) -> str:
+    return " and ".join(addresses)
+
+
+def summary(cluster: RayCluster) -> str:
+    """Return one sentence on a cluster that is ready."""
+    count = len(cluster.alive)
+    return (
+        f"Ray {cluster.ray_version or '(version unknown)'}: {count} node{'' if count == 1 else 's'} alive "
+        f"({', '.join(cluster.alive)}) with {plain_number(cluster.gpus_alive)} GPUs"
+    )

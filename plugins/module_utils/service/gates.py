@@ -1,0 +1,358 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Gates in front of a unit's start, and the proof behind it: ``spark-gate KIND ...`` on a node.
+
+A gate waits until something is there and says once what it waits for, then again each minute; waiting is no failure, so a
+machine that boots before its peer comes up later by itself. Only ``serving`` fails: a start that lost a rank hangs for ever
+by itself (seen with vLLM 0.32 and Ray 2.60), so it has a time limit and watches the cluster under it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..hub.store import Store, StoreError
+from ..nfs.share import (
+    PORT,
+    Run,
+    detach,
+    is_nfs,
+    mount_differences,
+    mounted_at,
+    mounts_here,
+    probe,
+    read_mount_unit,
+    run_bounded,
+    set_read_ahead,
+    start_mount,
+)
+from ..ray.cluster import judge, read_cluster
+from ..system.http_json import HttpClient, HttpError, read_secret_file
+
+DASHBOARD = "http://127.0.0.1:8265"
+TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"
+API_KEY_FILE = "/etc/dgx-spark/secrets/api_key"
+#: More than one token: vLLM for CPU makes AMX ready only for such a prompt, and dies of a shorter first one (seen with 0.32.0).
+PROMPT = "The capital of France is"
+_POLL_S = 0.5
+#: The figure in the memory gate's sentence moves all the time, and each change is a line in the journal.
+_MEMORY_POLL_S = 10.0
+#: A mount that fails writes four lines into the journal.
+_MOUNT_POLL_S = 5.0
+#: A look at the weights takes milliseconds, through a mount as well; beyond this the server is gone.
+_WEIGHTS_S = 20.0
+_REMIND_S = 60.0
+#: One bad answer of Ray may be a busy dashboard; trouble that stays this long is a lost rank, for which vLLM would wait for ever.
+_LOST_S = 10.0
+
+
+class GateError(Exception):
+    """The gate can never open, or the start has failed: one sentence."""
+
+
+def say(text: str) -> None:
+    """Write a line to the unit's journal, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def wait_for(
+    obstacle: Callable[[], str],
+    *,
+    poll_s: float = _POLL_S,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Return once ``obstacle`` returns an empty text; print what is waited for when it changes and once a minute."""
+    shown, shown_at = "", 0.0
+    while text := obstacle():
+        if text != shown or clock() - shown_at >= _REMIND_S:
+            say(f"waiting: {text}")
+            shown, shown_at = text, clock()
+        sleep(poll_s)
+    if shown:
+        say("no longer waiting")
+
+
+def address_obstacle(address: str) -> str:
+    """Say what is missing while no interface of this node has the address (``ip -json address``)."""
+    answer = subprocess.run(["ip", "-json", "address", "show"], capture_output=True, text=True, check=False)
+    try:
+        interfaces = json.loads(answer.stdout or "[]")
+    except ValueError:
+        return f"`ip -json address show` gives no JSON: {answer.stderr.strip()}"
+    for interface in interfaces:
+        for entry in interface.get("addr_info") or []:
+            if entry.get("local") == address:
+                return (
+                    ""
+                    if interface.get("operstate") != "DOWN"
+                    else f"interface {interface.get('ifname')} with {address} is down"
+                )
+    return f"no interface has the fabric address {address} yet"
+
+
+def port_obstacle(address: str, port: int) -> str:
+    """Say what is missing while nothing listens on a TCP port of a peer."""
+    try:
+        with socket.create_connection((address, port), timeout=5):
+            return ""
+    except OSError as error:
+        return f"nothing answers on {address}:{port} yet ({error.strerror or error})"
+
+
+def weights_obstacle(snapshot: Path) -> str:
+    """Say what is missing while a snapshot is not there, not stamped as verified, or no longer as its stamp saw it."""
+    try:
+        store = Store(snapshot.parent.parent)
+        return store.ready(snapshot.parent.name.replace("--", "/", 1), snapshot.name)
+    except StoreError as error:
+        return f"the weights {snapshot} cannot be judged: {error}"
+    except OSError as error:
+        return f"the weights {snapshot} cannot be read ({error.strerror or error})"
+
+
+class Patient:
+    """Asks something that may never return, a dead mount for example, and says so instead of hanging with it."""
+
+    def __init__(self, look: Callable[[], str], seconds: float, silent: str) -> None:
+        self.look = look
+        self.seconds = seconds
+        self.silent = silent
+        self._thread: threading.Thread | None = None
+        self._answer = ""
+
+    def __call__(self) -> str:
+        """Return the answer; the sentence for silence while the question is still open after ``seconds``."""
+        if self._thread is None:
+            # A daemon: the gate can be stopped although the question never returns.
+            self._thread = threading.Thread(target=self._ask, daemon=True)
+            self._thread.start()
+        self._thread.join(self.seconds)
+        if self._thread.is_alive():
+            return self.silent
+        self._thread = None
+        return self._answer
+
+    def _ask(self) -> None:
+        try:
+            self._answer = self.look()
+        except Exception as error:  # whatever it is, the gate must go on asking and say so
+            self._answer = f"{type(error).__name__}: {error}"
+
+
+def mount_obstacle(
+    path: str,
+    server: str,
+    *,
+    run: Run = run_bounded,
+    root: Path = Path("/"),
+    port: Callable[[str, int], str] | None = None,
+) -> str:
+    """Say what is missing while a folder is not the mount that nfs_mount asked for, or its server does not answer.
+
+    Mounts it where it is not, heals what keeps it from being mounted, and sets its read-ahead. The server's port is asked
+    first: nobody here touches a mount whose server is gone.
+    """
+    wish = read_mount_unit(path, root)
+    if wish is None or wish.server != server:
+        return f"{path} is not set up to be mounted from {server}: run site.yml"
+    if closed := (port or port_obstacle)(server, PORT):
+        return f"the weights are on {server}, and {closed}"
+    seen = mounted_at(mounts_here(root), path)
+    answer = probe(path, run) if is_nfs(seen) else ""
+    if is_nfs(seen) and (answer == "stale" or (not answer and mount_differences(wish, seen))):
+        detach(wish, run, root)
+        seen = None
+    if not is_nfs(seen):
+        if reason := start_mount(wish, run):
+            return f"{wish.source} cannot be mounted yet ({reason})"
+        seen = mounted_at(mounts_here(root), path)
+        answer = probe(path, run) if is_nfs(seen) else "it is not in the table of mounts"
+    if answer:
+        return f"{wish.source} is mounted but does not answer ({answer})"
+    if seen is not None:
+        try:
+            set_read_ahead(seen, wish.read_ahead_kib, root)
+        except OSError as error:
+            say(f"the read-ahead of {path} stays as it is: {error.strerror}")
+    return ""
+
+
+def memory_obstacle(need_gib: float, meminfo: Path = Path("/proc/meminfo")) -> str:
+    """Say what is missing while the kernel's MemAvailable is below ``need_gib`` (GiB).
+
+    The kernel's figure is used because nvidia-smi shows N/A for memory on a GB10.
+    """
+    for line in meminfo.read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) / 2**20
+            if available >= need_gib:
+                return ""
+            return f"{available:.1f} GiB of memory are available, {need_gib:g} GiB are needed: see what uses it with `ps aux --sort=-rss | head`"
+    return f"{meminfo} has no MemAvailable"
+
+
+def ray_obstacle(dashboard: str, token_file: str, nodes: Sequence[str], gpus: int) -> str:
+    """Say what is missing while Ray does not have exactly the expected nodes and GPUs."""
+    try:
+        client = HttpClient(dashboard, token=read_secret_file(token_file), timeout=10)
+    except (OSError, ValueError) as error:
+        return f"the cluster's token cannot be read: {error}"
+    return judge(read_cluster(client), list(nodes), gpus)
+
+
+def serving_obstacle(url: str, model: str, api_key_file: str) -> str:
+    """Say what is missing while the server does not answer a completion: ``/health`` can be green while nothing is served."""
+    try:
+        client = HttpClient(url, token=read_secret_file(api_key_file), timeout=120)
+        client.get("/health")
+        answer = client.post_json(
+            "/v1/completions", {"model": model, "prompt": PROMPT, "max_tokens": 1, "temperature": 0}
+        )
+    except (OSError, ValueError, HttpError) as error:
+        return str(error)
+    return "" if answer.get("choices") else "the server answers without a choice"
+
+
+def process_obstacle(pid: str, proc: Path = Path("/proc")) -> str:
+    """Say that a process is gone; systemd gives the unit's main process to what it runs after a start as $MAINPID."""
+    return f"the server's process {pid} ended" if pid and not (proc / pid).exists() else ""
+
+
+def serve_proof(
+    ray: Callable[[], str],
+    serving: Callable[[], str],
+    timeout_s: float,
+    *,
+    process: Callable[[], str] = lambda: "",
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> float:
+    """Wait for the first completion and return the seconds it took.
+
+    Raises:
+        GateError: the server's process ended, the cluster under it lost a node for good, or the time is up.
+    """
+    start = clock()
+    lost_since: float | None = None
+    shown_at = start
+    while True:
+        obstacle = serving()
+        if not obstacle:
+            return clock() - start
+        # systemd itself would wait for this proof although there is nothing left to prove.
+        if ended := process():
+            raise GateError(f"{ended} {clock() - start:.0f} s after the start: its reason is above")
+        trouble = ray()
+        if not trouble:
+            lost_since = None
+        elif lost_since is None:
+            lost_since = clock()
+        elif clock() - lost_since >= _LOST_S:
+            raise GateError(
+                f"the start is given up after {clock() - start:.0f} s, because the Ray cluster changed under it: {trouble}"
+            )
+        if clock() - start > timeout_s:
+            raise GateError(
+                f"no completion within {timeout_s:g} s ({obstacle}): raise vllm_serve_start_timeout if loading takes longer"
+            )
+        if clock() - shown_at >= _REMIND_S:
+            say(f"starting for {clock() - start:.0f} s: {obstacle}")
+            shown_at = clock()
+        sleep(_POLL_S)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spark-gate", description="Waits until something is there; see --help of each kind."
+    )
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    kind = kinds.add_parser("address", help="an interface has this address")
+    kind.add_argument("address")
+    kind = kinds.add_parser("port", help="a TCP port answers")
+    kind.add_argument("address")
+    kind.add_argument("port", type=int)
+    kind = kinds.add_parser("weights", help="a snapshot is there and stamped as verified")
+    kind.add_argument("snapshot", type=Path)
+    kind = kinds.add_parser("mount", help="a folder of another node is mounted over NFS and answers")
+    kind.add_argument("path")
+    kind.add_argument("server", help="fabric address of that node")
+    kind = kinds.add_parser("memory", help="this many GiB are available")
+    kind.add_argument("gib", type=float)
+    for name, text in (
+        ("ray", "Ray has exactly these nodes and GPUs"),
+        ("serving", "the server answers a completion; fails when it cannot any more"),
+    ):
+        kind = kinds.add_parser(name, help=text)
+        # Without nodes the server stands on no Ray cluster, and none is watched.
+        kind.add_argument(
+            "--node",
+            action="append",
+            required=name == "ray",
+            default=[],
+            dest="nodes",
+            help="fabric address of a node; once for each",
+        )
+        kind.add_argument("--gpus", type=int, required=name == "ray", default=0)
+        kind.add_argument("--dashboard", default=DASHBOARD)
+        kind.add_argument("--token-file", default=TOKEN_FILE)
+        if name == "serving":
+            kind.add_argument("--url", required=True)
+            kind.add_argument("--model", required=True)
+            kind.add_argument("--timeout", type=float, required=True, help="seconds")
+            kind.add_argument("--api-key-file", default=API_KEY_FILE)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one gate; the exit status is 0 when it opened and 1 when it never will."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.kind == "address":
+            wait_for(lambda: address_obstacle(options.address))
+        elif options.kind == "port":
+            wait_for(lambda: port_obstacle(options.address, options.port))
+        elif options.kind == "weights":
+            silent = f"the weights {options.snapshot} do not answer: the node that shares them may be gone"
+            wait_for(Patient(lambda: weights_obstacle(options.snapshot), _WEIGHTS_S, silent))
+        elif options.kind == "mount":
+            wait_for(lambda: mount_obstacle(options.path, options.server), poll_s=_MOUNT_POLL_S)
+        elif options.kind == "memory":
+            wait_for(lambda: memory_obstacle(options.gib), poll_s=_MEMORY_POLL_S)
+        else:
+
+            def ray() -> str:
+                if not options.nodes:
+                    return ""
+                return ray_obstacle(options.dashboard, options.token_file, options.nodes, options.gpus)
+
+            if options.kind == "ray":
+                wait_for(ray)
+            else:
+                seconds = serve_proof(
+                    ray,
+                    lambda: serving_obstacle(options.url, options.model, options.api_key_file),
+                    options.timeout,
+                    process=lambda: process_obstacle(os.environ.get("MAINPID", "")),
+                )
+                say(f"serving {options.model}: first completion {seconds:.0f} s after the start")
+    except GateError as error:
+        say(f"failed: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

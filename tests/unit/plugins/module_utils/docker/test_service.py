@@ -1,0 +1,169 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.service import (
+    DIGEST_LABEL,
+    ContainerSpec,
+    Mount,
+    Secret,
+    UnitSpec,
+    differences,
+    record,
+    unit_text,
+)
+
+IMAGE = "sha256:" + "a" * 64
+
+
+def spec(**changes: Any) -> ContainerSpec:
+    values: dict[str, Any] = {
+        "name": "spark-vllm",
+        "image": "serving:1",
+        "command": ("vllm", "serve", "/srv/models/m"),
+        "environment": {"B": "2", "A": "1"},
+        "mounts": (Mount("/srv/models", "/srv/models", read_only=True),),
+        "secrets": (Secret("api_key", "/etc/dgx-spark/secrets/api_key", "VLLM_API_KEY"),),
+    }
+    return ContainerSpec(**{**values, **changes})
+
+
+def running(container: ContainerSpec, digest: str) -> dict[str, Any]:
+    """What ``docker inspect`` shows of a container started from the specification (fields as seen with Docker 20.10)."""
+    program, *arguments = container.entrypoint()
+    return {
+        "Image": IMAGE,
+        "Config": {
+            "Entrypoint": [program],
+            "Cmd": arguments,
+            "Env": ["PATH=/bin", *(f"{name}={value}" for name, value in container.environment.items())],
+            "Labels": {DIGEST_LABEL: digest},
+        },
+        "HostConfig": {"Binds": container.binds()},
+    }
+
+
+def test_a_secret_is_in_neither_command_nor_unit() -> None:
+    container = spec()
+    text = unit_text(container, UnitSpec("vLLM"), IMAGE, container.digest(IMAGE, {"api_key": "hash"}))
+    assert "VLLM_API_KEY=" not in " ".join(container.run_argv(IMAGE, "d")).replace('VLLM_API_KEY="$(cat', "")
+    assert "/etc/dgx-spark/secrets/api_key:/run/secrets/api_key:ro" in text
+    # systemd must leave the dollar signs to the shell in the container
+    assert 'VLLM_API_KEY=\\"$$(cat /run/secrets/api_key)\\"' in text
+
+
+def test_without_an_exported_secret_the_program_is_the_entrypoint() -> None:
+    container = spec(secrets=(Secret("cluster_token", "/etc/token"),))
+    assert container.entrypoint() == container.command
+
+
+def test_the_image_runs_by_id() -> None:
+    assert IMAGE in spec().run_argv(IMAGE, "d")
+    assert "serving:1" not in spec().run_argv(IMAGE, "d")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"command": ("vllm", "serve", "/other")},
+        {"environment": {"A": "1"}},
+        {"mounts": ()},
+        {"devices": ("nvidia.com/gpu=all",)},
+        {"ulimits": {"memlock": "-1"}},
+        {"ipc": "host"},
+    ],
+)
+def test_whatever_the_container_is_made_of_changes_the_digest(other: dict[str, Any]) -> None:
+    assert spec(**other).digest(IMAGE, {}) != spec().digest(IMAGE, {})
+
+
+def test_image_and_secrets_change_the_digest() -> None:
+    assert spec().digest(IMAGE, {"api_key": "1"}) != spec().digest(IMAGE, {"api_key": "2"})
+    assert spec().digest(IMAGE, {}) != spec().digest("sha256:" + "b" * 64, {})
+
+
+def test_how_systemd_runs_it_does_not_change_the_digest_but_the_unit() -> None:
+    container = spec()
+    digest = container.digest(IMAGE, {})
+    one, other = (unit_text(container, UnitSpec("vLLM", start_limit_burst=burst), IMAGE, digest) for burst in (5, 6))
+    assert one != other
+
+
+def test_the_order_of_the_environment_does_not_matter() -> None:
+    assert spec(environment={"A": "1", "B": "2"}).digest(IMAGE, {}) == spec().digest(IMAGE, {})
+
+
+def test_gates_come_before_the_start_and_readiness_after() -> None:
+    unit = UnitSpec(
+        "vLLM",
+        gates=(("address", "192.168.100.10"), ("memory", "90")),
+        ready=("serving", "--url", "http://x"),
+        clear=("/var/lib/x",),
+    )
+    lines = unit_text(spec(), unit, IMAGE, "d").splitlines()
+    keys = [line.partition("=")[0] for line in lines if line.startswith("Exec")]
+    assert keys == ["ExecStartPre"] * 4 + ["ExecStart", "ExecStartPost", "ExecStop", "ExecStopPost"]
+    assert "TimeoutStartSec=infinity" in lines
+    assert "StartLimitBurst=5" in lines
+
+
+def test_the_wanted_container_does_not_differ() -> None:
+    container = spec()
+    wanted = record(container, IMAGE, "d1")
+    assert differences(wanted, running(container, "d1")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"command": ("vllm", "serve", "/other")}, "command: argument"),
+        ({"environment": {"A": "9", "B": "2"}}, "environment A is '9', wanted '1'"),
+        ({"mounts": ()}, "mounts differ"),
+    ],
+)
+def test_a_difference_is_named(change: dict[str, Any], words: str) -> None:
+    found = differences(record(spec(), IMAGE, "d1"), running(spec(**change), "d1"))
+    assert len(found) == 1
+    assert words in found[0]
+
+
+def test_another_image_is_named() -> None:
+    inspected = {**running(spec(), "d1"), "Image": "sha256:" + "b" * 64}
+    assert differences(record(spec(), IMAGE, "d1"), inspected) == ["image is bbbbbbbbbbbb, wanted aaaaaaaaaaaa"]
+
+
+def test_a_changed_secret_shows_by_the_digest_alone() -> None:
+    assert differences(record(spec(), IMAGE, "new"), running(spec(), "old")) == [
+        "a secret or a limit changed since it was started"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "Spark VLLM"}, "name is 'Spark VLLM'"),
+        ({"command": ()}, "command of spark-vllm is empty"),
+        ({"image": ""}, "image is empty"),
+        ({"environment": {"A B": "1"}}, "'A B' is no variable name"),
+        ({"environment": {"A": "1\n2"}}, "A holds a line break"),
+    ],
+)
+def test_bad_input_gets_a_sentence(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        spec(**change)
+
+
+def test_a_mount_that_follows_the_nodes_mounts() -> None:
+    assert Mount("/srv/models", "/srv/models", True, "rslave").bind() == "/srv/models:/srv/models:ro,rslave"
+    assert Mount("/srv/models", "/srv/models", True).bind() == "/srv/models:/srv/models:ro"
+    with pytest.raises(ValueError, match="propagation is 'rshared', expected rprivate or rslave"):
+        Mount("/srv/models", "/srv/models", True, "rshared")
+
+
+@pytest.mark.parametrize(("source", "target"), [("relative", "/x"), ("/x", "relative"), ("/a:b", "/x")])
+def test_a_mount_needs_absolute_paths(source: str, target: str) -> None:
+    with pytest.raises(ValueError, match="absolute path"):
+        Mount(source, target)

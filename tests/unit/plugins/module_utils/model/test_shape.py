@@ -1,0 +1,383 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From config.json to parameters and bytes. Totals are those of the repositories' safetensors metadata, small examples are counted by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.shape import (
+    ModelShape,
+    ShapeError,
+    matches,
+    quantization_of,
+)
+
+from benchmarks.plan import WITH_DRAFT, model_rows
+from tests.unit.plugins.module_utils.plan import shapes
+from tests.unit.plugins.module_utils.plan.shapes import AWQ, TINY
+
+GIB = 1024**3
+MODELS = sorted((Path(__file__).parents[5] / "models").glob("*.yml"))
+
+
+def shape(config: dict[str, Any], **changed: Any) -> ModelShape:
+    return ModelShape.from_config({**config, **changed})
+
+
+# --- parameters ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        (shapes.QWEN3_235B_AWQ, 235_093_634_560),
+        (shapes.QWEN3_30B, 30_532_122_624),
+        (shapes.QWEN3_480B, 480_154_875_392),
+        (shapes.QWEN3_32B, 32_762_123_264),
+        (shapes.QWEN3_4B, 4_022_468_096),
+        (shapes.LLAMA_8B, 8_030_261_248),
+        (shapes.MIXTRAL, 46_702_792_704),
+        (shapes.QWEN25_72B, 72_706_203_648),
+        (shapes.GPT_OSS_120B, 116_829_156_672),
+        (shapes.MINIMAX_M2, 228_689_764_864),
+        (shapes.DEEPSEEK_V3, 671_026_419_200),
+        (shapes.DEEPSEEK_V2_LITE, 15_706_484_224),
+        (shapes.QWEN3_NEXT, 79_674_391_296),
+        (shapes.GEMMA3_12B, 11_766_034_176),
+    ],
+)
+def test_parameters_of_published_models(config: dict[str, Any], parameters: int) -> None:
+    assert shape(config).parameter_count() == parameters
+
+
+def test_the_layer_for_speculation_is_not_served_and_counted_apart() -> None:
+    air = shape(shapes.GLM_45_AIR)
+    # The repository's 110,468,824,832 hold that layer, and an embedding and a head of its own.
+    copies = 2 * 151_552 * 4096
+    assert air.parameter_count() + air.draft_parameter_count() + copies == 110_468_824_832
+
+
+def test_a_vision_tower_is_counted() -> None:
+    both = shape(shapes.QWEN3_VL_235B)
+    text = shape(shapes.QWEN3_235B)
+    # By hand: patches, positions, 27 blocks of four matrices and two norms, four mergers.
+    width, inner, merge, out = 1152, 4304, 4608, 4096
+    block = 4 * width + width * 3 * width + 3 * width + width * width + width + 2 * width * inner + inner + width
+    merger = merge * merge + merge + merge * out + out
+    tower = width * (3 * 2 * 16 * 16 + 1) + 2304 * width + 27 * block + (2 * width + merger) + 3 * (2 * merge + merger)
+    assert both.parameter_count() - text.parameter_count() == tower
+    assert both.model_type == "qwen3_moe"
+
+
+def test_qwen35_is_built_like_qwen3_next() -> None:
+    text = {key: value for key, value in shapes.QWEN3_NEXT.items() if key != "intermediate_size"}
+    text |= {"model_type": "qwen3_5_moe_text", "rope_parameters": {"partial_rotary_factor": 0.25}}
+    del text["partial_rotary_factor"]
+    found = ModelShape.from_config({"model_type": "qwen3_5_moe", "text_config": text})
+    assert found.parameter_count() == shape(shapes.QWEN3_NEXT).parameter_count()
+    assert (found.model_type, found.rotary_dim, found.notes) == ("qwen3_next", 64, ())
+
+
+def test_by_hand() -> None:
+    # Queries 64x64, keys and values 32x64, output 64x64; gate, up and down 128x64; two norms; embedding, head, last norm.
+    layer = 64 * 64 + 2 * 32 * 64 + 64 * 64 + 3 * 128 * 64 + 2 * 64
+    assert shape(TINY).parameter_count() == 2 * layer + 2 * 100 * 64 + 64
+    assert shape(TINY, tie_word_embeddings=True).parameter_count() == 2 * layer + 100 * 64 + 64
+    biases = 64 + 2 * 32 + 64
+    assert shape(TINY, attention_bias=True).parameter_count() == 2 * (layer + biases) + 2 * 100 * 64 + 64
+    qwen2 = shape(TINY, model_type="qwen2")
+    assert qwen2.parameter_count() == 2 * (layer + 64 + 2 * 32) + 2 * 100 * 64 + 64
+
+
+def test_active_parameters_are_those_of_the_chosen_experts() -> None:
+    config = {**TINY, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 1}
+    layer = 64 * 64 + 2 * 32 * 64 + 64 * 64 + 3 * 128 * 64 + 4 * 64 + 2 * 64
+    assert shape(config).active_parameter_count() == 2 * layer + 100 * 64 + 64
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_parameters_of_the_models_that_come_along(path: Path) -> None:
+    model = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "config" not in model:
+        pytest.skip("has no config")
+    found = shape(model["config"])
+    assert not found.notes
+    if "parameters_billion" in model:
+        # Some publish the layers for speculative decoding as well, and the page says which.
+        count = found.parameter_count() + (found.draft_parameter_count() if path.stem in WITH_DRAFT else 0)
+        assert abs(count / 1e9 / model["parameters_billion"] - 1) <= 0.005
+    if model.get("weights_gib", 0) >= 1:
+        # What vLLM holds is what the repository has, but for padding, tables and layers that are not served.
+        assert found.rank_weights().total / GIB == pytest.approx(model["weights_gib"], rel=0.15)
+
+
+def test_the_page_names_every_model_with_its_source() -> None:
+    rows = model_rows()
+    assert [row["name"] for row in rows] == [path.stem for path in MODELS]
+    for row in rows:
+        assert row["source"] or not row["stated"], row["name"]
+        assert row["weights_source"] or row["name"] == "tiny-qwen3-moe", row["name"]
+        if row["name"] in WITH_DRAFT:
+            assert row["draft"] > 1
+            # The sum is nearer to what is published than the model alone.
+            assert abs(row["counted"] - row["stated"]) < abs(row["counted"] - row["draft"] - row["stated"])
+
+
+@pytest.mark.parametrize(
+    ("scaling", "positions"),
+    [
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1000}, 4000),
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1000}, 4000),
+        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}, 4096),
+        ({"rope_type": "longrope", "factor": 32.0, "original_max_position_embeddings": 4096}, 4096),
+        ({"rope_type": "linear", "factor": 4.0}, 16_384),
+        ({"rope_type": "dynamic", "factor": 2.0}, 8192),
+        ({"rope_type": "default"}, 4096),
+        (None, 4096),
+    ],
+)
+def test_positions_are_those_that_vllm_derives(scaling: dict[str, Any] | None, positions: int) -> None:
+    assert shape(TINY, max_position_embeddings=4096, rope_scaling=scaling).max_position == positions
+
+
+# --- quantization --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("quantization", "size"),
+    [
+        (None, 64 * 128 * 2),
+        # Packed weights, a scale in float16 and a zero point of 4 bits for each of two groups and 64 outputs.
+        ({**AWQ, "group_size": 64}, 64 * 128 // 2 + 2 * 64 * 2 + 2 * 64 // 2),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 64, "sym": True}, 64 * 128 // 2 + 2 * 64 * 2),
+        # With desc_act each of the 128 inputs has the number of its group; not symmetric, zeros stay.
+        (
+            {"quant_method": "gptq", "bits": 8, "group_size": 64, "sym": False, "desc_act": True},
+            64 * 128 + 2 * 64 * 2 + 2 * 64 + 4 * 128,
+        ),
+        ({"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}, 64 * 128 // 2 + 64 * 2),
+        # Per tensor: a scale of the weights and one of the inputs. Blocks of 128: one scale here.
+        ({"quant_method": "fp8"}, 64 * 128 + 8),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, 64 * 128 + 4),
+        # A scale in FP8 for 16 weights, two in float32 for the matrix.
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 64 * 128 // 2 + 64 * 128 // 16 + 8),
+        ({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}, 64 * 128 + 8),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {
+                    "group_0": {
+                        "targets": ["Linear"],
+                        "weights": {"num_bits": 4, "type": "int", "group_size": 32, "symmetric": True},
+                    }
+                },
+            },
+            64 * 128 // 2 + 4 * 64 * 2,
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {
+                    "group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "float", "group_size": 16}}
+                },
+            },
+            64 * 128 // 2 + 64 * 128 // 16 + 8,
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {
+                    "group_0": {
+                        "targets": ["Linear"],
+                        "weights": {"num_bits": 8, "type": "float", "strategy": "channel"},
+                    }
+                },
+            },
+            64 * 128 + 64 * 4,
+        ),
+    ],
+)
+def test_bytes_of_a_matrix(quantization: dict[str, Any] | None, size: int) -> None:
+    found = quantization_of({"quantization_config": quantization} if quantization else {})
+    assert found.scheme_of("model.layers.0.mlp.up_proj").matrix_bytes(64, 128) == size
+
+
+def test_mxfp4_is_for_experts_and_padded() -> None:
+    oss = shape(shapes.GPT_OSS_120B)
+    # By hand: 2880 becomes 2944 for the experts' inner side and 3072 for the hidden one; 4 bits and a scale of 8 for 32 of them.
+    experts = 36 * 128 * 3 * 2944 * 3072 * (0.5 + 1 / 32) + 36 * 128 * (2 * 2944 + 3072) * 2
+    assert oss.rank_weights().experts == experts
+    assert oss.quantization.scheme_of("model.layers.0.self_attn.q_proj").name == "bf16"
+    assert oss.quantization.scheme_of("model.layers.0.mlp.experts.0.up_proj").name == "mxfp4"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("gate", "model.layers.0.mlp.gate", True),
+        ("gate", "model.layers.0.mlp.gate_proj", False),
+        ("mlp.gate", "model.layers.0.mlp.gate", True),
+        ("model.layers.0.", "model.layers.0.mlp.up_proj", True),
+        ("model.layers.1", "model.layers.10.mlp.up_proj", False),
+        ("re:.*self_attn.*", "model.layers.0.self_attn.q_proj", True),
+        ("re:self_attn", "model.layers.0.self_attn.q_proj", False),
+        ("model.layers.*.self_attn*", "model.layers.7.self_attn.q_proj", True),
+        ("model.layers.*.self_attn", "model.layers.7.self_attn.q_proj", True),
+        ("model.language_model.layers.3.self_attn", "model.layers.3.self_attn.q_proj", True),
+    ],
+)
+def test_names_of_what_is_not_converted(pattern: str, name: str, expected: bool) -> None:
+    assert matches(pattern, name) is expected
+
+
+def test_what_is_left_out_stays_bf16() -> None:
+    plain = shape(TINY).rank_weights().total
+    everything = shape(TINY, quantization_config={**AWQ, "group_size": 64}).rank_weights().total
+    first = {**AWQ, "group_size": 64, "modules_to_not_convert": ["model.layers.0", "lm_head"]}
+    assert everything < shape(TINY, quantization_config=first).rank_weights().total < plain
+    rules = {"quant_method": "gptq", "bits": 4, "group_size": 64, "dynamic": {"-:.*": {}}}
+    assert shape(TINY, quantization_config=rules).rank_weights().total == plain
+
+
+# --- what a rank holds ---------------------------------------------------------------------------------------
+
+
+def test_the_default_model_in_gib() -> None:
+    # Facts: 235.09 billion parameters, 57.64 GiB on each of two ranks for the GPTQ build, which has no zero points.
+    default = shape(shapes.QWEN3_235B_AWQ)
+    assert default.rank_weights().total / GIB == pytest.approx(115.6, abs=0.05)
+    gptq = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}
+    twin = shape(shapes.QWEN3_235B, quantization_config=gptq)
+    assert twin.rank_weights(2).total / GIB == pytest.approx(57.64, rel=0.01)
+
+
+def test_two_ranks_by_hand() -> None:
+    # Halves of all matrices, whole norms; the vocabulary of 100 padded to 128 and halved.
+    layer = (64 * 64 + 2 * 32 * 64 + 64 * 64 + 3 * 128 * 64) // 2 + 2 * 64
+    assert shape(TINY).rank_weights(2).total == 2 * (2 * layer + 2 * 64 * 64 + 64)
+
+
+def test_kv_heads_are_held_twice_when_ranks_are_more() -> None:
+    four = shape(TINY).rank_weights(4)
+    # Four heads, two KV heads, four ranks: each has one KV head of 16.
+    layer = 64 * 64 // 4 + 2 * 16 * 64 + 64 * 64 // 4 + 3 * 128 * 64 // 4 + 2 * 64
+    assert four.total == 2 * (2 * layer + 2 * 64 * 64 + 64)
+    assert shape(TINY).kv_bytes_per_token_layer(4) == shape(TINY).kv_bytes_per_token_layer(2) == 2 * 16 * 2
+
+
+def test_experts_are_divided_by_width_or_whole() -> None:
+    config = {**TINY, "model_type": "mixtral", "num_local_experts": 5, "num_experts_per_tok": 1}
+    matrix = 3 * 128 * 64 * 2
+    assert shape(config).rank_weights(2).experts == 2 * 5 * matrix // 2
+    assert shape(config).rank_weights(2, expert_parallel=True).experts == 2 * 3 * matrix
+
+
+def test_pipeline_stages_are_those_of_vllm() -> None:
+    # vllm/distributed/utils.py: what is left over goes to the stages before the last.
+    assert [len(part) for part in shape(TINY, num_hidden_layers=10).stages(4)] == [2, 3, 3, 2]
+    both = [shape(TINY).rank_weights(1, 2, stage) for stage in (0, 1)]
+    assert [part.layers for part in both] == [1, 1]
+    assert both[0].total + both[1].total == shape(TINY).rank_weights().total
+
+
+def test_mla_is_held_whole_and_absorbed() -> None:
+    small = shape(shapes.DEEPSEEK_V2_LITE)
+    assert small.kv_bytes_per_token_layer() == small.kv_bytes_per_token_layer(8) == (512 + 64) * 2
+    assert small.kv_bytes_per_token_layer(1, "fp8") == 512 + 64
+    # Beside kv_b_proj, its two halves for absorbed attention, and the table of rotations.
+    assert small.derived_bytes() == 27 * 16 * 256 * 512 * 2 + 163840 * 64 * 2
+    sparse = shape(shapes.DEEPSEEK_V3, model_type="deepseek_v32", index_head_dim=128, index_n_heads=64)
+    assert sparse.kv_bytes_per_token_layer(1, "fp8") == 656 + 128 + 4
+
+
+def test_dense_layers_among_experts() -> None:
+    assert shape(shapes.DEEPSEEK_V3).moe_layers == 58
+    assert shape(shapes.QWEN3_235B, mlp_only_layers=[0, 5], decoder_sparse_step=2).moe_layers == 46
+    assert shape(shapes.QWEN3_32B).moe_layers == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "kinds"),
+    [
+        (shapes.GPT_OSS_120B, {"sliding": 18, "full": 18, "linear": 0}),
+        (shapes.GEMMA3_12B, {"sliding": 40, "full": 8, "linear": 0}),
+        (shapes.QWEN3_NEXT, {"sliding": 0, "full": 12, "linear": 36}),
+        ({**TINY, "model_type": "mistral", "sliding_window": 8}, {"sliding": 2, "full": 0, "linear": 0}),
+        (
+            {**TINY, "layer_types": ["full_attention", "sliding_attention"], "sliding_window": 8},
+            {"full": 1, "sliding": 1},
+        ),
+        ({**shapes.QWEN3_32B, "sliding_window": 4096, "use_sliding_window": False}, {"full": 64}),
+        (
+            {**shapes.QWEN3_32B, "sliding_window": 4096, "use_sliding_window": True, "max_window_layers": 60},
+            {"full": 60, "sliding": 4},
+        ),
+    ],
+)
+def test_kinds_of_attention(config: dict[str, Any], kinds: dict[str, int]) -> None:
+    found = shape(config)
+    assert {kind: found.layers_with(kind) for kind in kinds} == kinds
+
+
+def test_state_of_linear_attention() -> None:
+    # 36 layers: three steps of the convolution's 8192 channels in bf16, 32 heads of 128x128 in float32.
+    assert shape(shapes.QWEN3_NEXT).state_bytes_per_request() == 36 * (3 * 8192 * 2 + 32 * 128 * 128 * 4)
+
+
+def test_rotations_are_computed_for_scaled_positions() -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    scaled = shape(shapes.QWEN3_32B, rope_scaling=yarn)
+    assert (scaled.max_position, scaled.rotary_positions) == (131072, 131072)
+    assert shape(shapes.QWEN3_VL_235B).rotary_positions == 4 * 262144
+    assert shape(shapes.GEMMA3_12B).derived_bytes() == 2 * 131072 * 256 * 2
+    linear = shape(shapes.GEMMA3_12B, rope_scaling={"rope_type": "linear", "factor": 8.0})
+    assert linear.rotary_positions == 8 * 131072
+
+
+# --- what is wrong -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"num_hidden_layers": None}, "num_hidden_layers is missing in config.json"),
+        ({"vocab_size": "100"}, "vocab_size of config.json is '100', expected a whole number"),
+        ({"hidden_size": 0}, "hidden_size of config.json is 0"),
+        ({"model_type": ""}, "model_type is missing"),
+        ({"quantization_config": {"quant_method": "gguf"}}, "quant_method of config.json is 'gguf', known are awq"),
+        ({"quantization_config": {"quant_method": "awq", "group_size": 128}}, "quantization_config.bits is missing"),
+        ({"quantization_config": {"quant_method": "compressed-tensors"}}, "config_groups is missing"),
+        (
+            {"quantization_config": {"quant_method": "modelopt", "quant_algo": "W4A8"}},
+            "quant_algo of config.json is 'W4A8'",
+        ),
+        ({"layer_types": ["full_attention"]}, "layer_types of config.json has 1 entries, but num_hidden_layers is 2"),
+        ({"layer_types": ["full_attention", "mamba"]}, "layer_types of config.json has 'mamba'"),
+        ({"num_experts": 4}, "num_experts_per_tok is missing"),
+    ],
+)
+def test_one_sentence_names_the_key(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ShapeError, match=r"^[^\n]*$") as caught:
+        shape(TINY, **changed)
+    assert said in str(caught.value)
+
+
+def test_ranks_must_divide_the_heads_and_types_be_known() -> None:
+    with pytest.raises(ShapeError, match="num_attention_heads 4 cannot be divided"):
+        shape(TINY).rank_weights(3)
+    with pytest.raises(ShapeError, match="kv_cache_dtype is 'int3'"):
+        shape(TINY).kv_bytes_per_token_layer(1, "int3")
+    with pytest.raises(ShapeError, match="holds no mapping"):
+        ModelShape.from_config({})
+
+
+def test_an_unknown_class_is_counted_and_told() -> None:
+    found = shape(TINY, model_type="brand_new")
+    assert found.notes == ("model_type 'brand_new' is not known: counted as a model of Llama's kind",)
+    assert found.parameter_count() == shape(TINY).parameter_count()
+    tower = ModelShape.from_config({**TINY, "model_type": "brand_new_vl", "vision_config": {"depth": 2}})
+    assert any("vision tower" in note for note in tower.notes)

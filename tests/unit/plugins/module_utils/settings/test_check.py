@@ -1,0 +1,271 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.check import (
+    address_problems,
+    argument_problems,
+    choice_problem,
+    group_problems,
+    image_problems,
+    joined_problems,
+    kind_problem,
+    link_problems,
+    name_problems,
+    placeholder_problems,
+    plain_words,
+    range_problems,
+    relation_problems,
+)
+
+ROLES = ("vllm_serve", "ray_head", "model_share")
+KNOWN = (
+    "vllm_serve_port",
+    "vllm_serve_cuda_graphs",
+    "vllm_plan_cuda_graphs",
+    "vllm_serve_max_model_len",
+    "ray_head_port",
+    "model_share_method",
+    "spark_model",
+)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ({}, "no group 'sparks'"),
+        ({"sparks": ["a"], "workers": ["a"]}, "group 'head' has 0 hosts (none)"),
+        ({"sparks": ["a", "b"], "head": ["a", "b"]}, "group 'head' has 2 hosts (a, b)"),
+        ({"sparks": ["a", "b"], "head": ["a"], "workers": ["a", "b"]}, "a is in group 'head' and in group 'workers'"),
+        ({"sparks": ["a", "b"], "head": ["a"]}, "b is in group 'sparks' but neither"),
+    ],
+)
+def test_odd_groups(groups: dict[str, list[str]], words: str) -> None:
+    problems = group_problems(groups)
+    assert len(problems) == 1
+    assert words in problems[0]
+
+
+def test_sound_groups() -> None:
+    assert group_problems({"sparks": ["a", "b"], "head": ["a"], "workers": ["b"]}) == []
+    assert group_problems({"sparks": ["a"], "head": ["a"]}) == []
+
+
+def test_the_shipped_inventory_asks_to_be_edited_in_one_sentence() -> None:
+    problems = placeholder_problems(
+        {"spark-1": {"ansible_host": "EDIT-ME"}, "spark-2": {"ansible_host": "EDIT-ME", "ansible_user": "me"}}
+    )
+    assert len(problems) == 1
+    assert "inventory/sparks/hosts.yml" in problems[0]
+    assert "make demo" in problems[0]
+    assert placeholder_problems({"spark-1": {"ansible_host": "10.0.0.1"}}) == []
+
+
+@pytest.mark.parametrize(
+    ("addresses", "words"),
+    [
+        ({"a": "192.168.100.300"}, "spark_fabric_address of a is '192.168.100.300'"),
+        ({"a": None}, "is None"),
+        ({"a": "192.168.100.10", "b": "192.168.100.10"}, "given to a and to b"),
+    ],
+)
+def test_bad_addresses(addresses: dict[str, Any], words: str) -> None:
+    assert words in address_problems(addresses)[0]
+
+
+def test_good_addresses() -> None:
+    assert address_problems({"a": "192.168.100.10", "b": "192.168.100.11"}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vllm_serve_prot", "did you mean vllm_serve_port?"),
+        ("vllm_sevre_port", "did you mean vllm_serve_port?"),
+        ("spark_modell", "did you mean spark_model?"),
+        ("vllm_serve_swap_space", "removed --swap-space in 0.18.0"),
+        ("vllm_executor", "the setting is vllm_serve_executor"),
+        ("vllm_cuda_graphs", "the setting is vllm_serve_cuda_graphs: rename it"),
+        ("ray_head_qqqqqqqqqqqqqqqqqqqqqqq", "does not exist: see docs/settings.md"),
+    ],
+)
+def test_a_name_that_is_no_setting(name: str, words: str) -> None:
+    problems = name_problems([name], KNOWN, ROLES)
+    assert len(problems) == 1
+    assert words in problems[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["vllm_serve_port", "spark_model", "ansible_host", "my_variable", "vllm_notes", "rayon_size"]
+)
+def test_a_name_that_may_be_there(name: str) -> None:
+    assert name_problems([name], KNOWN, ROLES) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--swap-space", "16"], "0.18.0"), (["--swap_space=16"], "0.18.0"), (["--api-key=x"], "spark_api_key")],
+)
+def test_arguments_that_must_not_be_there(arguments: list[str], words: str) -> None:
+    assert words in argument_problems(arguments)[0]
+
+
+def test_other_arguments_pass() -> None:
+    assert argument_problems(["--max-num-batched-tokens", "2048"]) == []
+
+
+def test_a_tensor_parallel_size_that_the_gpus_do_not_give() -> None:
+    problems = relation_problems(nodes=2, gpus_per_node=1, tensor_parallel_size=4, ports={})
+    assert problems == [
+        "vllm_serve_tensor_parallel_size is 4, but 2 nodes with 1 GPU each give 2: set it to 2 or add nodes to group 'workers'"
+    ]
+    assert relation_problems(nodes=2, gpus_per_node=1, tensor_parallel_size=2, ports={"a": 1, "b": 2}) == []
+
+
+def test_a_pipeline_must_divide_the_gpus_and_the_nodes_share_the_ranks() -> None:
+    assert (
+        "does not divide the 4 GPUs"
+        in relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=None, pipeline_parallel_size=3, ports={})[0]
+    )
+    assert (
+        "does not spread evenly over 4 nodes"
+        in relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=1, pipeline_parallel_size=2, ports={})[0]
+    )
+    assert not relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=2, pipeline_parallel_size=2, ports={})
+
+
+def test_ports() -> None:
+    assert (
+        "are both 8235"
+        in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 8235, "b": 8235})[0]
+    )
+    assert (
+        "expected a TCP port"
+        in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 0})[0]
+    )
+
+
+NVIDIA = "nvcr.io/nvidia/vllm:26.10-py3"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"fabric_prefix": 31}, "fabric_prefix of spark-1 is 31, expected 8 to 30"),
+        (
+            {"fabric_addresses": {"enp1s0f1np1": "192.168.100.10/24", "enP2p1s0f1np1": "192.168.100.110/24"}},
+            "puts enp1s0f1np1 and enP2p1s0f1np1 into one subnet (192.168.100.0/24)",
+        ),
+        (
+            {"fabric_addresses": {"enp1s0f1np1": "192.168.100.300/24"}},
+            "gives enp1s0f1np1 '192.168.100.300/24', expected",
+        ),
+        ({"fabric_interfaces": ["enp1s0f1np1", "enp1s0f1np1"]}, "names an interface twice"),
+        (
+            {"fabric_interfaces": ["enp1s0f0np0"], "fabric_addresses": {"enp1s0f1np1": "192.168.100.10/24"}},
+            "names enp1s0f1np1 and fabric_interfaces names enp1s0f0np0",
+        ),
+        ({"fabric_rdma": True, "spark_devices": ["nvidia.com/gpu=all"]}, "spark_devices has no /dev/infiniband"),
+    ],
+)
+def test_a_link_that_cannot_be(values: dict[str, Any], words: str) -> None:
+    (problem,) = link_problems({"spark-1": values, "spark-2": {}})
+    assert words in problem
+
+
+def test_a_link_that_can_be() -> None:
+    addresses = {"enp1s0f1np1": "192.168.100.10/24", "enP2p1s0f1np1": "192.168.101.10/24"}
+    assert link_problems({"spark-1": {"fabric_addresses": addresses, "fabric_prefix": 24}, "spark-2": {}}) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"spark_serving_image": "Serving Image"}, "spark_serving_image: image 'Serving Image' is no image name"),
+        ({"serving_image_base": "https://nvcr.io/nvidia/vllm"}, "serving_image_base: image 'https://"),
+        ({"serving_image_base": "nvcr.io/nvidia/vllm"}, "has neither tag nor digest"),
+        ({"spark_serving_image": NVIDIA, "serving_image_base": NVIDIA}, "needs a name of its own"),
+        (
+            {"serving_image_base": NVIDIA, "serving_image_mirror": "https://mirror.example"},
+            "serving_image_mirror: mirror",
+        ),
+    ],
+)
+def test_an_image_that_cannot_be(values: dict[str, str], words: str) -> None:
+    (problem,) = image_problems({"spark_serving_image": "dgx-spark/serving:26.10", **values})
+    assert words in problem
+
+
+def test_images_that_can_be() -> None:
+    digest = f"nvcr.io/nvidia/vllm@sha256:{'0' * 64}"
+    for base in ("", NVIDIA, digest):
+        assert image_problems({"spark_serving_image": "dgx-spark/serving:x", "serving_image_base": base}) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "elements", "said"),
+    [
+        ({"type": "float"}, "abc", False, "is 'abc', expected a number: correct it where you set it"),
+        ({"type": "int"}, 1.5, False, "is 1.5, expected a whole number: correct it where you set it"),
+        ({"type": "bool"}, "maybe", False, "is 'maybe', expected true or false: correct it where you set it"),
+        (
+            {"type": "list", "elements": "int"},
+            ["x"],
+            True,
+            "is ['x'], expected a list of whole numbers: correct it where you set it",
+        ),
+        (
+            {"type": "int", "no_log": True},
+            "abc",
+            False,
+            "has a value that is not shown, expected a whole number: correct it where you set it",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_type(option: dict[str, Any], value: Any, elements: bool, said: str) -> None:
+    assert kind_problem(option, value, elements=elements) == said
+
+
+def test_a_value_that_is_no_choice() -> None:
+    said = choice_problem({"choices": ["auto", "on"]}, "yes")
+    assert said == "is 'yes', expected one of auto, on: correct it where you set it"
+
+
+def test_classes_of_python_are_no_words_for_a_user() -> None:
+    tagged = "<class 'ansible.module_utils._internal._datatag._AnsibleTaggedStr'>"
+    assert plain_words(f"argument is of type {tagged} in it") == "argument is of type a text in it"
+    assert plain_words("argument is of type <class 'float'>") == "argument is of type a number"
+
+
+def test_hosts_with_the_same_problem_are_named_together() -> None:
+    same = ("ray_head_port", "is 'x', expected a whole number")
+    found = joined_problems({"spark-1": [same], "spark-2": [same, ("spark_model", "is missing")], "spark-3": []})
+    assert found == [
+        "ray_head_port of spark-1, spark-2 is 'x', expected a whole number",
+        "spark_model of spark-2 is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("vllm_serve_gpu_memory_utilization", 1.5, "is 1.5, expected 0.1 to 0.98"),
+        ("vllm_serve_gpu_memory_utilization", "0.05", "is 0.05, expected 0.1 to 0.98"),
+        ("vllm_serve_gpu_memory_utilization", float("nan"), "is nan, expected 0.1 to 0.98"),
+        ("vllm_serve_kv_cache_dtype", "fp8 e4m3", "is 'fp8 e4m3', expected one word"),
+    ],
+)
+def test_a_value_out_of_range(name: str, value: Any, words: str) -> None:
+    ((of, said),) = range_problems({name: value})
+    assert of == name
+    assert words in said
+
+
+def test_values_in_range() -> None:
+    for part in (0.1, 0.75, "0.98", None):
+        assert range_problems({"vllm_serve_gpu_memory_utilization": part}) == []
+    for word in ("", "auto", "fp8_e4m3", None):
+        assert range_problems({"vllm_serve_kv_cache_dtype": word}) == []
