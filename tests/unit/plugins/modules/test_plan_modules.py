@@ -186,7 +186,8 @@ def test_the_smallest_node_counts() -> None:
     assert result["plan"]["fits"]
     assert [row["length"] for row in result["context_table"]] == [8192, 262144]
     assert result["safe_length"] == 262_144
-    shown = "\n".join(screen.lines)
+    # Lines are wrapped to the width of the terminal.
+    shown = " ".join(" ".join(screen.lines).split())
     assert "119.70 GiB each (read from spark-1, spark-2; spark-3 not reached)" in shown
     assert screen.lines == result["lines"]
 
