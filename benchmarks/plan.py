@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fit the planner's constants: ``python -m benchmarks.plan``.
 
-Reads benchmarks/gpu/runs/*.json, writes plugins/module_utils/plan/runs.py, the tables of docs/planning.md and docs/planning.svg. ``--check`` writes nothing
+Reads benchmarks/gpu/runs/*.json, writes plugins/module_utils/plan/constants.py, the tables of docs/planning.md and docs/planning.svg. ``--check`` writes nothing
 and fails when a file would change.
 """
 
@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.shape import ModelShape
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.fitted import Constants
+
+from benchmarks import plan_fit
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNS_FOLDER = ROOT / "benchmarks" / "gpu" / "runs"
-TARGET = ROOT / "plugins" / "module_utils" / "plan" / "runs.py"
+TARGET = ROOT / "plugins" / "module_utils" / "plan" / "constants.py"
 PAGE = ROOT / "docs" / "planning.md"
 CHART = ROOT / "docs" / "planning.svg"
 BEGIN, END = "<!-- scores: begin -->\n", "<!-- scores: end -->\n"
@@ -29,109 +32,19 @@ MODELS_BEGIN, MODELS_END = "<!-- models: begin -->\n", "<!-- models: end -->\n"
 #: Models whose published count has the layers for speculative decoding, which vLLM does not serve unless asked to.
 WITH_DRAFT = ("glm-4.6-awq",)
 _WIDTH = 120
-#: Keys of a config.json that no arithmetic reads.
-_UNREAD = (
-    "architectures",
-    "initializer_range",
-    "use_cache",
-    "router_aux_loss_coef",
-    "output_router_logits",
-    "torch_dtype",
-    "dtype",
-)
-
-#: Rates of one request that were written down from earlier starts on H200 GPUs; their logs are not kept. 128 prompt tokens, 256 new
-#: ones, greedy, vLLM 0.26.0, `--max-num-seqs 32`. All-reduces over NVLink are taken for 10 us. Rates of several requests are left
-#: out: whether their prompts differed, and with them the experts, was not written down.
-EARLIER: tuple[tuple[str, int, str, str, float], ...] = (
-    ("earlier-1-decode", 1, "decode", "auto", 80.1),
-    ("earlier-1-decode-fp8", 1, "decode", "fp8", 75.9),
-    ("earlier-2-decode", 2, "decode", "auto", 87.2),
-    ("earlier-2-decode-mp", 2, "decode", "auto", 87.3),
-    ("earlier-2-eager", 2, "eager", "auto", 9.7),
-)
 HEADER = '''# Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of real servers, and the constants fitted on half of them. Written by ``python -m benchmarks.plan``; plan_fit.py explains."""
+"""What the planner is fitted to. Written by ``python -m benchmarks.plan`` from the runs in benchmarks/gpu/runs.
+
+CONSTANTS: fields of `fitted.Constants`. MEASURED: GPUs that the runs were made on. PUBLISHED: what others published for DGX Sparks, with the part
+of the limit by memory bandwidth that it reaches (none for eager). Nobody of this project measured on a GB10.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 '''
-
-
-def earlier_records() -> list[dict[str, Any]]:
-    """Return the earlier rates as records."""
-    return [
-        {
-            "name": name,
-            "shape": "qwen3-235b-a22b-awq",
-            "gpu": "NVIDIA H200",
-            "memory_gib": 139.8,
-            "allreduce_us": 10.0 if tensor > 1 else 0.0,
-            "intents": {
-                "tensor_parallel_size": tensor,
-                "cuda_graphs": graphs,
-                "kv_cache_dtype": kv,
-                "max_num_seqs": 32,
-                "max_model_len": 8192,
-                "gpu_memory_utilization": 0.95,
-            },
-            "points": [
-                {"concurrency": 1, "prompt_tokens": 128, "output_tokens": 256, "decode_tok_s_request": rate},
-            ],
-            "source": "figures written down from an earlier start, vLLM 0.26.0, random weights",
-        }
-        for name, tensor, graphs, kv, rate in EARLIER
-    ]
-
-
-def shapes_of(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the configs of benchmarks/gpu/shapes by name, without what no arithmetic reads."""
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        config = json.loads(path.read_text(encoding="utf-8"))
-        found[path.stem] = {
-            key: value for key, value in config.items() if key not in _UNREAD and not key.startswith("_")
-        }
-    return found
-
-
-def record_of(path: Path, shapes: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """Return a run's file as a record; None for one that failed."""
-    run = json.loads(path.read_text(encoding="utf-8"))
-    if run.get("status") != "ok" or run.get("shape") not in shapes:
-        return None
-    base = shapes[run["shape"]]
-    memory = run.get("memory", {})
-    intents = {
-        key: value
-        for key, value in run["intents"].items()
-        if value is not None and key not in {"load_format", "executor", "safetensors_load_strategy"}
-    }
-    batched = run.get("effective", {}).get("max_num_batched_tokens")
-    if batched:
-        intents.setdefault("max_num_batched_tokens", batched)
-    return {
-        "name": run["name"],
-        "shape": run["shape"],
-        "overrides": {
-            key: value
-            for key, value in run["config"].items()
-            if key not in _UNREAD and not key.startswith("_") and base.get(key) != value
-        },
-        "gpu": run["gpu"]["name"],
-        "memory_gib": memory.get("total_gib") or round(float(run["gpu"]["memory_mib"]) / 1024, 2),
-        "intents": intents,
-        "memory": {key: value for key, value in memory.items() if key != "kv_cache_bytes_left"},
-        "points": [
-            {key: point[key] for key in ("concurrency", "prompt_tokens", "output_tokens", "decode_tok_s_request")}
-            for point in run.get("points", [])
-            if point.get("decode_tok_s_request")
-        ],
-        "source": f"benchmarks/gpu/runs/{path.name}, vLLM {run.get('versions', {}).get('vllm', 'unknown')}, random weights",
-    }
 
 
 def python_of(value: Any, indent: int, before: int) -> str:
@@ -159,23 +72,21 @@ def python_of(value: Any, indent: int, before: int) -> str:
     return f"{ends[0]}\n{''.join(lines)}{' ' * indent}{ends[1]}"
 
 
-def text_of(shapes: dict[str, Any], records: list[dict[str, Any]], constants: dict[str, Any]) -> str:
-    """Return the text of plan_runs.py."""
+def text_of(runs: Sequence[plan_fit.Run], constants: Constants) -> str:
+    """Return the text of constants.py."""
     parts = []
     for name, kind, value in (
-        ("SHAPES", "dict[str, dict[str, Any]]", shapes),
-        ("RUNS", "list[dict[str, Any]]", records),
-        ("CONSTANTS", "dict[str, Any]", constants),
+        ("CONSTANTS", "dict[str, Any]", plan_fit.as_record(constants)),
+        ("MEASURED", "dict[str, dict[str, Any]]", plan_fit.measured_machines(runs)),
+        ("PUBLISHED", "list[dict[str, Any]]", plan_fit.published_parts()),
     ):
         start = f"{name}: {kind} = "
         parts.append(f"{start}{python_of(value, 0, len(start))}\n")
     return HEADER + "\n".join(parts)
 
 
-def tables(runs: Sequence[Any], constants: Any) -> str:
+def tables(runs: Sequence[plan_fit.Run], constants: Constants) -> str:
     """Return the scores as Markdown."""
-    from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan import fitted as plan_fit
-
     lines = ["| constant | value |", "|---|---|"]
     for name, value in plan_fit.as_record(constants).items():
         shown = (
@@ -207,8 +118,6 @@ def tables(runs: Sequence[Any], constants: Any) -> str:
 
 def model_rows(folder: Path = MODELS) -> list[dict[str, Any]]:
     """Return counts and weights of each model's file, as it states them and as the planner counts them."""
-    from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.shape import ModelShape
-
     found = []
     for path in sorted(folder.glob("*.yml")):
         text = path.read_text(encoding="utf-8")
@@ -272,10 +181,8 @@ def models_table(folder: Path = MODELS) -> str:
     return "\n".join(lines) + "\n"
 
 
-def chart(runs: Sequence[Any], constants: Any) -> str:
+def chart(runs: Sequence[plan_fit.Run], constants: Constants) -> str:
     """Return expected against measured decode rates as an SVG that needs nothing beside itself."""
-    from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan import fitted as plan_fit
-
     left, top, right, bottom = 70, 30, 730, 420
     low, high = math.log10(5), math.log10(400)
 
@@ -330,18 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description="Fit the planner's constants.")
     parser.add_argument("--check", action="store_true", help="write nothing, fail when a file would change")
     options = parser.parse_args(arguments)
-    sys.path.insert(0, str(ROOT / "collections"))
-    shapes = shapes_of(ROOT / "benchmarks" / "gpu" / "shapes")
-    records = [record for path in sorted(RUNS_FOLDER.glob("*.json")) if (record := record_of(path, shapes))]
-    records += earlier_records()
-    from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan import fitted as plan_fit
-
-    runs = [plan_fit.run_from(record, shapes) for record in records]
+    runs = plan_fit.recorded_runs()
     constants = plan_fit.fit(runs)
-    used = {record["shape"] for record in records} | {
-        entry["shape"] for entry in plan_fit.PUBLISHED if "shape" in entry
-    }
-    wanted = {TARGET: text_of({name: shapes[name] for name in sorted(used)}, records, plan_fit.as_record(constants))}
+    wanted = {TARGET: text_of(runs, constants)}
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     for begin, end, text in ((MODELS_BEGIN, MODELS_END, models_table()), (BEGIN, END, tables(runs, constants))):
         if begin in page:

@@ -4,64 +4,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.model.shape import ModelShape
-from ..module_utils.plan.arithmetic import PlanInput
-from ..module_utils.plan.fitted import is_hopper
+from ..module_utils.plan.inputs import input_of, mapping_of
 from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, context_table, plan, risk_from
 from ..module_utils.plan.report import GOOD, LOOK, PLAIN, STOP, gate_problems, lines, memory_problem, sentence
 
 _COLOURS = {GOOD: "green", LOOK: "yellow", STOP: "red"}
-#: Fields of PlanInput by the type that a setting may have as text.
-_FIELDS: dict[str, type] = {
-    "tensor_parallel_size": int,
-    "pipeline_parallel_size": int,
-    "nodes": int,
-    "gpu_memory_utilization": float,
-    "max_model_len": int,
-    "max_num_seqs": int,
-    "max_num_batched_tokens": int,
-    "kv_cache_dtype": str,
-    "cuda_graphs": str,
-    "weights_bytes": int,
-    "memory_bandwidth_gb_s": float,
-    "allreduce_us": float,
-    "expert_parallel": bool,
-    "cpu_kv_gib": float,
-    "rope_override": bool,
-}
-
-
-def fields_of(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings as PlanInput takes them; what is empty or 0 is left out.
-
-    Raises:
-        ValueError: a name is unknown or a value has another type; one sentence.
-    """
-    found: dict[str, Any] = {}
-    for name, value in raw.items():
-        if name not in _FIELDS:
-            raise ValueError(f"plan has {name!r}, known are {', '.join(_FIELDS)}")
-        if value in (None, "", 0, "0") and name != "allreduce_us":
-            continue
-        if _FIELDS[name] is bool:
-            found[name] = str(value).lower() in {"true", "yes", "on", "1"}
-            continue
-        try:
-            found[name] = _FIELDS[name](value)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"plan has {name}: {value!r}, expected {'a whole number' if _FIELDS[name] is int else 'a number'}"
-            ) from None
-    return found
 
 
 class ActionModule(ActionBase):
@@ -112,16 +66,7 @@ class ActionModule(ActionBase):
     def _config(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if not arguments["config_path"]:
             return dict(arguments["config"])
-        path = Path(arguments["config_path"]).expanduser()
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(f"config_path {path} cannot be read on the controller: {error.strerror}") from None
-        except ValueError as error:
-            raise ValueError(f"config_path {path} is no JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise ValueError(f"config_path {path} holds no mapping: give the model's config.json")
-        return found
+        return mapping_of(Path(arguments["config_path"]).expanduser(), "config_path", "the controller")
 
     def _plan(self, config: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         memory = {str(node): float(value or 0) for node, value in arguments["memory"].items()}
@@ -131,12 +76,7 @@ class ActionModule(ActionBase):
             raise ValueError(problem)
         read = {node: value for node, value in memory.items() if value > 0}
         smallest = min(read, key=lambda node: read[node]) if read else ""
-        given = PlanInput(
-            shape=ModelShape.from_config(config),
-            memory_gib=stated if stated > 0 else read[smallest],
-            **fields_of(arguments["plan"]),
-        )
-        given = replace(given, hopper=is_hopper(given.memory_bandwidth_gb_s))
+        given = input_of(config, stated if stated > 0 else read[smallest], arguments["plan"])
         bounds = {"host_gib": arguments["host_gib"], "min_headroom_gib": arguments["min_headroom_gib"]}
         found = plan(given, **bounds)
         table = context_table(given, arguments["contexts"], **bounds) if arguments["contexts"] else []

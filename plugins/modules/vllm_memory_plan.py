@@ -182,53 +182,19 @@ msg:
   type: str
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.model.shape import ModelShape
 from ..module_utils.node.requirements import parse_meminfo
 from ..module_utils.plan.arithmetic import UNIFIED_BELOW_GB_S, PlanInput
-from ..module_utils.plan.fitted import is_hopper
+from ..module_utils.plan.inputs import FIELDS, index_bytes, input_of, mapping_of
 from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, plan
 from ..module_utils.plan.report import sentence
 
-#: Parameters of the module that PlanInput takes as they are.
-_SAME = (
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-    "nodes",
-    "gpu_memory_utilization",
-    "max_model_len",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "kv_cache_dtype",
-    "memory_bandwidth_gb_s",
-    "allreduce_us",
-    "rope_override",
-)
-
-
-def read_json(path: str, what: str) -> dict[str, Any]:
-    """Return a file's mapping.
-
-    Raises:
-        ValueError: it cannot be read or holds something else; one sentence.
-    """
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(
-            f"{what} {path} cannot be read: {error.strerror}; give the path on the machine that runs the module"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{what} {path} is no JSON: {error}; download it again") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{what} {path} holds no mapping: give the file of the model's repository")
-    return found
+_HERE = "the machine that runs the module"
 
 
 def smallest_gpu_gib(said: str) -> float:
@@ -250,15 +216,12 @@ def input_from(
     Raises:
         ValueError: a parameter or a file is not usable; one sentence.
     """
-    config = params["config"] if params["config"] is not None else read_json(params["config_path"], "config_path")
-    weights = params["weights_bytes"]
+    config = params["config"]
+    if config is None:
+        config = mapping_of(Path(params["config_path"]), "config_path", _HERE)
+    settings = {name: params[name] for name in FIELDS if params.get(name) is not None}
     if params["index_path"]:
-        index = read_json(params["index_path"], "index_path")
-        weights = (index.get("metadata") or {}).get("total_size")
-        if not isinstance(weights, int):
-            raise ValueError(
-                f"index_path {params['index_path']} has no metadata.total_size: give weights_bytes, or leave both out"
-            )
+        settings["weights_bytes"] = index_bytes(Path(params["index_path"]), _HERE)
     memory = params["memory_gib"]
     if memory is None and params["memory_bandwidth_gb_s"] >= UNIFIED_BELOW_GB_S:
         memory = smallest_gpu_gib(ask_gpu())
@@ -270,14 +233,8 @@ def input_from(
         memory = parse_meminfo(meminfo.read_text(encoding="utf-8"))[0] if meminfo.exists() else 0.0
         if not memory:
             raise ValueError("memory_gib is missing and this machine's /proc/meminfo does not say it: give memory_gib")
-    return PlanInput(
-        shape=ModelShape.from_config(config),
-        memory_gib=memory,
-        weights_bytes=weights,
-        hopper=is_hopper(params["memory_bandwidth_gb_s"]) if params["memory_bandwidth_gb_s"] > 0 else False,
-        cuda_graphs="eager" if params["enforce_eager"] else "decode",
-        **{name: params[name] for name in _SAME},
-    )
+    settings["cuda_graphs"] = "eager" if params["enforce_eager"] else "decode"
+    return input_of(config, memory, settings)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does it fit, what does the memory hold, and how fast should it be: the plan of one server before it is started.
 
-Arithmetic comes from plan_arithmetic.py, what is fitted from plan_fit.py; here both become answers with reasons.
+Arithmetic comes from arithmetic.py, what is fitted from fitted.py; here both become answers with reasons.
 """
 
 from __future__ import annotations

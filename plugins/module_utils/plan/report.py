@@ -77,39 +77,58 @@ def lines(
         remarks: what is to be known of the model, such as what of its file was not verified.
         width: of the terminal.
     """
-    details, expected = plan.details, plan.decode_tok_s_expected
-    cpu = given.cpu_kv_gib is not None
-    kind = "CPU" if cpu else "GPU"
+    found = _columns(
+        [
+            *_model_rows(name, given, plan, memory_from),
+            *_memory_rows(given, plan, min_headroom_gib),
+            *_rate_rows(given, plan),
+        ],
+        width,
+    )
+    if table:
+        found += [(PLAIN, ""), *_table(given, table, safe_length, min_headroom_gib, width)]
+        found += _why_stopped(given, plan, min_headroom_gib, width)
+    found.append((PLAIN, ""))
+    if gate_problems(plan, min_headroom_gib):
+        found += _marked(STOP, plan.reasons, width)
+    else:
+        found.append((GOOD, "FITS"))
+        found += _marked(LOOK, plan.reasons, width)
+    return found + _marked(LOOK, [*remarks, *_kernel_remarks(given)], width)
+
+
+def _model_rows(name: str, given: PlanInput, plan: MemoryPlan, memory_from: str) -> list[tuple[str, str]]:
+    """Return what is planned, on what."""
+    details = plan.details
     ranks = f"{given.nodes} node{'s' if given.nodes > 1 else ''}, TP={given.tensor_parallel_size}"
     if given.pipeline_parallel_size > 1:
         ranks += f", PP={given.pipeline_parallel_size}"
     active = "" if not given.shape.experts else f", {_count(details['active_parameters'])} active"
     draft = f" + {_count(details['draft_parameters'])} of draft layers" if details["draft_parameters"] else ""
-    rows = [
+    return [
         ("model", f"{name}: {_count(details['parameters'])} parameters{draft}{active}, {details['quantization']}"),
         ("machines", f"{ranks}, {given.memory_gib:.2f} GiB each{f' ({memory_from})' if memory_from else ''}"),
     ]
+
+
+def _memory_rows(given: PlanInput, plan: MemoryPlan, least: float) -> list[tuple[str, str]]:
+    """Return where the memory goes and what it holds."""
+    details, cpu = plan.details, given.cpu_kv_gib is not None
     if cpu:
-        rows.append(("KV space", f"{given.cpu_kv_gib:g} GiB on each rank"))
+        rows = [("KV space", f"{given.cpu_kv_gib:g} GiB on each rank")]
     else:
-        rows.append(
-            (
-                "vLLM may take",
-                f"{given.memory_gib * given.gpu_memory_utilization:.2f} GiB on each GPU (utilization {given.gpu_memory_utilization:g})",
-            )
-        )
-    rows.append(("weights", f"{plan.weights_gib_per_rank:.2f} GiB on each {kind}"))
+        taken = given.memory_gib * given.gpu_memory_utilization
+        rows = [("vLLM may take", f"{taken:.2f} GiB on each GPU (utilization {given.gpu_memory_utilization:g})")]
+    rows.append(("weights", f"{plan.weights_gib_per_rank:.2f} GiB on each {'CPU' if cpu else 'GPU'}"))
     if not cpu:
-        graphs = (
-            f", CUDA graphs {details['graphs_gib']:.2f} GiB ({details['graphs']} of them)"
-            if details["graphs"]
-            else ", no CUDA graphs"
-        )
-        rows.append(("activations", f"{details['activation_gib'] + details['non_torch_gib']:.2f} GiB{graphs} (fitted)"))
+        graphs = f"CUDA graphs {details['graphs_gib']:.2f} GiB ({details['graphs']} of them)"
+        peak = details["activation_gib"] + details["non_torch_gib"]
+        rows.append(("activations", f"{peak:.2f} GiB, {graphs if details['graphs'] else 'no CUDA graphs'} (fitted)"))
+    per_token = plan.kv_bytes_per_token_per_rank / 1024
     rows += [
         (
             "KV cache",
-            f"{plan.kv_cache_gib_per_rank:.2f} GiB, {plan.kv_bytes_per_token_per_rank / 1024:.1f} KiB a token: {plan.kv_cache_tokens:,} tokens",
+            f"{plan.kv_cache_gib_per_rank:.2f} GiB, {per_token:.1f} KiB a token: {plan.kv_cache_tokens:,} tokens",
         ),
         (
             "requests",
@@ -117,53 +136,54 @@ def lines(
         ),
     ]
     if plan.host_headroom_gib is not None:
-        rows.append(
-            (
-                "host keeps",
-                f"{plan.host_headroom_gib:.1f} GiB beside vLLM and {details['host_gib']:g} GiB for the system; at least {min_headroom_gib:g} wanted",
-            )
-        )
-    if not cpu:
-        reduce = f", all-reduce {given.allreduce_us:g} us" if given.tensor_parallel_size > 1 else ""
-        graphs = "eager" if plan.cuda_graphs == "eager" else "CUDA graphs"
-        rows += [
-            (
-                "decode limit",
-                f"{plan.decode_tok_s_limit:.1f} tok/s for one request ({given.memory_bandwidth_gb_s:g} GB/s{reduce})",
-            ),
-            (
-                "decode expected",
-                f"{expected['low']:.1f} to {expected['high']:.1f} tok/s ({graphs}; {details['expected_from']})",
-            ),
-        ]
-        if "not measured" in details["expected_from"]:
-            shown = [
-                f"{entry['tok_s']:g} tok/s for {entry['model']} ({entry['setup']})" for entry in details["published"]
-            ]
-            rows += [("published", "; ".join(shown))] if shown else []
+        kept = f"{plan.host_headroom_gib:.1f} GiB beside vLLM and {details['host_gib']:g} GiB for the system"
+        rows.append(("host keeps", f"{kept}; at least {least:g} wanted"))
+    return rows
+
+
+def _rate_rows(given: PlanInput, plan: MemoryPlan) -> list[tuple[str, str]]:
+    """Return how fast it can be and should be; nothing for a CPU."""
+    if given.cpu_kv_gib is not None:
+        return []
+    details, expected = plan.details, plan.decode_tok_s_expected
+    reduce = f", all-reduce {given.allreduce_us:g} us" if given.tensor_parallel_size > 1 else ""
+    graphs = "eager" if plan.cuda_graphs == "eager" else "CUDA graphs"
+    limit = f"{plan.decode_tok_s_limit:.1f} tok/s for one request ({given.memory_bandwidth_gb_s:g} GB/s{reduce})"
+    span = f"{expected['low']:.1f} to {expected['high']:.1f} tok/s ({graphs}; {details['expected_from']})"
+    rows = [("decode limit", limit), ("decode expected", span)]
+    if "not measured" in details["expected_from"] and details["published"]:
+        shown = [f"{entry['tok_s']:g} tok/s for {entry['model']} ({entry['setup']})" for entry in details["published"]]
+        rows.append(("published", "; ".join(shown)))
+    return rows
+
+
+def _columns(rows: Sequence[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+    """Return labels and texts as lines, the texts wrapped below each other."""
     found: list[tuple[str, str]] = []
     margin = 2 + max(len(label) for label, _text in rows) + 2
     for label, text in rows:
         wrapped = textwrap.wrap(text, max(40, width - margin)) or [""]
         found.append((PLAIN, f"  {label:<{margin - 2}}{wrapped[0]}"))
         found += [(PLAIN, " " * margin + more) for more in wrapped[1:]]
-    if table:
-        found += [(PLAIN, ""), *_table(given, table, safe_length, min_headroom_gib, width)]
-        if plan.host_headroom_gib is not None and plan.host_headroom_gib < min_headroom_gib and not cpu:
-            text = f"The table is for the least utilization; yours, {given.gpu_memory_utilization:g}, is what stops."
-            found += [(PLAIN, f"  {part}") for part in textwrap.wrap(text, width - 2)]
-    found.append((PLAIN, ""))
-    if gate_problems(plan, min_headroom_gib):
-        found += _marked(STOP, plan.reasons, width)
-    else:
-        found.append((GOOD, "FITS"))
-        found += _marked(LOOK, plan.reasons, width)
-    if not cpu and any(scheme.name == "nvfp4" for _targets, scheme in given.shape.quantization.schemes):
-        remarks = [
-            *remarks,
-            "NVFP4: whether its kernels work on this GPU is what the kernel check decides (gb10_kernel_check), not this plan",
-        ]
-    return found + _marked(LOOK, remarks, width)
+    return found
+
+
+def _why_stopped(given: PlanInput, plan: MemoryPlan, least: float, width: int) -> list[tuple[str, str]]:
+    """Return a line where a table whose rows fit stands above a plan that does not."""
+    if given.cpu_kv_gib is not None or plan.host_headroom_gib is None or plan.host_headroom_gib >= least:
+        return []
+    text = f"The table is for the least utilization; yours, {given.gpu_memory_utilization:g}, is what stops."
+    return [(PLAIN, f"  {part}") for part in textwrap.wrap(text, width - 2)]
+
+
+def _kernel_remarks(given: PlanInput) -> list[str]:
+    """Return what memory and bandwidth do not tell of a quantization."""
+    schemes = {scheme.name for _targets, scheme in given.shape.quantization.schemes}
+    if given.cpu_kv_gib is not None or "nvfp4" not in schemes:
+        return []
+    return [
+        "NVFP4: whether its kernels work on this GPU is what the kernel check decides (gb10_kernel_check), not this plan"
+    ]
 
 
 def _marked(level: str, texts: Sequence[str], width: int) -> list[tuple[str, str]]:
@@ -193,36 +213,38 @@ def _table(
     head += ["least utilization"] if not cpu else []
     head += ["host keeps then"] if unified else []
     head += ["tok/s there"] if not cpu else []
-    found = []
-    cells = []
-    for row in table:
-        line = [f"{row.length:,}", f"{row.kv_gib:.2f}", f"{row.concurrency:.1f}"]
-        if row.least_utilization is not None:
-            line.append(f"{row.least_utilization:.2f}" if row.least_utilization <= 1 else "-")
-        if unified:
-            line.append(
-                f"{row.headroom_gib:.1f}" if row.headroom_gib is not None and (row.least_utilization or 0) <= 1 else "-"
-            )
-        if not cpu:
-            line.append(f"{row.decode_low:.1f} - {row.decode_high:.1f}")
-        cells.append((row, line))
-    widths = [max(len(name), *(len(line[place]) for _row, line in cells)) for place, name in enumerate(head)]
-    found.append((PLAIN, "  " + "  ".join(f"{name:>{size}}" for name, size in zip(head, widths, strict=True))))
-    for row, line in cells:
+    lines_of = [_cells(row, cpu=cpu, unified=unified) for row in table]
+    widths = [max(len(name), *(len(cells[place]) for cells in lines_of)) for place, name in enumerate(head)]
+    found = [(PLAIN, "  " + "  ".join(f"{name:>{size}}" for name, size in zip(head, widths, strict=True)))]
+    for row, cells in zip(table, lines_of, strict=True):
         level, word = _VERDICTS[row.verdict]
-        found.append(
-            (level, "  " + "  ".join(f"{cell:>{size}}" for cell, size in zip(line, widths, strict=True)) + f"  {word}")
-        )
+        text = "  ".join(f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
+        found.append((level, f"  {text}  {word}"))
     if unified and safe_length is not None:
-        longest = given.shape.max_position or table[-1].length
-        if safe_length >= longest:
-            text = f"No length that the model knows ({longest:,}) puts the memory at risk: it holds one such request and leaves the host {least:g} GiB."
-        elif safe_length:
-            text = (
-                f"The memory is at risk from {safe_length + 1:,} tokens on: a longer request asks for a utilization that leaves the host "
-                f"less than {least:g} GiB."
-            )
-        else:
-            text = f"Any length puts the memory at risk: the weights alone leave the host less than {least:g} GiB."
+        text = _risk_text(safe_length, given.shape.max_position or table[-1].length, least)
         found += [(PLAIN, f"  {part}") for part in textwrap.wrap(text, width - 2)]
     return found
+
+
+def _cells(row: ContextRow, *, cpu: bool, unified: bool) -> list[str]:
+    found = [f"{row.length:,}", f"{row.kv_gib:.2f}", f"{row.concurrency:.1f}"]
+    possible = row.least_utilization is None or row.least_utilization <= 1
+    if row.least_utilization is not None:
+        found.append(f"{row.least_utilization:.2f}" if possible else "-")
+    if unified:
+        found.append(f"{row.headroom_gib:.1f}" if row.headroom_gib is not None and possible else "-")
+    if not cpu:
+        found.append(f"{row.decode_low:.1f} - {row.decode_high:.1f}")
+    return found
+
+
+def _risk_text(safe_length: int, longest: int, least: float) -> str:
+    """Return from which length on unified memory is at risk."""
+    if safe_length >= longest:
+        return f"No length that the model knows ({longest:,}) puts the memory at risk: it holds one such request and leaves the host {least:g} GiB."
+    if safe_length:
+        return (
+            f"The memory is at risk from {safe_length + 1:,} tokens on: a longer request asks for a utilization that leaves the host "
+            f"less than {least:g} GiB."
+        )
+    return f"Any length puts the memory at risk: the weights alone leave the host less than {least:g} GiB."

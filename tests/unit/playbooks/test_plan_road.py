@@ -141,3 +141,12 @@ def test_site_asks_before_it_touches_anything() -> None:
     site = yaml.safe_load((ROOT / "playbooks" / "site.yml").read_text(encoding="utf-8"))
     order = [play["ansible.builtin.import_playbook"].rpartition(".")[2] for play in site]
     assert order.index("preflight") < order.index("fit") < order.index("nodes")
+
+
+def test_the_example_of_the_module_alone_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
+    (tmp_path / "alone.yml").write_text(page.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    local = ("ansible_connection=local", f"ansible_python_interpreter={sys.executable}")
+    status, said = play(tmp_path / "alone.yml", Path("localhost,"), *local)
+    assert status == 0, said
+    assert "All assertions passed" in said

@@ -16,6 +16,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.action import vllm_plan_report
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.arithmetic import GIB
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.inputs import FIELDS, fields_of
 from ansible_collections.dgx_spark.vllm.plugins.modules import vllm_memory_plan
 from ansible_collections.dgx_spark.vllm.plugins.modules import vllm_plan_report as documentation
 
@@ -254,7 +255,10 @@ def test_a_model_without_config_is_told_and_refused_by_the_gate() -> None:
     [
         ({"plan": {"speed": 1}}, "plan has 'speed', known are"),
         ({"plan": {"max_model_len": "long"}}, "max_model_len: 'long', expected a whole number"),
-        ({"config_path": "/nowhere"}, "config_path /nowhere cannot be read on the controller"),
+        (
+            {"config_path": "/nowhere"},
+            "config_path /nowhere cannot be read: No such file or directory; give a path on the controller",
+        ),
     ],
 )
 def test_the_actions_errors(arguments: dict[str, Any], said: str) -> None:
@@ -270,7 +274,7 @@ def test_files_of_the_action(tmp_path: Path) -> None:
 
 
 def test_settings_as_text() -> None:
-    found = vllm_plan_report.fields_of(
+    found = fields_of(
         {"expert_parallel": "true", "allreduce_us": 0, "cpu_kv_gib": 0, "kv_cache_dtype": "", "max_model_len": "128"}
     )
     assert found == {"expert_parallel": True, "allreduce_us": 0.0, "max_model_len": 128}
@@ -291,8 +295,8 @@ def test_what_the_role_plans_with_are_settings_of_the_server() -> None:
     planned = yaml.safe_load((ROOT / "roles/vllm_plan/vars/main.yml").read_text())["__vllm_plan_input"]
     own = {name for name, text in planned.items() if "vllm_serve_" in str(text)}
     assert {f"vllm_serve_{name}" for name in ("gpu_memory_utilization", "max_model_len", "max_num_seqs")} <= set(server)
-    assert own <= set(vllm_plan_report._FIELDS)
-    assert set(planned) <= set(vllm_plan_report._FIELDS)
+    assert own <= set(FIELDS)
+    assert set(planned) <= set(FIELDS)
     # The role's fallbacks are the server's defaults.
     assert str(server["vllm_serve_gpu_memory_utilization"]) in planned["gpu_memory_utilization"]
     assert f"default({server['vllm_serve_max_num_seqs']})" in planned["max_num_seqs"]

@@ -39,6 +39,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.report import 
     sentence,
 )
 
+from benchmarks import plan_fit
 from tests.unit.plugins.module_utils.plan import shapes
 
 #: MemTotal of a DGX Spark, 127,600,748 kB.
@@ -215,6 +216,11 @@ def test_graphs_cost_memory_and_give_speed() -> None:
     assert (eager.cuda_graphs, graphs.cuda_graphs) == ("eager", "decode")
 
 
+def test_who_measured() -> None:
+    assert fitted.measured_machine(4800) == "NVIDIA H200"
+    assert fitted.measured_machine(273) is None
+
+
 def test_published_figures_lie_in_the_range_of_two_sparks() -> None:
     found = plan(two_sparks(cuda_graphs="decode"))
     assert "not measured on this machine" in found.details["expected_from"]
@@ -238,7 +244,7 @@ def test_a_plan_of_one_spark_shows_figures_of_one() -> None:
     text = "\n".join(line for _level, line in lines("m", one, found, [], None))
     assert "two Sparks" not in text
     # The config beside the figures is that of the model's file.
-    counted = [ModelShape.from_config(entry["config"]).parameter_count() for entry in fitted.PUBLISHED[2:]]
+    counted = [ModelShape.from_config(entry["config"]).parameter_count() for entry in plan_fit.PUBLISHED[2:]]
     assert set(counted) == {one.shape.parameter_count()}
 
 

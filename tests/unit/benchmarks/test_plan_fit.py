@@ -11,12 +11,14 @@ from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.shape import ModelShape
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan import fitted as plan_fit
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan import fitted
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.arithmetic import GIB, PlanInput
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.fitted import Constants, Run
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.runs import CONSTANTS, RUNS
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.constants import CONSTANTS
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.fitted import Constants
 
 from benchmarks import plan as refit
+from benchmarks import plan_fit
+from benchmarks.plan_fit import Run
 from tests.unit.plugins.module_utils.plan import shapes
 
 TRUE = Constants(
@@ -54,13 +56,13 @@ def made_up() -> list[Run]:
         )
         memory = {
             "weights_gib": given.stage_weights(0).total / GIB,
-            "kv_cache_gib": plan_fit.kv_available_bytes(given, TRUE) / GIB,
-            "peak_activation_gib": plan_fit.activation_bytes(given, TRUE) / GIB,
+            "kv_cache_gib": fitted.kv_available_bytes(given, TRUE) / GIB,
+            "peak_activation_gib": fitted.activation_bytes(given, TRUE) / GIB,
             "non_torch_gib": 0.3,
             "kv_cache_tokens": 1,
         }
         if mode != "eager":
-            memory["graphs_gib"] = plan_fit.graph_bytes(given, TRUE) / GIB
+            memory["graphs_gib"] = fitted.graph_bytes(given, TRUE) / GIB
             if given.shape.counts_graphs:
                 memory["graphs_estimated_gib"] = memory["graphs_gib"]
         points = [
@@ -68,7 +70,7 @@ def made_up() -> list[Run]:
                 "concurrency": requests,
                 "prompt_tokens": 128,
                 "output_tokens": 256,
-                "decode_tok_s_request": 1 / plan_fit.step_s(given, TRUE, requests, 256),
+                "decode_tok_s_request": 1 / fitted.step_s(given, TRUE, requests, 256),
             }
             for requests in (1, 4, 16)
         ]
@@ -87,7 +89,7 @@ def test_what_was_put_in_comes_out() -> None:
     # A dense model's bytes grow with its layers, so runs hardly tell both apart: what comes out of them together is right.
     for run in made_up():
         for requests in (1, 16):
-            true, again = (plan_fit.step_s(run.given, constants, requests, 256) for constants in (TRUE, found))
+            true, again = (fitted.step_s(run.given, constants, requests, 256) for constants in (TRUE, found))
             assert again == pytest.approx(true, rel=0.03)
     assert found.eager_layer_us == pytest.approx(dict(TRUE.eager_layer_us), rel=0.01)
     assert found.memory_error_gib < 0.05
@@ -104,13 +106,13 @@ def test_bounds_and_pull_of_least_squares() -> None:
 
 def test_halves_are_apart_and_do_not_depend_on_order() -> None:
     runs = made_up()
-    fitted, scored = plan_fit.halves(runs)
+    first, scored = plan_fit.halves(runs)
     again = plan_fit.halves(reversed(runs))
-    assert (fitted, scored) == again
-    names = [run.name for run in fitted], [run.name for run in scored]
+    assert (first, scored) == again
+    names = [run.name for run in first], [run.name for run in scored]
     assert not set(names[0]) & set(names[1])
     assert sorted(names[0] + names[1]) == sorted(run.name for run in runs)
-    kinds = [[run.given.shape.kind for run in part] for part in (fitted, scored)]
+    kinds = [[run.given.shape.kind for run in part] for part in (first, scored)]
     for kind in kinds[0]:
         assert 0 <= kinds[0].count(kind) - kinds[1].count(kind) <= 1
 
@@ -133,8 +135,8 @@ def test_without_figures_of_memory_constants_are_the_assumed_ones() -> None:
         plan_fit.fit([replace(run, points=[]) for run in bare])
 
 
-def test_the_shipped_constants_are_those_of_the_shipped_runs() -> None:
-    assert plan_fit.as_record(plan_fit.fit(plan_fit.shipped_runs())) == CONSTANTS, "run `python -m benchmarks.plan`"
+def test_the_shipped_constants_are_those_of_the_recorded_runs() -> None:
+    assert plan_fit.as_record(plan_fit.fit(plan_fit.recorded_runs())) == CONSTANTS, "run `python -m benchmarks.plan`"
 
 
 def test_the_shipped_runs_are_those_of_the_files(capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,14 +144,15 @@ def test_the_shipped_runs_are_those_of_the_files(capsys: pytest.CaptureFixture[s
 
 
 def test_every_run_says_where_it_comes_from() -> None:
-    assert len({record["name"] for record in RUNS}) == len(RUNS)
-    assert all(record["source"] for record in RUNS)
+    runs = plan_fit.recorded_runs()
+    assert len({run.name for run in runs}) == len(runs)
+    assert all(run.source for run in runs)
     assert all(entry["source"] and entry["setup"] for entry in plan_fit.PUBLISHED)
 
 
 def test_what_was_aimed_at_on_runs_that_were_not_fitted() -> None:
-    constants = plan_fit.shipped()
-    _fitted, scored = plan_fit.halves(plan_fit.shipped_runs())
+    constants = fitted.shipped()
+    _fitted, scored = plan_fit.halves(plan_fit.recorded_runs())
     full = {run.name for run in scored if run.given.shape.parameter_count() == 235_093_634_560}
     assert full
     for row in plan_fit.memory_scores(scored, constants):
@@ -161,20 +164,15 @@ def test_what_was_aimed_at_on_runs_that_were_not_fitted() -> None:
 
 def test_a_record_must_name_a_known_gpu() -> None:
     with pytest.raises(ValueError, match="bandwidth of 'NVIDIA X9' is not known"):
-        plan_fit.run_from({**RUNS[0], "gpu": "NVIDIA X9"})
-
-
-def test_who_measured() -> None:
-    assert plan_fit.measured_machine(4800) == "NVIDIA H200"
-    assert plan_fit.measured_machine(273) is None
+        plan_fit.run_from({**plan_fit.earlier_records()[0], "gpu": "NVIDIA X9"}, plan_fit.shapes())
 
 
 def test_the_chart_stands_alone() -> None:
-    runs, constants = plan_fit.shipped_runs(), plan_fit.shipped()
+    runs, constants = plan_fit.recorded_runs(), fitted.shipped()
     text = refit.chart(runs, constants)
-    fitted, scored = (plan_fit.decode_scores(part, constants) for part in plan_fit.halves(runs))
+    first, scored = (plan_fit.decode_scores(part, constants) for part in plan_fit.halves(runs))
     drawing = ElementTree.fromstring(text)
-    assert text.count("<circle") == len(fitted) + len(scored) + 2
+    assert text.count("<circle") == len(first) + len(scored) + 2
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     assert drawing.attrib["viewBox"] == "0 0 760 480"
 

@@ -1,0 +1,102 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What is planned with, from settings and files: one reading for role vllm_plan and for module vllm_memory_plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..model.shape import ModelShape
+from .arithmetic import PlanInput
+from .fitted import is_hopper
+
+#: Fields of PlanInput by the type that a setting may have as text.
+FIELDS: dict[str, type] = {
+    "tensor_parallel_size": int,
+    "pipeline_parallel_size": int,
+    "nodes": int,
+    "gpu_memory_utilization": float,
+    "max_model_len": int,
+    "max_num_seqs": int,
+    "max_num_batched_tokens": int,
+    "kv_cache_dtype": str,
+    "cuda_graphs": str,
+    "weights_bytes": int,
+    "memory_bandwidth_gb_s": float,
+    "allreduce_us": float,
+    "expert_parallel": bool,
+    "cpu_kv_gib": float,
+    "rope_override": bool,
+}
+_WORDS = {int: "a whole number", float: "a number"}
+
+
+def fields_of(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings as PlanInput takes them; what is empty or 0 is left out.
+
+    Raises:
+        ValueError: a name is unknown or a value has another type; one sentence.
+    """
+    found: dict[str, Any] = {}
+    for name, value in raw.items():
+        if name not in FIELDS:
+            raise ValueError(f"plan has {name!r}, known are {', '.join(FIELDS)}")
+        if value in (None, "", 0, "0") and name != "allreduce_us":
+            continue
+        kind = FIELDS[name]
+        if kind is bool:
+            found[name] = str(value).lower() in {"true", "yes", "on", "1"}
+            continue
+        try:
+            found[name] = kind(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"plan has {name}: {value!r}, expected {_WORDS.get(kind, 'a text')}") from None
+    return found
+
+
+def input_of(config: Mapping[str, Any], memory_gib: float, raw: Mapping[str, Any]) -> PlanInput:
+    """Return what is planned: the model of this config.json on GPUs of so much memory, with these settings.
+
+    Raises:
+        ValueError: the config or a setting cannot be planned with; one sentence.
+    """
+    given = PlanInput(shape=ModelShape.from_config(config), memory_gib=memory_gib, **fields_of(raw))
+    return replace(given, hopper=is_hopper(given.memory_bandwidth_gb_s))
+
+
+def mapping_of(path: Path, option: str, where: str) -> dict[str, Any]:
+    """Return the mapping in a JSON file.
+
+    Args:
+        path: of the file.
+        option: that named it.
+        where: the machine whose path it is, for the message.
+
+    Raises:
+        ValueError: it cannot be read or holds something else; one sentence.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{option} {path} cannot be read: {error.strerror}; give a path on {where}") from None
+    except ValueError as error:
+        raise ValueError(f"{option} {path} is no JSON: {error}; download it again") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{option} {path} holds no mapping: give the file of the model's repository")
+    return found
+
+
+def index_bytes(path: Path, where: str) -> int:
+    """Return the bytes of all weights, as model.safetensors.index.json says them.
+
+    Raises:
+        ValueError: it cannot be read or does not say it; one sentence.
+    """
+    size = (mapping_of(path, "index_path", where).get("metadata") or {}).get("total_size")
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"index_path {path} has no metadata.total_size: give weights_bytes, or leave both out")
+    return size
