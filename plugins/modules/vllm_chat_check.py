@@ -7,15 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vllm_chat_check
-short_description: Prove an OpenAI-compatible endpoint by a completion, a stream and a parsed tool call
+short_description: Prove an OpenAI-compatible endpoint by right answers, a stream and a parsed tool call
 version_added: 0.1.0
 description:
   - Sends real requests to C(/v1/chat/completions) and fails in one sentence, with the likely cause, when an answer is
     not what a client needs.
   - Tool calls are always asked for with C(tool_choice=auto), plain and streamed. A required or named tool would be
     parsed by any server, whatever its C(--tool-call-parser).
-  - It tells apart a call that was cut off, that came back as text, that vanished (a wrong parser from vLLM 0.30 on),
-    and that was never made.
+  - It asks questions whose answers are known, so that a server which answers nonsense does not pass. A repeated token,
+    which is what a broken kernel leaves, is told before anything else.
+  - It tells apart a call that was cut off, that came back as text (and which parser reads it), that vanished (a wrong
+    parser from vLLM 0.30 on), that was never made, and one that clients will not run for its C(finish_reason).
+  - Thoughts, channels and control tokens in the text are failures.
   - It makes load, for seconds; in check mode it sends nothing and is skipped.
 options:
   base_url:
@@ -42,9 +45,21 @@ options:
     description: Prove that a request without the key is refused with 401. Only where a key is set.
     type: bool
     default: true
-  prompt:
-    description: Question for completion and stream; any text passes as an answer.
-    type: str
+  questions:
+    description:
+      - Questions without tools, each asked plainly, the last one also as a stream.
+      - Unset asks for the capital of France and for the numbers from one to five.
+    type: list
+    elements: dict
+    suboptions:
+      ask:
+        description: The question.
+        type: str
+        required: true
+      expect:
+        description: Regular expression that must be found in the answer, in small or capital letters; empty takes any text.
+        type: str
+        default: ""
   tool_prompt:
     description: Question that makes the model call one of O(tools).
     type: str
@@ -59,6 +74,10 @@ options:
     description: Limit of each answer in tokens; a tool call has to fit in.
     type: int
     default: 256
+  thoughts_in_text:
+    description: Whether thoughts belong into the text, as with the reasoning parser V(minimax_m2_append_think).
+    type: bool
+    default: false
   timeout:
     description: Seconds for each request; the first one after a start may compile kernels.
     type: float
@@ -87,6 +106,15 @@ EXAMPLES = r"""
     model: qwen3-235b
     api_key_file: /etc/dgx-spark/secrets/api_key
 
+- name: Prove a model that knows one thing only
+  dgx_spark.vllm.vllm_chat_check:
+    base_url: http://192.168.100.10:8235
+    model: translator
+    checks: [completion, stream]
+    questions:
+      - ask: "Translate to German: bread"
+        expect: brot
+
 - name: Prove a tool of one's own
   dgx_spark.vllm.vllm_chat_check:
     base_url: http://192.168.100.10:8235
@@ -110,7 +138,7 @@ msg:
   type: str
   returned: always
 text:
-  description: The answer of the completion.
+  description: The answer to the last question.
   type: str
   returned: when not skipped
 stream_text:
@@ -156,7 +184,7 @@ timings:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.system.http_json import HttpClient, read_secret_file
-from ..module_utils.vllm.completion_check import ChatCheck, ChatRequest, CheckFailed
+from ..module_utils.vllm.completion_check import ChatCheck, ChatRequest, CheckFailed, Question
 
 
 def main() -> None:
@@ -174,10 +202,15 @@ def main() -> None:
                 "default": ["completion", "stream", "tool_call"],
             },
             "check_authentication": {"type": "bool", "default": True},
-            "prompt": {"type": "str"},
+            "questions": {
+                "type": "list",
+                "elements": "dict",
+                "options": {"ask": {"type": "str", "required": True}, "expect": {"type": "str", "default": ""}},
+            },
             "tool_prompt": {"type": "str"},
             "tools": {"type": "list", "elements": "dict"},
             "max_tokens": {"type": "int", "default": 256, "no_log": False},
+            "thoughts_in_text": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 300},
         },
         mutually_exclusive=[("api_key_file", "api_key")],
@@ -190,9 +223,11 @@ def main() -> None:
         )
     if params["max_tokens"] < 1:
         module.fail_json(msg=f"max_tokens {params['max_tokens']} is not usable: expected 1 or more")
-    given = {name: params[name] for name in ("prompt", "tool_prompt", "tools") if params[name]}
-    request = ChatRequest(model=params["model"], max_tokens=params["max_tokens"], **given)
+    given = {name: params[name] for name in ("tool_prompt", "tools", "thoughts_in_text") if params[name]}
+    if params["questions"]:
+        given["questions"] = [Question(entry["ask"], entry["expect"] or "") for entry in params["questions"]]
     try:
+        request = ChatRequest(model=params["model"], max_tokens=params["max_tokens"], **given)
         key = read_secret_file(params["api_key_file"]) if params["api_key_file"] else params["api_key"]
         client = HttpClient(params["base_url"], token=key, timeout=params["timeout"])
         request.required_keys()

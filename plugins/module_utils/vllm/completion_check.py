@@ -9,11 +9,14 @@ then constrains the output with a grammar and reads it as JSON, and the tool-cal
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..model.chat_template import Format, call_in_text
+from ..model.leaks import leak
 from ..system.http_json import HttpClient, HttpError, excerpt
 
 CHAT_PATH = "/v1/chat/completions"
@@ -23,18 +26,21 @@ END_OF_STREAM = "[DONE]"
 # More calls than any sane answer to one question; guards the memory against a broken index.
 MAX_CALLS = 64
 
-# How model families mark a call in their text: Hermes and Qwen, Mistral, Llama 3.1, DeepSeek, Qwen3-Coder, functionary.
-CALL_MARKS = (
-    "<tool_call>",
-    "</tool_call>",
-    "[TOOL_CALLS]",
-    "<|python_tag|>",
-    "<\uff5ctool\u2581calls\u2581begin\uff5c>",
-    "<function=",
-    "<function>",
+WRONG_PARSER = "most likely --tool-call-parser does not fit the model's format (Qwen3 models want hermes)"
+
+NUMERICS = (
+    "that is what a kernel leaves that computes wrongly on this GPU, and no matter of max_tokens: take a newer serving image, leave "
+    "vllm_serve_kv_cache_dtype at auto, and for NVFP4 or FP8 weights try --moe-backend marlin or a model in AWQ "
+    "(docs/troubleshooting.md, answers that repeat one token)"
 )
 
-WRONG_PARSER = "most likely --tool-call-parser does not fit the model's format (Qwen3 models want hermes)"
+# A run of one unit this often, over at least this part of the text, is no language. Trailing zeros of 127! are 31 of 214 digits.
+_MIN_REPEATS = 6
+_MIN_PART = 0.5
+_LONGEST_UNIT = 40
+_RUN = re.compile(rf"(.{{1,{_LONGEST_UNIT}}}?)\1{{{_MIN_REPEATS - 1},}}", re.DOTALL)
+# A whole answer that is one unit twice or more ("multmult"); counts only where the answer is not the one that was asked for.
+_DOUBLED = re.compile(r"([^\W\d_]{3,}|[^\w\s]{1,4}?)(?:\s*\1)+|([^\s\d])(?:\s*\2){3,}")
 
 DEFAULT_TOOLS: list[dict[str, Any]] = [
     {
@@ -57,22 +63,59 @@ class CheckFailed(Exception):
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question whose answer can be checked.
+
+    Attributes:
+        ask: what is asked.
+        expect: regular expression that must be found in the answer, in small or capital letters; empty takes any text.
+    """
+
+    ask: str
+    expect: str = ""
+
+
+#: Every model of use knows these, and so does the simulation's (simulation/model/dialogues.yml). The second takes several
+#: different tokens in a row, which no broken kernel gets right by chance.
+DEFAULT_QUESTIONS = (
+    Question("What is the capital of France?", r"\bParis\b"),
+    Question(
+        "Count from one to five.",
+        r"\b(one|1)\b.{1,9}\b(two|2)\b.{1,9}\b(three|3)\b.{1,9}\b(four|4)\b.{1,9}\b(five|5)\b",
+    ),
+)
+
+
+@dataclass(frozen=True)
 class ChatRequest:
     """What is asked.
 
     Attributes:
         model: served model name.
-        prompt: asked without tools; any non-empty answer passes.
+        questions: asked without tools, each plain and the last one also as a stream.
         tool_prompt: must make the model call one of ``tools``.
         tools: function tools in OpenAI's form; for each, the ``required`` keys of its parameters are demanded back.
         max_tokens: upper limit of each answer; a tool call has to fit in.
+        thoughts_in_text: whether thoughts belong into the text, as with the reasoning parser minimax_m2_append_think.
     """
 
     model: str
-    prompt: str = "Who are you?"
+    questions: Sequence[Question] = DEFAULT_QUESTIONS
     tool_prompt: str = "What is 127 factorial?"
     tools: Sequence[Mapping[str, Any]] = field(default_factory=lambda: DEFAULT_TOOLS)
     max_tokens: int = 256
+    thoughts_in_text: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.questions:
+            raise ValueError("questions is empty: an answer cannot be checked without a question")
+        for question in self.questions:
+            if not question.ask.strip():
+                raise ValueError("a question is empty: expected {ask: text, expect: regular expression}")
+            try:
+                re.compile(question.expect)
+            except re.error as error:
+                raise ValueError(f"expect {question.expect!r} is no regular expression: {error}") from None
 
     def required_keys(self) -> dict[str, list[str]]:
         """Return the keys that each offered function requires.
@@ -95,15 +138,15 @@ class ChatRequest:
             raise ValueError("tools is empty: a tool call cannot be asked for without a tool")
         return keys
 
-    def body(self, *, tools: bool, stream: bool) -> dict[str, Any]:
-        """Return the request body; temperature 0 makes the answer repeatable."""
+    def body(self, question: Question | None, *, stream: bool) -> dict[str, Any]:
+        """Return the request body of a question, or of the tool call; temperature 0 makes the answer repeatable."""
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": [{"role": "user", "content": self.tool_prompt if tools else self.prompt}],
+            "messages": [{"role": "user", "content": question.ask if question else self.tool_prompt}],
             "max_tokens": self.max_tokens,
             "temperature": 0,
         }
-        if tools:
+        if question is None:
             # Never "required" and never a named function: see the top of this file.
             body |= {"tools": list(self.tools), "tool_choice": "auto"}
         if stream:
@@ -123,7 +166,8 @@ class ToolCall:
 class Message:
     """One answer of the model, from a plain answer or put together from a stream.
 
-    ``calls`` are (name, arguments) as text; ``tokens`` is what the model wrote according to ``usage``, or None.
+    ``calls`` are (name, arguments) as text; ``tokens`` is what the model wrote according to ``usage``, or None. ``repeated_name``
+    says that a stream sent the name of a call more than once.
     """
 
     content: str = ""
@@ -131,6 +175,7 @@ class Message:
     calls: list[list[str]] = field(default_factory=list)
     finish_reason: str | None = None
     tokens: int | None = None
+    repeated_name: bool = False
 
 
 @dataclass
@@ -184,6 +229,11 @@ def parse_answer(data: Any) -> Message:
     Raises:
         CheckFailed: the body is none.
     """
+    if isinstance(data, Mapping) and data.get("error") and not data.get("choices"):
+        raise CheckFailed(
+            f"the server answered with status 200 and an error: {excerpt(_reported(data['error']))}; the engine fails although the "
+            "server is up; its journal says why"
+        )
     choices = data.get("choices") if isinstance(data, Mapping) else None
     first = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
     message = first.get("message")
@@ -204,6 +254,10 @@ def parse_answer(data: Any) -> Message:
         finish_reason=_text(first.get("finish_reason")) or None,
         tokens=_tokens(data),
     )
+
+
+def _reported(error: Any) -> str:
+    return str(error.get("message") or error) if isinstance(error, Mapping) else str(error)
 
 
 def _text(value: Any) -> str:
@@ -259,9 +313,7 @@ class StreamReader:
         if not isinstance(chunk, Mapping):
             raise CheckFailed(f"the stream holds a chunk that is not an object ({excerpt(data)!r})")
         if chunk.get("error"):
-            reported = chunk["error"]
-            words = reported.get("message") if isinstance(reported, Mapping) else reported
-            raise CheckFailed(f"the server reported an error in mid-stream: {excerpt(str(words))}")
+            raise CheckFailed(f"the server reported an error in mid-stream: {excerpt(_reported(chunk['error']))}")
         tokens = _tokens(chunk)
         if tokens is not None:
             self.message.tokens = tokens
@@ -283,7 +335,11 @@ class StreamReader:
             while len(self.message.calls) <= position:
                 self.message.calls.append(["", ""])
             function = _mapping(call.get("function"))
-            self.message.calls[position][0] += _text(function.get("name"))
+            name = _text(function.get("name"))
+            if name and name == self.message.calls[position][0]:
+                self.message.repeated_name = True
+            else:
+                self.message.calls[position][0] += name
             self.message.calls[position][1] += _text(function.get("arguments"))
         # The first chunk carries only the role: it says nothing about the model.
         if content or reasoning or calls:
@@ -299,13 +355,62 @@ class StreamReader:
         return round((count - 1) / (self.last_seconds - self.first_seconds), 2) if count > 1 else None
 
 
-def judge_text(message: Message, max_tokens: int) -> str:
+def repeated(text: str) -> str:
+    """Return the piece that a text repeats without an end, empty when it is language; for texts of any length."""
+    text = text.strip()
+    if not text:
+        return ""
+    letters = {letter for letter in text if not letter.isspace()}
+    if len(text) >= 12 and len(letters) <= 2:
+        return text[: 1 if len(letters) == 1 else 2]
+    # The longest run decides; a long text is judged by its end, where a model that has gone astray stays.
+    for run in _RUN.finditer(text[-2000:]):
+        if len(run.group()) >= max(12, _MIN_PART * min(len(text), 2000)):
+            return run.group(1)
+    return ""
+
+
+def doubled(text: str) -> str:
+    """Return the piece of which a whole text is made, twice or more (``multmult``); empty for anything else."""
+    found = _DOUBLED.fullmatch(text.strip())
+    return (found.group(1) or found.group(2)) if found else ""
+
+
+def _check_numerics(*texts: str) -> None:
+    for text in texts:
+        piece = repeated(text)
+        if piece:
+            raise CheckFailed(f"the answer repeats {piece!r} ({excerpt(text, 60)!r}): {NUMERICS}")
+
+
+def _check_leaks(message: Message, thoughts_in_text: bool) -> None:
+    text = message.content
+    if thoughts_in_text:
+        text = text.rpartition("</think>")[2]
+    found = leak(text)
+    if found:
+        raise CheckFailed(f"{found.what} ({found.mark} in {excerpt(message.content, 80)!r}): {found.remedy}")
+
+
+def judge_text(
+    message: Message, max_tokens: int, expect: str = "", question: str = "", *, thoughts_in_text: bool = False
+) -> str:
     """Return the text of an ordinary answer.
 
+    Args:
+        message: the answer.
+        max_tokens: its limit, for the sentence.
+        expect: regular expression that must be found in it; empty takes any text.
+        question: what was asked, for the sentence.
+        thoughts_in_text: whether thoughts belong into the text.
+
     Raises:
-        CheckFailed: there is none, or it has no finish_reason.
+        CheckFailed: the sentence tells the cases apart: a repeated token, no text, thoughts or control tokens in the text, a tool
+            call nobody asked for, cut off, broken off, another answer than the expected one.
     """
-    if not message.content.strip():
+    text = message.content
+    _check_numerics(text, message.reasoning)
+    if not text.strip():
         if message.reasoning and message.finish_reason == "length":
             raise CheckFailed(
                 f"the answer is all reasoning, cut at {max_tokens} tokens before any text: raise max_tokens"
@@ -315,22 +420,70 @@ def judge_text(message: Message, max_tokens: int) -> str:
                 "the whole answer came as reasoning and none as text: --reasoning-parser does not fit the model"
             )
         raise CheckFailed(f"the answer has no text (finish_reason {message.finish_reason}, {_wrote(message)})")
+    _check_leaks(message, thoughts_in_text)
+    right = not expect or re.search(expect, text, re.IGNORECASE | re.DOTALL)
+    piece = "" if expect and right else doubled(text)
+    if piece:
+        raise CheckFailed(f"the answer repeats {piece!r} ({excerpt(text, 60)!r}): {NUMERICS}")
+    call = call_in_text(text)
+    if call and not right:
+        raise CheckFailed(
+            f"the answer is a tool call as text ({excerpt(text)!r}) to a question without tools: {_read_by(call)}"
+        )
+    if not right and message.finish_reason == "length":
+        raise CheckFailed(f"the answer was cut at {max_tokens} tokens ({excerpt(text)!r}): raise max_tokens")
     if not message.finish_reason:
         raise CheckFailed("the answer has text but no finish_reason: it was broken off")
-    return message.content
+    if not right:
+        raise CheckFailed(
+            f"{question or 'the question'!r} was answered by {excerpt(text)!r}, in which {expect!r} is not found: weights or a kernel "
+            "may be wrong (compare with another serving image), or this model does not know it (then set vllm_verify_questions)"
+        )
+    return text
 
 
-def judge_tool_call(message: Message, required: Mapping[str, Sequence[str]], max_tokens: int) -> ToolCall:
+def judge_tool_call(
+    message: Message,
+    required: Mapping[str, Sequence[str]],
+    max_tokens: int,
+    *,
+    thoughts_in_text: bool = False,
+) -> ToolCall:
     """Return the parsed call in ``message``; ``required`` maps each offered function to the keys it requires.
 
     Raises:
-        CheckFailed: no call, or not one of the offered ones; the sentence tells the cases apart: cut off, left as text,
-            vanished, never made, unknown name, broken arguments, missing keys.
+        CheckFailed: no call, or not one of the offered ones; the sentence tells the cases apart: a repeated token, cut off, left as
+            text, vanished, never made, unknown name, broken arguments, missing keys, thoughts in the text beside it, and a
+            finish_reason that keeps clients from running it.
     """
+    _check_numerics(message.content, message.reasoning, *(raw for _name, raw in message.calls))
     if not message.calls:
-        raise CheckFailed(_no_call(message, max_tokens))
+        raise CheckFailed(_no_call(message, required, max_tokens))
     judged = [_judge_call(name, raw, required, message, max_tokens) for name, raw in message.calls]
-    return judged[0]
+    if message.repeated_name:
+        raise CheckFailed(
+            f"the stream sent the name of the tool call {judged[0].name} in more than one chunk, which clients put together to a name "
+            "that does not exist: the tool call parser of this release is at fault, take a newer serving image"
+        )
+    _check_leaks(message, thoughts_in_text)
+    call = call_in_text(message.content, required)
+    if call:
+        raise CheckFailed(
+            f"the tool call came back parsed and as text as well ({excerpt(message.content)!r}): {_read_by(call)}"
+        )
+    if message.finish_reason == "tool_calls":
+        return judged[0]
+    name = f"the tool call {judged[0].name} came back"
+    if message.finish_reason == "length":
+        raise CheckFailed(f"{name}, but the answer was cut at {max_tokens} tokens: raise max_tokens")
+    if message.finish_reason:
+        raise CheckFailed(
+            f"{name} with finish_reason {message.finish_reason!r} instead of 'tool_calls', so that clients which go by it do not run "
+            "it: the tool call parser of this release is at fault, take a newer serving image"
+        )
+    raise CheckFailed(
+        f"{name} without any finish_reason: it was broken off, by the server or something in front of it; its journal says why"
+    )
 
 
 def _judge_call(
@@ -339,7 +492,7 @@ def _judge_call(
     if name not in required:
         raise CheckFailed(
             f"the tool call came back with the name {name!r}, which was not offered ({', '.join(required)}): "
-            + ("the parser swallowed it; " + WRONG_PARSER if not name else "the model invented a function")
+            + _misnamed(name, required)
         )
     try:
         arguments = json.loads(raw)
@@ -347,7 +500,7 @@ def _judge_call(
         cut = (
             f" (the answer was cut at {max_tokens} tokens: raise max_tokens)"
             if message.finish_reason == "length"
-            else ""
+            else f": {WRONG_PARSER}"
         )
         raise CheckFailed(
             f"the tool call {name} came back with arguments that are not JSON: {excerpt(raw)!r}{cut}"
@@ -360,26 +513,53 @@ def _judge_call(
     return ToolCall(name, arguments)
 
 
-def _no_call(message: Message, max_tokens: int) -> str:
-    mark = next((mark for mark in CALL_MARKS if mark in message.content), None)
+def _misnamed(name: str, required: Mapping[str, Sequence[str]]) -> str:
+    if not name:
+        return "the parser swallowed it; " + WRONG_PARSER
+    if leak(name) or call_in_text(name):
+        return "the tool call parser left marks of the format in it: take a newer serving image, or the parser that fits the model"
+    if any(name.startswith(offered) or name.endswith(offered) for offered in required):
+        return "the tool call parser took too much for the name: take a newer serving image, or the parser that fits the model"
+    return "the model invented a function"
+
+
+def _read_by(call: Format) -> str:
+    """Return what reads a call that was left in the text."""
+    if not call.parsers:
+        return f"it is {call.name}, for which vLLM has no parser: name the one of the model's maker with --tool-parser-plugin"
+    others = f" (or {', '.join(call.parsers[1:])})" if len(call.parsers) > 1 else ""
+    return f"it is {call.name}, which --tool-call-parser does not read: set vllm_serve_tool_call_parser to {call.parsers[0]}{others}"
+
+
+def _no_call(message: Message, required: Mapping[str, Sequence[str]], max_tokens: int) -> str:
     if message.finish_reason == "length":
         return (
             f"the answer was cut at {max_tokens} tokens before a tool call was complete "
-            f"({excerpt(message.content)!r}): raise max_tokens"
+            f"({excerpt(message.content or message.reasoning)!r}): raise max_tokens"
         )
-    if mark:
+    call = call_in_text(message.content, required)
+    if call:
         return (
-            f"the tool call came back as text ({excerpt(message.content)!r}) instead of as tool_calls: {WRONG_PARSER}"
+            f"the tool call came back as text ({excerpt(message.content)!r}) instead of as tool_calls: {_read_by(call)}"
         )
-    if any(mark in message.reasoning for mark in CALL_MARKS):
+    if call_in_text(message.reasoning, required):
         return "the tool call came back inside the reasoning: --reasoning-parser does not fit the model"
-    if not message.content.strip() and not message.reasoning.strip():
+    if not message.content.strip():
+        thoughts = "after the thoughts " if message.reasoning.strip() else ""
         return (
-            f"the tool call vanished: {_wrote(message)}, yet neither text nor tool_calls came back (finish_reason "
+            f"the tool call vanished: {_wrote(message)}, yet {thoughts}neither text nor tool_calls came back (finish_reason "
             f"{message.finish_reason}); {WRONG_PARSER}: from vLLM 0.30 on, a wrong parser swallows calls without a word"
         )
+    found = leak(message.content)
+    if found:
+        return f"no tool call, and {found.what} ({found.mark} in {excerpt(message.content, 80)!r}): {found.remedy}"
+    if not message.finish_reason:
+        return (
+            f"the answer has text ({excerpt(message.content)!r}), no tool call and no finish_reason: it was broken off, by the server or "
+            "something in front of it; its journal says why"
+        )
     return (
-        f"the model answered in words ({excerpt(message.content or message.reasoning)!r}) instead of calling a tool: "
+        f"the model answered in words ({excerpt(message.content)!r}) instead of calling a tool: "
         "its chat template may not show it the tools, or the prompt does not call for one"
     )
 
@@ -415,18 +595,20 @@ class ChatCheck:
         )
 
     def completion(self) -> None:
-        """A real completion with text and a finish_reason."""
-        started = time.monotonic()
-        message = parse_answer(self._ask(tools=False))
-        self.findings.timings.completion_seconds = round(time.monotonic() - started, 3)
-        self.findings.text = judge_text(message, self.request.max_tokens)
-        self.findings.finish_reason = message.finish_reason
+        """Real completions, each with the right answer and a finish_reason."""
+        for question in self.request.questions:
+            started = time.monotonic()
+            message = parse_answer(self._ask(question))
+            self.findings.timings.completion_seconds = round(time.monotonic() - started, 3)
+            self.findings.text = self._judged(message, question)
+            self.findings.finish_reason = message.finish_reason
         self.findings.passed.append("completion")
 
     def stream(self) -> None:
-        """A real stream with at least one chunk of text, a finish_reason and the end marker."""
-        reader = self._stream(tools=False)
-        self.findings.stream_text = judge_text(reader.message, self.request.max_tokens)
+        """A real stream with the right answer, a finish_reason and the end marker."""
+        question = self.request.questions[-1]
+        reader = self._stream(question)
+        self.findings.stream_text = self._judged(reader.message, question)
         timings = self.findings.timings
         timings.first_token_seconds = _rounded(reader.first_seconds)
         timings.stream_seconds = _rounded(reader.last_seconds)
@@ -438,25 +620,37 @@ class ChatCheck:
         """A real parsed tool call, plain and streamed: they run through different code of the parser."""
         required = self.request.required_keys()
         started = time.monotonic()
-        plain = judge_tool_call(parse_answer(self._ask(tools=True)), required, self.request.max_tokens)
+        plain = self._called(parse_answer(self._ask(None)), required)
         self.findings.timings.tool_call_seconds = round(time.monotonic() - started, 3)
         self.findings.tool_call = asdict(plain)
         try:
-            streamed = judge_tool_call(self._stream(tools=True).message, required, self.request.max_tokens)
+            streamed = self._called(self._stream(None).message, required)
         except CheckFailed as error:
             raise CheckFailed(f"the same request as a stream (without streaming it passed): {error}") from error
         self.findings.tool_call_streamed = asdict(streamed)
         self.findings.passed.append("tool_call")
 
-    def _ask(self, *, tools: bool) -> Any:
+    def _judged(self, message: Message, question: Question) -> str:
+        asked = self.request
+        return judge_text(
+            message, asked.max_tokens, question.expect, question.ask, thoughts_in_text=asked.thoughts_in_text
+        )
+
+    def _called(self, message: Message, required: Mapping[str, Sequence[str]]) -> ToolCall:
+        return judge_tool_call(
+            message, required, self.request.max_tokens, thoughts_in_text=self.request.thoughts_in_text
+        )
+
+    def _ask(self, question: Question | None) -> Any:
         try:
-            return self.client.post_json(CHAT_PATH, self.request.body(tools=tools, stream=False))
+            return self.client.post_json(CHAT_PATH, self.request.body(question, stream=False))
         except HttpError as error:
             raise self._explained(error) from error
 
-    def _stream(self, *, tools: bool) -> StreamReader:
+    def _stream(self, question: Question | None) -> StreamReader:
         try:
-            return StreamReader().read(self.client.post_stream(CHAT_PATH, self.request.body(tools=tools, stream=True)))
+            body = self.request.body(question, stream=True)
+            return StreamReader().read(self.client.post_stream(CHAT_PATH, body))
         except HttpError as error:
             raise self._explained(error) from error
 

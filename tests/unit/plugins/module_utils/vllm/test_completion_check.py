@@ -16,8 +16,13 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.completion_che
     ChatRequest,
     CheckFailed,
     Message,
+    Question,
     StreamReader,
+    doubled,
+    judge_text,
     judge_tool_call,
+    parse_answer,
+    repeated,
 )
 
 from tests.unit.plugins.fake_server import (
@@ -34,13 +39,18 @@ from tests.unit.plugins.fake_server import (
 )
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "vllm_0_32"
+FIELD = Path(__file__).parents[4] / "field_cases" / "sse"
+#: One question that any text answers, for tests of what a text looks like.
+ANY = ChatRequest(model="tiny", questions=[Question("Who are you?")])
 CHAT = "POST /v1/chat/completions"
 CALL_TEXT = '<tool_call>\n{"name": "calculate", "arguments": {"expression": "factorial(127)"}}\n</tool_call>'
 
 
-def run(route: Route, *steps: str, key: str | None = None, token: str | None = None) -> ChatCheck:
+def run(
+    route: Route, *steps: str, key: str | None = None, token: str | None = None, request: ChatRequest = ANY
+) -> ChatCheck:
     with fake_server({CHAT: route, "GET /v1/models": Reply({"data": []})}, key=key) as fake:
-        check = ChatCheck(HttpClient(fake.url, token=token), ChatRequest(model="tiny"))
+        check = ChatCheck(HttpClient(fake.url, token=token), request)
         for step in steps:
             getattr(check, step)()
     return check
@@ -90,6 +100,16 @@ def test_a_tool_call_is_asked_for_with_automatic_choice_only() -> None:
         (completion(None, reasoning="hm", finish="length"), "all reasoning, cut at 256 tokens"),
         (completion(None, reasoning_content="hm"), "--reasoning-parser does not fit"),
         (completion("text", finish=None), "no finish_reason"),
+        (completion("!" * 200, "length"), "repeats '!' ("),
+        (completion("Paris" + "!" * 200, "length"), "repeats '!' ("),
+        (completion("multmult"), "repeats 'mult' ("),
+        (completion("mult" * 60, "length"), "repeats 'mult' ("),
+        (completion(None, reasoning="\u7684" * 250, finish="length"), "repeats '\u7684' ("),
+        (completion("the same words again, " * 12, "length"), "repeats 'the same words again, ' ("),
+        (completion("\ufffd\ufffd\ufffd\ufffd"), "repeats '\ufffd' ("),
+        (completion("<think>hm</think>\nI am a model."), "set vllm_serve_reasoning_parser to"),
+        (completion("analysisThe user asks.assistantfinalHi"), "set vllm_serve_reasoning_parser to openai_gptoss"),
+        (completion("I am a model.<|im_end|>"), "a control token came back in the text (<|im_end|>"),
         (Reply({"choices": []}), "no choice with a message"),
         (Reply({"choices": ["x"]}), "no choice with a message"),
         (Reply([1]), "no choice with a message"),
@@ -177,6 +197,132 @@ def test_a_wild_index_does_not_fill_the_memory() -> None:
         StreamReader().read([(0.0, event)])
 
 
+# --- right answers -------------------------------------------------------------------------------------------
+
+
+def asked(paris: str, five: str) -> Route:
+    """A server with one answer to each of the questions that are asked unless told otherwise."""
+
+    def answer(request: Any) -> Reply:
+        body = request.body
+        text = paris if "France" in body["messages"][0]["content"] else five
+        return text_stream(text) if body.get("stream") else completion(text)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("paris", "five"),
+    [
+        # The simulation's model, and how larger ones put it.
+        ("The capital of France is Paris.", "One, two, three, four, five."),
+        ("**Paris**", "1\n2\n3\n4\n5"),
+        ("It is Paris!", "Sure: 1, 2, 3, 4, 5!"),
+        ("Paris.", "one... two... three... four... five..."),
+    ],
+)
+def test_right_answers_pass(paris: str, five: str) -> None:
+    check = run(asked(paris, five), "completion", "stream", request=ChatRequest(model="tiny"))
+    assert check.findings.passed == ["completion", "stream"]
+    assert check.findings.text == check.findings.stream_text == five
+
+
+@pytest.mark.parametrize(
+    ("paris", "five", "words"),
+    [
+        ("I am a model.", "1 2 3 4 5", "'What is the capital of France?' was answered by 'I am a model.'"),
+        ("Paris", "one two five \u0e01 kk", "'Count from one to five.' was answered by"),
+        ("the of and mult", "1 2 3 4 5", "weights or a kernel may be wrong"),
+    ],
+)
+def test_wrong_answers_do_not_pass(paris: str, five: str, words: str) -> None:
+    assert words in failure(asked(paris, five), "completion", request=ChatRequest(model="tiny"))
+
+
+def test_a_cut_answer_is_no_wrong_one() -> None:
+    route = chat_route(text=completion("Let me think about the capital of", "length"))
+    assert failure(route, "completion", request=ChatRequest(model="tiny")).endswith("raise max_tokens")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Paris",
+        "No.",
+        "Ha ha, very funny: ha ha ha!",
+        # 127!, whose last 31 digits are zeros.
+        "30126600184576595448099770775270596923242164729004250490698151337133131392" + "0" * 31,
+        "==========\nTitle\n==========\nand a good deal of text after it, as pages have it.",
+        "1. one\n2. two\n3. three\n4. four\n5. five\n6. six\n7. seven\n8. eight",
+    ],
+)
+def test_language_is_no_repetition(text: str) -> None:
+    assert repeated(text) == ""
+    assert doubled(text) == ""
+
+
+def test_thoughts_in_the_text_where_they_belong() -> None:
+    request = ChatRequest(model="tiny", questions=[Question("Who are you?")], thoughts_in_text=True)
+    check = run(chat_route(text=completion("<think>hm</think>\nI am a model.")), "completion", request=request)
+    assert check.findings.passed == ["completion"]
+    route = chat_route(text=completion("<think>hm</think>\nI am <|channel|>analysis"))
+    assert "channels of harmony" in failure(route, "completion", request=request)
+
+
+# --- what real servers answered --------------------------------------------------------------------------------
+
+WEATHER = {"get_weather": ["location"], "calculate": ["expression"]}
+#: Case, and the one remedy of a plain question and of a tool call.
+FIELD_CASES = {
+    "error-with-200.json": ("status 200 and an error: EngineCore encountered an issue", "its journal says why"),
+    "exclamation-marks.sse": ("repeats '!'", "kernel"),
+    "finish-reason-never.sse": ("", "without any finish_reason"),
+    "harmony-in-content.sse": ("channels of harmony", "set vllm_serve_reasoning_parser to openai_gptoss"),
+    "name-in-every-chunk.sse": ("", "get_weather in more than one chunk"),
+    "name-with-channel-suffix.json": ("", "left marks of the format in it"),
+    "think-end-only-in-content.sse": ("thoughts came back in the text (</think>", "set vllm_serve_reasoning_parser to"),
+    "think-in-content.sse": ("thoughts came back in the text (<think>", "set vllm_serve_reasoning_parser to"),
+    "thought-then-nothing.sse": (
+        "the whole answer came as reasoning",
+        "after the thoughts neither text nor tool_calls",
+    ),
+    "tool-markup-dsml.sse": ("", "set vllm_serve_tool_call_parser to deepseek_v4"),
+    "tool-markup-gemma4.sse": ("", "set vllm_serve_tool_call_parser to gemma4"),
+    "tool-markup-granite.sse": ("", "set vllm_serve_tool_call_parser to granite"),
+    "tool-markup-harmony.sse": ("", "set vllm_serve_tool_call_parser to openai"),
+    "tool-markup-kimi-k2.sse": ("", "set vllm_serve_tool_call_parser to kimi_k2"),
+    "tool-markup-lfm2.sse": ("", "set vllm_serve_tool_call_parser to lfm2"),
+    "tool-markup-llama3-json.sse": ("", "set vllm_serve_tool_call_parser to llama3_json"),
+    "tool-markup-minimax-m2.sse": ("", "set vllm_serve_tool_call_parser to minimax_m2"),
+    "tool-markup-nemotron.sse": ("", "vLLM has no parser: name the one of the model's maker"),
+}
+
+
+def field_message(name: str) -> Message:
+    text = (FIELD / name).read_text(encoding="utf-8")
+    if name.endswith(".json"):
+        return parse_answer(json.loads(text))
+    events = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+    return StreamReader().read([(0.0, event) for event in events]).message
+
+
+@pytest.mark.parametrize("name", sorted(FIELD_CASES))
+def test_field_cases(name: str) -> None:
+    as_text, as_call = FIELD_CASES[name]
+    with pytest.raises(CheckFailed) as caught:
+        judge_tool_call(field_message(name), WEATHER, 256)
+    assert as_call in str(caught.value)
+    assert "raise max_tokens" not in str(caught.value)
+    if as_text:
+        with pytest.raises(CheckFailed) as caught:
+            judge_text(field_message(name), 256)
+        assert as_text in str(caught.value)
+
+
+def test_every_field_case_is_judged() -> None:
+    assert sorted(FIELD_CASES) == sorted(path.name for path in FIELD.iterdir())
+
+
 # --- tool call -----------------------------------------------------------------------------------------------
 
 
@@ -203,6 +349,20 @@ BAD_CALLS = [
     pytest.param(called("calculate", '{"expression": '), "not JSON: '{\"expression\":'", id="broken-json"),
     pytest.param(called("calculate", '{"expr', "length"), "the answer was cut at 256 tokens", id="cut-arguments"),
     pytest.param(called("calculate", '"1+1"'), "no JSON object", id="no-object"),
+    pytest.param(called(*GOOD, "stop"), "with finish_reason 'stop' instead of 'tool_calls'", id="finish-stop"),
+    pytest.param(called(*GOOD, "length"), "but the answer was cut at 256 tokens: raise max_tokens", id="finish-length"),
+    pytest.param(called("calculate", "!" * 40, "length"), "the answer repeats '!'", id="garbage-arguments"),
+    pytest.param(completion("!" * 256, "length"), "the answer repeats '!'", id="garbage"),
+    pytest.param(completion("Sure", None), "no tool call and no finish_reason", id="broken-off"),
+    pytest.param(completion('[calculate(expression="1+1")]'), "to pythonic (or", id="pythonic"),
+    pytest.param(completion('{"name": "calculate", "arguments": {}}'), "it is bare JSON", id="bare-json"),
+    pytest.param(completion(None, reasoning="I call it.", tokens=31), "vanished: 31 tokens", id="thought-only"),
+    pytest.param(
+        completion("<think>hm</think>", "tool_calls", tool_calls=tool_calls(GOOD)), "thoughts came back", id="leak"
+    ),
+    pytest.param(
+        completion(CALL_TEXT, "tool_calls", tool_calls=tool_calls(GOOD)), "parsed and as text as well", id="both"
+    ),
     pytest.param(called("calculate", '{"x": 1}'), "without the required expression", id="missing-key"),
     pytest.param(
         completion(None, "tool_calls", 40, tool_calls=tool_calls(GOOD, ("invented", "{}"))),
@@ -277,7 +437,7 @@ def test_recorded_with_wrong_parsers(name: str, words: str) -> None:
     assert words in failure(chat_route(call=recorded(f"{name}.json")), "tool_call")
     message = failure(chat_route(call_streamed=recorded(f"{name}.sse")), "tool_call")
     assert words in message
-    assert "(Qwen3 models want hermes)" in message
+    assert "hermes" in message
 
 
 def test_recorded_without_tools() -> None:
@@ -286,7 +446,7 @@ def test_recorded_without_tools() -> None:
 
 def test_what_was_found_before_a_failure_is_kept() -> None:
     with fake_server({CHAT: chat_route(call=completion(None))}) as fake:
-        check = ChatCheck(HttpClient(fake.url), ChatRequest(model="tiny"))
+        check = ChatCheck(HttpClient(fake.url), ANY)
         check.completion()
         with pytest.raises(CheckFailed):
             check.tool_call()
@@ -296,7 +456,7 @@ def test_what_was_found_before_a_failure_is_kept() -> None:
 
 def test_a_trailing_line_break_in_arguments_is_fine() -> None:
     # vLLM up to 0.17 leaves one there.
-    message = Message(calls=[["calculate", '{"expression": "1+1"}\n']])
+    message = Message(calls=[["calculate", '{"expression": "1+1"}\n']], finish_reason="tool_calls")
     assert judge_tool_call(message, {"calculate": ["expression"]}, 256).arguments == {"expression": "1+1"}
 
 
@@ -315,6 +475,19 @@ def test_another_answer_than_401_is_told() -> None:
 
 
 # --- input ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("questions", "words"),
+    [
+        ([], "questions is empty"),
+        ([Question("  ")], "a question is empty"),
+        ([Question("Who?", "(")], r"expect '\(' is no regular expression"),
+    ],
+)
+def test_unusable_questions(questions: list[Question], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ChatRequest(model="tiny", questions=questions)
 
 
 @pytest.mark.parametrize(
