@@ -10,7 +10,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils.ray.start import RayIntents, ray_start
-from ..module_utils.service.restart_plan import restart_plan
+from ..module_utils.service.restart_plan import restart_plan, units_of
 from ..module_utils.vllm.environment import serving_environment
 from ..module_utils.vllm.flags import ServeIntents, serve_command
 
@@ -31,13 +31,22 @@ def ray_start_filter(intents: dict[str, Any]) -> list[str]:
         raise AnsibleFilterError(f"ray_start: {error}") from None
 
 
+def restart_plan_filter(units_by_host: dict[str, Any], kind: str = "restart") -> dict[str, Any]:
+    """Return the steps of a restart or a stop; see restart_plan."""
+    try:
+        return restart_plan(units_by_host, kind)
+    except (TypeError, ValueError) as error:
+        raise AnsibleFilterError(f"restart_plan: {error}") from None
+
+
 class FilterModule:
     """Filters by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "cluster_units": units_of,
             "ray_start": ray_start_filter,
-            "restart_plan": restart_plan,
+            "restart_plan": restart_plan_filter,
             "serve_command": serve_command_filter,
             "serving_environment": serving_environment,
         }

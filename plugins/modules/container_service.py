@@ -23,7 +23,7 @@ options:
   state:
     description:
       - V(present) writes and enables the unit, V(absent) stops and removes it.
-      - V(started) starts it unless it is active or on the way, V(stopped) stops it, V(restarted) does both.
+      - V(started) starts it unless it is active or on the way, V(stopped) stops it where it is there and runs, V(restarted) does both.
     type: str
     choices: [present, absent, started, stopped, restarted]
     default: present
@@ -419,8 +419,8 @@ class ContainerService:
         return {}
 
     def stopped(self) -> dict[str, Any]:
-        state = self.known_state()
-        if state.active not in {"inactive", "failed"}:
+        state = unit_state(self.run, self.name)
+        if state.loaded and state.active not in {"inactive", "failed"}:
             self.actions.append(f"stopped {self.name}.service")
             self.systemctl("stop", f"{self.name}.service")
         return {}

@@ -79,7 +79,7 @@ failed_units:
   returned: success
   type: list
   elements: str
-brake:
+stop_flag:
   description: Whether the operator stopped the cluster with playbooks/stop.yml, so that no unit starts.
   returned: success
   type: bool
@@ -106,7 +106,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.benchmark.run import BenchmarkError, serving
-from ..module_utils.docker.service import BRAKE
+from ..module_utils.docker.service import STOP_FLAG
 from ..module_utils.docker.service_state import RECORDS, ContainerServiceError, Run, inspect_container, service_status
 from ..module_utils.hub.store import weights_bytes
 from ..module_utils.vllm.load_strategy import load_facts
@@ -186,7 +186,7 @@ def main() -> None:
         units=units,
         settled=all(unit["settled"] for unit in units),
         failed_units=[unit["name"] for unit in units if unit["active"] == "failed"],
-        brake=Path(BRAKE).exists(),
+        stop_flag=Path(STOP_FLAG).exists(),
         journal=journals,
         startup=said,
         msg=summary(units, journals),

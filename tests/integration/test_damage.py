@@ -90,8 +90,8 @@ def test_a_changed_setting_restarts_vllm_alone_and_a_wrong_parser_does_not_pass(
     assert "hermes" in wrong.failures[-1]
     assert wrong.changed_tasks == {
         "Write the unit of the endpoint",
-        "Stop vLLM",
-        "Start vLLM",
+        "Set the state of the unit: spark-vllm stopped",
+        "Set the state of the unit: spark-vllm started",
     }
     assert restarted(before, containers()) == {"spark-vllm"}
     assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
@@ -110,8 +110,11 @@ def test_a_container_that_is_gone_comes_back_and_takes_only_vllm_along(
     assert "spark-ray-worker" not in sudo(worker, "docker ps --all --format '{{.Names}}'")
     run = playbook()
     assert run.status == "successful", run.output[-3000:]
-    assert ("spark-2", "Start the Ray workers") in run.changed
-    assert run.changed_tasks <= {"Stop vLLM", "Start the Ray workers", "Start vLLM"}
+    assert ("spark-2", "Set the state of the unit: spark-ray-worker started") in run.changed
+    assert run.changed_tasks <= {
+        f"Set the state of the unit: {step}"
+        for step in ("spark-vllm stopped", "spark-ray-worker started", "spark-vllm started")
+    }
     assert restarted(before, containers()) == {"spark-ray-worker", "spark-vllm"}
     assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
 

@@ -19,8 +19,8 @@ from ..system.systemd_unit import exec_line, render
 
 DOCKER = "/usr/bin/docker"
 GATE = "/opt/dgx-spark/bin/spark-gate"
-#: The operator's brake: no unit of ours starts while this file exists (playbooks stop and start make and remove it).
-BRAKE = "/etc/dgx-spark/stopped"
+#: The operator's stop flag: no unit of ours starts while this file exists (playbooks stop and start make and remove it).
+STOP_FLAG = "/etc/dgx-spark/stopped"
 #: Label that carries the digest of the wish a container was started from.
 DIGEST_LABEL = "dgx-spark.digest"
 SECRETS_IN_CONTAINER = "/run/secrets"
@@ -211,7 +211,7 @@ def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: s
         ("Requires", "docker.service"),
         ("Wants", "network-online.target"),
         ("After", " ".join(after)),
-        ("ConditionPathExists", f"!{BRAKE}"),
+        ("ConditionPathExists", f"!{STOP_FLAG}"),
         ("StartLimitIntervalSec", str(unit.start_limit_interval_sec)),
         ("StartLimitBurst", str(unit.start_limit_burst)),
     ]

@@ -212,7 +212,7 @@ def _units_row(name: str, result: Mapping[str, Any], message: str) -> Row:
         commands = tuple(f"journalctl --unit {unit} --lines 50 --no-pager" for unit in failed)
         # Not red: site.yml, which stops at red, is what starts it again.
         return Row(name, YELLOW, message, "read why; site.yml starts it again", commands)
-    if result.get("brake"):
+    if result.get("stop_flag"):
         return Row(name, YELLOW, "the cluster is stopped on purpose", "run playbooks/start.yml to serve again")
     if not result["settled"]:
         return Row(name, YELLOW, message, "wait for it, or read `systemctl status` of what waits")

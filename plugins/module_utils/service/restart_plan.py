@@ -1,15 +1,15 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Which units must be stopped and started so that what runs is what is wanted, in the cluster's order.
+"""Which units are stopped and started, on which nodes and in which order: the cluster's order is said here alone.
 
-The order is the chain of dependence: vLLM goes down first and comes up last, the Ray head restarts before its workers. A
+The order is the chain of dependence: the Ray head comes up first and goes down last, vLLM comes up last and goes down first. A
 worker cannot outlive its head, and the engine cannot outlive a rank, so a restart always takes along what stands on it. Ranks
 without Ray meet the server once, when they start: they all restart together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 RAY_HEAD = "spark-ray-head"
@@ -17,63 +17,73 @@ RAY_WORKER = "spark-ray-worker"
 VLLM = "spark-vllm"
 #: Ranks of the further nodes where vLLM's own executor (mp) runs them instead of Ray.
 VLLM_WORKER = "spark-vllm-worker"
+#: Every unit of the cluster in the order in which they start; they stop in the reverse.
+ORDER = (RAY_HEAD, RAY_WORKER, VLLM_WORKER, VLLM)
+#: Units that only the head has; the others run on the further nodes.
+ON_HEAD = frozenset({RAY_HEAD, VLLM})
+#: What systemd says of a unit that has nothing to stop.
+_DOWN = frozenset({"inactive", "failed"})
 
 
-def restart_plan(units_by_host: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return what to do.
+def units_of(hosts: Iterable[str], head: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the units that each node may have, for a plan that is made without a look at the nodes."""
+    return {host: [{"name": name} for name in ORDER if (name in ON_HEAD) == (host == head)] for host in hosts}
+
+
+def restart_plan(units_by_host: Mapping[str, Sequence[Mapping[str, Any]]], kind: str = "restart") -> dict[str, Any]:
+    """Return what to do, in order.
 
     Args:
         units_by_host: for each host the ``units`` that ``container_service_info`` returned: ``name``, ``differs`` (list of
-            reasons, empty when the wanted container runs), ``active`` (systemd's ActiveState).
+            reasons, empty when the wanted container runs), ``active`` (systemd's ActiveState). A stop needs the names alone.
+        kind: ``restart`` for what is not as wanted, with what stands on it; a cluster that is stopped is thereby started.
+            ``stop`` for everything.
 
     Returns:
-        ``stop`` and ``start``: for each host a list of unit names, in order; ``restart_ray_head``, ``restart_ray_workers`` (hosts),
-        ``restart_vllm``; ``reasons``: sentences, one for each unit that is not what is wanted; ``changed``.
+        ``steps``: dicts of ``unit``, ``state`` (``stopped``, ``started``) and ``hosts``, one after the other; ``reasons``: sentences,
+        one for each unit that is not what is wanted; ``changed``: whether there is a step.
+
+    Raises:
+        ValueError: another kind.
     """
-    reasons: list[str] = []
-    broken: dict[str, set[str]] = {RAY_HEAD: set(), RAY_WORKER: set(), VLLM: set(), VLLM_WORKER: set()}
-    owners: dict[str, list[str]] = {RAY_HEAD: [], RAY_WORKER: [], VLLM: [], VLLM_WORKER: []}
-    for host in sorted(units_by_host):
-        for unit in units_by_host[host]:
-            name = unit["name"]
-            if name not in owners:
-                continue
-            owners[name].append(host)
-            for reason in unit["differs"]:
-                reasons.append(f"{host}: {name}: {reason}")
-            if unit["differs"]:
-                broken[name].add(host)
-
-    restart_head = bool(broken[RAY_HEAD])
-    workers = sorted(owners[RAY_WORKER]) if restart_head else sorted(broken[RAY_WORKER])
-    restart_vllm = bool(broken[VLLM]) or bool(broken[VLLM_WORKER]) or restart_head or bool(workers)
-    if restart_head and not broken[VLLM]:
-        reasons.append(f"{VLLM}: restarts because the Ray head under it does")
-    elif workers and not broken[VLLM]:
-        reasons.append(f"{VLLM}: restarts because a Ray worker under it does")
-    elif broken[VLLM_WORKER] and not broken[VLLM]:
-        reasons.append(f"{VLLM}: restarts because a rank of it does")
-
-    chain = [
-        (VLLM, owners[VLLM] if restart_vllm else []),
-        (VLLM_WORKER, owners[VLLM_WORKER] if restart_vllm else []),
-        (RAY_WORKER, workers),
-        (RAY_HEAD, owners[RAY_HEAD] if restart_head else []),
-    ]
-    stop: dict[str, list[str]] = {}
-    start: dict[str, list[str]] = {}
-    for name, hosts in chain:
-        for host in hosts:
-            stop.setdefault(host, []).append(name)
-    for name, hosts in reversed(chain):
-        for host in hosts:
-            start.setdefault(host, []).append(name)
-    return {
-        "changed": bool(stop),
-        "stop": stop,
-        "start": start,
-        "restart_ray_head": restart_head,
-        "restart_ray_workers": workers,
-        "restart_vllm": restart_vllm,
-        "reasons": reasons,
+    if kind not in ("restart", "stop"):
+        raise ValueError(f"kind of plan is {kind!r}, expected restart or stop")
+    found = {
+        name: {host: unit for host in sorted(units_by_host) for unit in units_by_host[host] if unit["name"] == name}
+        for name in ORDER
     }
+    reasons: list[str] = []
+    affected = {name: list(hosts) for name, hosts in found.items()}
+    if kind == "restart":
+        affected, reasons = _restarted(found)
+    down = [
+        {"unit": name, "state": "stopped", "hosts": hosts}
+        for name in reversed(ORDER)
+        if (hosts := [host for host in affected[name] if found[name][host].get("active") not in _DOWN])
+    ]
+    up = [{"unit": name, "state": "started", "hosts": affected[name]} for name in ORDER if affected[name]]
+    steps = down + (up if kind == "restart" else [])
+    return {"changed": bool(steps), "steps": steps, "reasons": reasons}
+
+
+def _restarted(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the hosts on which each unit restarts, and why."""
+    broken = {name: [host for host, unit in hosts.items() if unit["differs"]] for name, hosts in found.items()}
+    reasons = [
+        f"{host}: {name}: {reason}"
+        for host in sorted({host for hosts in found.values() for host in hosts})
+        for name in ORDER
+        for reason in found[name].get(host, {}).get("differs", [])
+    ]
+    head = list(found[RAY_HEAD]) if broken[RAY_HEAD] else []
+    workers = list(found[RAY_WORKER]) if head else broken[RAY_WORKER]
+    vllm = bool(broken[VLLM] or broken[VLLM_WORKER] or head or workers)
+    if vllm and not broken[VLLM]:
+        under = "the Ray head under it" if head else "a Ray worker under it" if workers else "a rank of it"
+        reasons.append(f"{VLLM}: restarts because {under} does")
+    return {
+        RAY_HEAD: head,
+        RAY_WORKER: workers,
+        VLLM_WORKER: list(found[VLLM_WORKER]) if vllm else [],
+        VLLM: list(found[VLLM]) if vllm else [],
+    }, reasons

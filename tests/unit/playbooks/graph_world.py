@@ -81,7 +81,7 @@ def main():
     module.exit_json(changed=False, units=units, settled=all(unit["settled"] for unit in units), failed_units=failed,
                      startup=[f"start-up of {name}" for name in [module.params["startup_of"]]
                               if any(unit["name"] == name and unit["settled"] for unit in units)],
-                     brake=False, journal={name: ["CUDA error: an illegal memory access"] for name in failed}, msg="")
+                     stop_flag=False, journal={name: ["CUDA error: an illegal memory access"] for name in failed}, msg="")
 main()
 """
 FLAGS = """

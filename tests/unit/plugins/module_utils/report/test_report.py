@@ -154,7 +154,7 @@ def test_a_sentence_is_split_into_what_and_what_to_do(text: str, found: str, rem
             ],
         ),
         (
-            {"units": [{}], "settled": False, "brake": True, "msg": "x"},
+            {"units": [{}], "settled": False, "stop_flag": True, "msg": "x"},
             [Row("server", YELLOW, "the cluster is stopped on purpose", "run playbooks/start.yml to serve again")],
         ),
         (
