@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ..module_utils.fabric.environment import network_environment
 from ..module_utils.ray.start import RayIntents, ray_start
 from ..module_utils.service.restart_plan import restart_plan, units_of
 from ..module_utils.vllm.environment import serving_environment
@@ -31,6 +32,14 @@ def ray_start_filter(intents: dict[str, Any]) -> list[str]:
         raise AnsibleFilterError(f"ray_start: {error}") from None
 
 
+def serving_environment_filter(
+    address: str, interface: str, extra: dict[str, Any] | None = None, network: dict[str, Any] | None = None
+) -> dict[str, str]:
+    """Return the environment of a node's serving containers: of the link that was found where it has RDMA, else of the interface."""
+    found = {name: str(value) for name, value in (network or {}).items()}
+    return serving_environment(found if found.get("NCCL_IB_HCA") else network_environment(address, interface), extra)
+
+
 def restart_plan_filter(units_by_host: dict[str, Any], kind: str = "restart") -> dict[str, Any]:
     """Return the steps of a restart or a stop; see restart_plan."""
     try:
@@ -48,5 +57,5 @@ class FilterModule:
             "ray_start": ray_start_filter,
             "restart_plan": restart_plan_filter,
             "serve_command": serve_command_filter,
-            "serving_environment": serving_environment,
+            "serving_environment": serving_environment_filter,
         }

@@ -13,7 +13,7 @@ description:
   - Writes the systemd unit that runs one container in the foreground, with its gates, secrets and retry limits, and the record that
     M(dgx_spark.vllm.container_service_info) compares the running container with.
   - With O(state=present) nothing is started or restarted. Restarts belong to the play that knows the order of the whole cluster.
-  - O(state=started), O(state=stopped) and O(state=restarted) need only O(name). They do not wait; wait with
+  - O(state=started) and O(state=stopped) need only O(name). They do not wait; wait with
     M(dgx_spark.vllm.container_service_info).
 options:
   name:
@@ -23,9 +23,9 @@ options:
   state:
     description:
       - V(present) writes and enables the unit, V(absent) stops and removes it.
-      - V(started) starts it unless it is active or on the way, V(stopped) stops it where it is there and runs, V(restarted) does both.
+      - V(started) starts it unless it is active or on the way, V(stopped) stops it where it is there and runs.
     type: str
-    choices: [present, absent, started, stopped, restarted]
+    choices: [present, absent, started, stopped]
     default: present
   image:
     description: Name or id of an image that is on this node. The unit runs the id that it has now, so that a moved tag shows as a change.
@@ -230,7 +230,7 @@ from ..module_utils.docker.service_state import (
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent", "started", "stopped", "restarted"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent", "started", "stopped"], "default": "present"},
     "image": {"type": "str"},
     "command": {"type": "list", "elements": "str"},
     "environment": {"type": "dict", "default": {}},
@@ -423,13 +423,6 @@ class ContainerService:
         if state.loaded and state.active not in {"inactive", "failed"}:
             self.actions.append(f"stopped {self.name}.service")
             self.systemctl("stop", f"{self.name}.service")
-        return {}
-
-    def restarted(self) -> dict[str, Any]:
-        self.known_state()
-        self.actions.append(f"restarted {self.name}.service")
-        self.systemctl("reset-failed", f"{self.name}.service")
-        self.systemctl("restart", "--no-block", f"{self.name}.service")
         return {}
 
     def known_state(self) -> Any:

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .environment import network_environment
+
 # Runs a command (argv) and returns exit status, stdout, stderr; status 127 when there is no such command.
 Runner = Callable[[Sequence[str]], tuple[int, str, str]]
 
@@ -739,23 +741,4 @@ def fabric_environment(address: str, rails: Sequence[Mapping[str, Any]]) -> dict
     control = next((str(rail["interface"]) for rail in rails if str(rail["address"]).partition("/")[0] == address), "")
     if not control:
         raise FabricError(f"no interface of the fabric holds {address}: correct spark_fabric_address")
-    environment = {
-        "VLLM_HOST_IP": address,
-        # From eugr/spark-vllm-docker: Ray must not find the node by another of its addresses.
-        "RAY_OVERRIDE_NODE_IP_ADDRESS": address,
-        # One name a library for its control traffic: NVIDIA/dgx-spark-playbooks @0db7c14, nvidia/vllm.
-        "GLOO_SOCKET_IFNAME": control,
-        "NCCL_SOCKET_IFNAME": control,
-        "TP_SOCKET_IFNAME": control,
-        "UCX_NET_DEVICES": control,
-        "OMPI_MCA_btl_tcp_if_include": control,
-    }
-    devices = [str(rail["rdma"]) for rail in rails if rail.get("rdma")]
-    if devices:
-        # Both twins, or half of the cable stays idle. NCCL_IB_GID_INDEX is left out on purpose: since 2.21 NCCL finds the RoCE v2 entry of each device,
-        # and the index may differ between twins.
-        environment["NCCL_IB_HCA"] = ",".join(devices)
-        environment["NCCL_IB_DISABLE"] = "0"
-        # The twins are in subnets of their own, so that a device reaches only its counterpart; NVIDIA's spark_cluster_setup.py sets it (@0db7c14).
-        environment["NCCL_IB_SUBNET_AWARE_ROUTING"] = "1"
-    return environment
+    return network_environment(address, control, [str(rail["rdma"]) for rail in rails if rail.get("rdma")])

@@ -11,26 +11,15 @@ CACHE_IN_CONTAINER = "/var/cache/dgx-spark"
 RAY_IN_CONTAINER = "/tmp/ray"
 
 
-def serving_environment(
-    address: str, interface: str, extra: Mapping[str, str] | None = None, network: Mapping[str, str] | None = None
-) -> dict[str, str]:
+def serving_environment(network: Mapping[str, str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a node's serving containers.
 
     Args:
-        address: fabric address of the node (IPv4).
-        interface: network interface that has the address; names differ between nodes, so this is per node.
+        network: what they are told of the network; see fabric/environment.py.
         extra: what the user sets on top; it wins.
-        network: what fabric_info says of the link. It counts where it names RDMA devices; on a link without, the interface is all there is to say.
     """
     environment = {
-        # vLLM's executor finds its place in the Ray cluster by this; it must be Ray's own node address.
-        "VLLM_HOST_IP": address,
-        # Each library has its own name for the interface of its control traffic; vLLM carries none of these to its workers.
-        "GLOO_SOCKET_IFNAME": interface,
-        "NCCL_SOCKET_IFNAME": interface,
-        "TP_SOCKET_IFNAME": interface,
-        "UCX_NET_DEVICES": interface,
-        "OMPI_MCA_btl_tcp_if_include": interface,
+        **network,
         # Ray counts unified memory that the GPU holds as used and would kill its workers while they load.
         "RAY_memory_monitor_refresh_ms": "0",
         "RAY_AUTH_MODE": "token",
@@ -51,7 +40,5 @@ def serving_environment(
         "DG_JIT_CACHE_DIR": f"{CACHE_IN_CONTAINER}/deep_gemm",
         "TILELANG_CACHE_DIR": f"{CACHE_IN_CONTAINER}/tilelang",
     }
-    if (network or {}).get("NCCL_IB_HCA"):
-        environment.update({name: str(value) for name, value in (network or {}).items()})
     environment.update({name: str(value) for name, value in (extra or {}).items()})
     return environment

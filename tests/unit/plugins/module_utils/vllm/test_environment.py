@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.environment import serving_environment
+from ansible_collections.dgx_spark.vllm.plugins.filter.cluster import serving_environment_filter as serving_environment
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.environment import network_environment
 
 
 def test_every_cache_is_on_the_node_and_none_on_the_share() -> None:
@@ -27,7 +28,19 @@ def test_all_libraries_talk_over_the_fabric_and_a_users_word_wins() -> None:
 def test_the_link_counts_where_it_has_rdma() -> None:
     """NVIDIA's names of a Spark's twins; without RDMA the interface is all there is to say."""
     plain = serving_environment("192.168.100.11", "enp1s0f1np1")
-    link = {"NCCL_IB_HCA": "rocep1s0f1,roceP2p1s0f1", "NCCL_SOCKET_IFNAME": "enp1s0f1np1"}
-    found = serving_environment("192.168.100.11", "enp1s0f1np1", {"NCCL_SOCKET_IFNAME": "mine"}, link)
-    assert found == plain | {"NCCL_IB_HCA": "rocep1s0f1,roceP2p1s0f1", "NCCL_SOCKET_IFNAME": "mine"}
-    assert serving_environment("192.168.100.11", "enp1s0f1np1", None, {"RAY_OVERRIDE_NODE_IP_ADDRESS": "x"}) == plain
+    link = network_environment("192.168.100.11", "enp1s0f1np1", ["rocep1s0f1", "roceP2p1s0f1"])
+    found = serving_environment("192.168.100.11", "another", {"NCCL_SOCKET_IFNAME": "mine"}, link)
+    assert found == plain | {
+        "NCCL_IB_HCA": "rocep1s0f1,roceP2p1s0f1",
+        "NCCL_IB_DISABLE": "0",
+        "NCCL_IB_SUBNET_AWARE_ROUTING": "1",
+        "NCCL_SOCKET_IFNAME": "mine",
+    }
+    without = network_environment("192.168.100.11", "another")
+    assert serving_environment("192.168.100.11", "enp1s0f1np1", None, without) == plain
+
+
+def test_ray_finds_the_node_by_its_fabric_address_with_and_without_rdma() -> None:
+    for network in (None, network_environment("192.168.100.11", "enp1s0f1np1", ["rocep1s0f1"])):
+        found = serving_environment("192.168.100.11", "enp1s0f1np1", None, network)
+        assert found["RAY_OVERRIDE_NODE_IP_ADDRESS"] == found["VLLM_HOST_IP"] == "192.168.100.11"
