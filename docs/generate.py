@@ -1,15 +1,22 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/settings.md from the roles' defaults and argument specs: ``python docs/generate.py``. A unit test compares."""
+"""Write docs/settings.md from the roles' defaults and argument specs, and docs/ports.md from the table of listeners: ``python docs/generate.py``.
+
+A unit test compares.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "collections"))
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.listeners import LISTENERS  # noqa: E402 - the path is set just above
+
 #: Roles in the order in which site.yml runs them.
 ORDER = (
     "node_preflight",
@@ -104,5 +111,38 @@ def settings() -> str:
     return "".join(parts)
 
 
+PORTS_HEADER = """# Ports
+
+Written by `python docs/generate.py` from the table of listeners (`plugins/module_utils/service/listeners.py`). The check of the settings refuses two listeners
+of one node on one port, and the preflight looks whether those marked `*` are free or their owner's.
+
+Beside these NCCL and Gloo take TCP ports that the kernel chooses (and RoCE v2 its UDP port 4791) between the fabric addresses of the nodes, and the nodes are reached over SSH.
+
+| port | protocol | on | address | what | setting | when | who may reach it |
+|---|---|---|---|---|---|---|---|
+"""
+REACH = {"anyone": "clients", "fabric": "the other nodes", "loopback": "the node itself"}
+
+
+def ports() -> str:
+    """Return the text of docs/ports.md."""
+    rows = []
+    places = {"any": "every node", "head": "the head", "worker": "each worker"}
+    for one in LISTENERS:
+        port = f"{one.default} to {one.last}" if one.last else f"{one.default}{' `*`' if one.checked else ''}"
+        when = [f"executor {one.executor}"] if one.executor else []
+        when += [f"weights by {one.share}"] if one.share else []
+        when += [f"NFS over {one.transport}"] if one.transport else []
+        when += ["several nodes"] if one.several else []
+        when += [] if one.lasting else ["for a while"]
+        names = ", ".join(f"`{name}`" for name in one.settings) or "fixed"
+        owners = ", ".join(f"`{owner.removesuffix('.service')}`" for owner in one.owners)
+        rows.append(
+            f"| {port} | {one.protocol} | {places[one.node]} | {one.address} | {one.name}: {owners} | {names} | {', '.join(when) or 'always'} | {REACH[one.reach]} |\n"
+        )
+    return PORTS_HEADER + "".join(rows)
+
+
 if __name__ == "__main__":
+    (ROOT / "docs" / "ports.md").write_text(ports(), encoding="utf-8")
     (ROOT / "docs" / "settings.md").write_text(settings(), encoding="utf-8")

@@ -14,6 +14,7 @@ from ansible.module_utils.errors import ArgumentTypeError, ArgumentValueError, E
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.model.catalog import ModelDataError, check_model, find_model, node_problem
+from ..module_utils.service.listeners import port_problems, settings_asked
 from ..module_utils.settings.check import (
     DERIVED,
     SHARED,
@@ -54,6 +55,10 @@ _FACTS = (
 )
 #: Settings whose range is looked at.
 _RANGED = ("vllm_serve_gpu_memory_utilization", "vllm_serve_kv_cache_dtype")
+
+
+def _asked(values: Any) -> dict[str, Any]:
+    return {name: values[name] for name in settings_asked() if name in values}
 
 
 def _ranged(values: Any) -> dict[str, Any]:
@@ -160,12 +165,9 @@ class ActionModule(ActionBase):
             gpus_per_node=int(first.get("spark_gpus_per_node", SHARED["spark_gpus_per_node"]["default"])),
             tensor_parallel_size=int(size) if size is not None else None,
             pipeline_parallel_size=int(first.get("vllm_serve_pipeline_parallel_size") or 1),
-            ports={
-                name: int(first[name])
-                for name, option in options.items()
-                if name.endswith("_port") and option.get("type") == "int" and name in first
-            },
         )
+        head = set(variables["groups"]["head"])
+        problems += port_problems(("head" if host in head else "worker", _asked(hostvars[host])) for host in hosts)
         return problems
 
     def _host_problems(self, options: dict[str, dict[str, Any]], values: Any) -> list[tuple[str, str]]:

@@ -20,6 +20,10 @@ def test_the_settings_are_up_to_date() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == generate.settings(), "run `python docs/generate.py`"
 
 
+def test_the_ports_are_up_to_date() -> None:
+    assert (ROOT / "docs" / "ports.md").read_text() == generate.ports(), "run `python docs/generate.py`"
+
+
 def test_every_role_and_shared_setting_is_in_it() -> None:
     assert {path.name for path in (ROOT / "roles").iterdir()} == set(generate.ORDER)
     assert set(generate.SHARED) == set(SHARED)

@@ -313,7 +313,6 @@ def relation_problems(
     nodes: int,
     gpus_per_node: int,
     tensor_parallel_size: int | None,
-    ports: Mapping[str, int],
     pipeline_parallel_size: int = 1,
 ) -> list[str]:
     """Return what does not fit together.
@@ -323,7 +322,6 @@ def relation_problems(
         gpus_per_node: GPUs that each node gives to Ray.
         tensor_parallel_size: as set by the user, or None for one rank on each GPU.
         pipeline_parallel_size: groups of ranks with layers of their own.
-        ports: TCP ports by setting name; no two may be equal.
     """
     problems = []
     gpus = nodes * gpus_per_node
@@ -342,11 +340,4 @@ def relation_problems(
             f"vllm_serve_tensor_parallel_size {tensor_parallel_size} x vllm_serve_pipeline_parallel_size {pipeline_parallel_size} does not "
             f"spread evenly over {nodes} nodes: let their product be a multiple of {nodes}"
         )
-    seen: dict[int, str] = {}
-    for name, port in ports.items():
-        if not 1 <= port <= 65535:
-            problems.append(f"{name} is {port}, expected a TCP port from 1 to 65535")
-        elif port in seen:
-            problems.append(f"{name} and {seen[port]} are both {port}: give each a port of its own")
-        seen[port] = name
     return problems

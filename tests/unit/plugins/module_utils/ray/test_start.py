@@ -2,10 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.ray.start import (
     CLIENT_PORT,
     NODE_PORTS,
@@ -13,8 +10,6 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.ray.start import (
     RayIntents,
     ray_start,
 )
-
-DEFAULTS = Path(__file__).parents[5] / "roles" / "node_preflight" / "defaults" / "main.yml"
 
 
 def test_a_head() -> None:
@@ -41,9 +36,3 @@ def test_every_port_is_pinned_once() -> None:
     ports = [*NODE_PORTS.values(), CLIENT_PORT]
     assert len(set(ports)) == len(ports)
     assert not [port for port in ports if WORKER_PORTS[0] <= port <= WORKER_PORTS[1]]
-
-
-def test_preflight_looks_at_the_very_ports() -> None:
-    defaults = yaml.safe_load(DEFAULTS.read_text())
-    assert {entry["port"] for entry in defaults["node_preflight_ports"]} == set(NODE_PORTS.values())
-    assert CLIENT_PORT in {entry["port"] for entry in defaults["node_preflight_head_ports"]}

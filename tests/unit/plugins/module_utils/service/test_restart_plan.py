@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.restart_plan import restart_plan, units_of
 
 
@@ -13,7 +12,9 @@ def unit(name: str, *differs: str, active: str = "active") -> dict[str, Any]:
     return {"name": name, "differs": list(differs), "active": active}
 
 
-def cluster(head: str = "", vllm: str = "", worker: str = "", active: str = "active") -> dict[str, list[dict[str, Any]]]:
+def cluster(
+    head: str = "", vllm: str = "", worker: str = "", active: str = "active"
+) -> dict[str, list[dict[str, Any]]]:
     return {
         "spark-1": [
             unit("spark-ray-head", *([head] if head else []), active=active),

@@ -118,34 +118,23 @@ def test_other_arguments_pass() -> None:
 
 
 def test_a_tensor_parallel_size_that_the_gpus_do_not_give() -> None:
-    problems = relation_problems(nodes=2, gpus_per_node=1, tensor_parallel_size=4, ports={})
+    problems = relation_problems(nodes=2, gpus_per_node=1, tensor_parallel_size=4)
     assert problems == [
         "vllm_serve_tensor_parallel_size is 4, but 2 nodes with 1 GPU each give 2: set it to 2 or add nodes to group 'workers'"
     ]
-    assert relation_problems(nodes=2, gpus_per_node=1, tensor_parallel_size=2, ports={"a": 1, "b": 2}) == []
+    assert relation_problems(nodes=2, gpus_per_node=1, tensor_parallel_size=2) == []
 
 
 def test_a_pipeline_must_divide_the_gpus_and_the_nodes_share_the_ranks() -> None:
     assert (
         "does not divide the 4 GPUs"
-        in relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=None, pipeline_parallel_size=3, ports={})[0]
+        in relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=None, pipeline_parallel_size=3)[0]
     )
     assert (
         "does not spread evenly over 4 nodes"
-        in relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=1, pipeline_parallel_size=2, ports={})[0]
+        in relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=1, pipeline_parallel_size=2)[0]
     )
-    assert not relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=2, pipeline_parallel_size=2, ports={})
-
-
-def test_ports() -> None:
-    assert (
-        "are both 8235"
-        in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 8235, "b": 8235})[0]
-    )
-    assert (
-        "expected a TCP port"
-        in relation_problems(nodes=1, gpus_per_node=1, tensor_parallel_size=None, ports={"a": 0})[0]
-    )
+    assert not relation_problems(nodes=4, gpus_per_node=1, tensor_parallel_size=2, pipeline_parallel_size=2)
 
 
 NVIDIA = "nvcr.io/nvidia/vllm:26.10-py3"

@@ -1,0 +1,54 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The ports that a node must have free, from the table of listeners."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: ports
+author: dgx_spark.vllm contributors (@dgx-spark)
+version_added: 0.1.0
+short_description: Ports that a node must have free
+description:
+  - Returns the TCP ports that the services of this node will listen on, from the collection's table of listeners and the settings that are in force.
+  - Needs C(spark_head_name) and C(spark_node_addresses), which the settings play derives.
+options:
+  _terms:
+    description: Nothing.
+    type: list
+    elements: str
+"""
+
+EXAMPLES = r"""
+- name: Show the ports of this node
+  ansible.builtin.debug:
+    msg: "{{ query('dgx_spark.vllm.ports') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: One dictionary for each port, with C(port) and C(units) that may hold it.
+  type: list
+  elements: dict
+"""
+
+from typing import Any
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+
+from ..module_utils.service.listeners import port_needs, settings_asked
+
+
+class LookupModule(LookupBase):
+    """Reads settings; see DOCUMENTATION."""
+
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
+        given = variables or {}
+        wanted = [*settings_asked(), "spark_head_name", "spark_node_addresses"]
+        values = {name: self._templar.template(given[name]) for name in wanted if name in given}
+        kind = "head" if values.get("spark_head_name") == given.get("inventory_hostname") else "worker"
+        try:
+            return port_needs(values, kind, len(values.get("spark_node_addresses") or []))
+        except (TypeError, ValueError) as error:
+            raise AnsibleLookupError(f"ports: {error}") from None
