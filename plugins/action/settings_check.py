@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible import context
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import ArgumentTypeError, ArgumentValueError, ElementError
+from ansible.playbook import Playbook
 from ansible.plugins.action import ActionBase
+from ansible.vars.manager import VariableManager
 
 from ..module_utils.model.catalog import ModelDataError, check_model, find_model, node_problem
 from ..module_utils.service.listeners import port_problems, settings_asked
@@ -21,16 +25,20 @@ from ..module_utils.settings.check import (
     address_problems,
     argument_problems,
     choice_problem,
+    cluster_groups,
     group_problems,
     image_problems,
     joined_problems,
     kind_problem,
+    limit_problems,
     link_problems,
     name_problems,
     placeholder_problems,
     plain_words,
     range_problems,
     relation_problems,
+    stranger_problems,
+    tag_problems,
 )
 
 _COLLECTION = Path(__file__).resolve().parents[2]
@@ -87,6 +95,32 @@ def validator_spec(option: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def playbook_tags(paths: list[str], loader: Any) -> list[str] | None:
+    """Return the tags of all plays and tasks of playbooks, as ``--list-tags`` shows them; None where they cannot be found out.
+
+    Args:
+        paths: as on the command line, by path or (of this collection) by full name.
+        loader: Ansible's loader of files.
+    """
+    found: dict[str, None] = {}
+    for name in paths:
+        path = Path(name)
+        if not path.is_file():
+            path = _COLLECTION / "playbooks" / f"{name.removeprefix('dgx_spark.vllm.')}.yml"
+        if not path.is_file():
+            return None
+        for play in Playbook.load(
+            str(path), variable_manager=VariableManager(loader=loader), loader=loader
+        ).get_plays():
+            found |= dict.fromkeys([*play.tags, *(tag for block in play.compile() for tag in _block_tags(block))])
+    return list(found)
+
+
+def _block_tags(block: Any) -> Iterator[str]:
+    for entry in (*block.block, *block.rescue, *block.always):
+        yield from _block_tags(entry) if hasattr(entry, "rescue") else entry.tags
+
+
 class ActionModule(ActionBase):
     """Runs without a connection."""
 
@@ -98,13 +132,25 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         del tmp
         variables = task_vars or {}
-        problems = group_problems(variables["groups"]) or self._problems(variables)
+        _, arguments = self.validate_argument_spec(
+            argument_spec={"needs": {"type": "str", "choices": ["all", "any"], "default": "all"}}
+        )
+        problems = (
+            self._tag_problems(variables)
+            or group_problems(variables["groups"], variables.get("ansible_inventory_sources") or [])
+            or limit_problems(
+                variables["groups"]["sparks"],
+                variables["ansible_play_hosts_all"],
+                needs_all=arguments["needs"] == "all",
+            )
+            or self._problems(variables)
+        )
         if problems:
             result.update(failed=True, problems=problems, msg=". ".join(problems))
             return result
         hostvars, groups = variables["hostvars"], variables["groups"]
-        head = groups["head"][0]
-        nodes = [head, *sorted(groups.get("workers") or [])]
+        (head,) = set(groups["sparks"]) & set(groups[cluster_groups(groups)[0]])
+        nodes = [head, *sorted(set(groups["sparks"]) - {head})]
         result.update(
             changed=False,
             head_name=head,
@@ -118,6 +164,14 @@ class ActionModule(ActionBase):
         )
         return result
 
+    def _tag_problems(self, variables: dict[str, Any]) -> list[str]:
+        asked = {*(variables.get("ansible_run_tags") or ["all"]), *(variables.get("ansible_skip_tags") or [])}
+        # The playbooks are read once more, so only where a tag was given.
+        if asked == {"all"}:
+            return []
+        known = playbook_tags(list(context.CLIARGS.get("args") or []), self._loader)
+        return [] if known is None else tag_problems(asked, known)
+
     def _problems(self, variables: dict[str, Any]) -> list[str]:
         hostvars, hosts = variables["hostvars"], sorted(variables["groups"]["sparks"])
         connection = {
@@ -127,6 +181,7 @@ class ActionModule(ActionBase):
             for host in hosts
         }
         problems = placeholder_problems(connection)
+        problems = problems or stranger_problems({host: hostvars[host] for host in hosts}, variables["groups"])
         if problems:
             return problems
         roles = role_options()

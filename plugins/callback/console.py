@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible's default output, except that waiting reads as waiting and not as failure."""
+"""Ansible's default output, except that waiting reads as waiting, a refusal is told once, and check mode says what it could not see."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ short_description: Ansible's default output, with waiting shown as waiting
 description:
   - The default output prints C(FAILED - RETRYING) at each try of a task that waits. This one prints what is waited for, when it changes and
     every half minute.
+  - What M(dgx_spark.vllm.settings_check) refuses is printed once, a line for each sentence. A failed C(assert) or C(fail), or a failed module of
+    this collection, is printed without the place in the source; with C(-v) it is shown.
+  - A play under a condition is named once something of it runs.
+  - In check mode, the tasks that could not be foreseen are named at the end.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -24,11 +28,15 @@ import re
 import time
 from typing import Any
 
+from ansible import context
 from ansible.plugins.callback.default import CallbackModule as Default
 
 _REMIND_S = 30.0
 # A number with its unit: 95.0 MiB that become 0.1 GiB are the same line of progress.
 _FIGURES = re.compile(r"\d+(\.\d+)?( (bytes|MiB|GiB|s|min|h)\b)?")
+# Whose message says all there is to say: the place in the playbook adds nothing for the one who reads it.
+_SPOKEN = ("dgx_spark.vllm.", "ansible.builtin.assert", "ansible.builtin.fail")
+_CHECK = "dgx_spark.vllm.settings_check"
 
 
 class CallbackModule(Default):
@@ -42,11 +50,60 @@ class CallbackModule(Default):
         super().__init__()
         self._shown: dict[str, tuple[str, float]] = {}
         self._since: dict[str, float] = {}
+        self._unnamed: Any = None
+        self._unforeseen: dict[str, list[str]] = {}
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        self._play = play
+        self._unnamed = play
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self._shown.clear()
         self._since.clear()
+        if not task.when:
+            self._name_play()
         super().v2_playbook_on_task_start(task, is_conditional)
+
+    def v2_playbook_on_no_hosts_matched(self) -> None:
+        self._name_play()
+        super().v2_playbook_on_no_hosts_matched()
+
+    def v2_playbook_on_include(self, included_file: Any) -> None:
+        self._name_play()
+        super().v2_playbook_on_include(included_file)
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        said, action = result.result, str(result.task.resolved_action or result.task.action)
+        if self._display.verbosity == 0 and action.startswith(_SPOKEN):
+            said.pop("exception", None)
+        if self._display.verbosity == 0 and action == _CHECK and said.get("problems"):
+            self._print_task_banner(result.task)
+            self._display.display("refused, before a node was touched:", color="red")
+            for problem in said["problems"]:
+                self._display.display(f"  - {problem}", color="red")
+            return
+        super().v2_runner_on_failed(result, ignore_errors)
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        if self._display.verbosity == 0:
+            result.result.pop("exception", None)
+        super().v2_runner_on_unreachable(result)
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        if context.CLIARGS.get("check") and "ansible_check_mode" in str(result.result.get("false_condition")):
+            hosts = self._unforeseen.setdefault(result.task.get_name().rpartition(" : ")[2].strip(), [])
+            hosts.append(result.host.get_name())
+        super().v2_runner_on_skipped(result)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        if self._unforeseen:
+            self._display.banner("NOT FORESEEN")
+            self._display.display(
+                f"check mode left out {_counted(len(self._unforeseen), 'task')}, which need what a run would only make, or would load the nodes:"
+            )
+            for name, hosts in self._unforeseen.items():
+                self._display.display(f"  - {name} ({', '.join(dict.fromkeys(hosts))})")
+        super().v2_playbook_on_stats(stats)
 
     def v2_runner_retry(self, result: Any) -> None:
         host = result._host.get_name()
@@ -60,3 +117,16 @@ class CallbackModule(Default):
             return
         self._shown[host] = (kind, now)
         self._display.display(f"waiting: [{host}] {text} ({now - since:.0f} s)", color="bright gray")
+
+    def _name_play(self) -> None:
+        if self._unnamed is not None:
+            play, self._unnamed = self._unnamed, None
+            super().v2_playbook_on_play_start(play)
+
+    def _print_task_banner(self, task: Any) -> None:
+        self._name_play()
+        super()._print_task_banner(task)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -12,8 +12,15 @@ version_added: 0.1.0
 description:
   - Checks on the controller the settings of all hosts in group C(sparks) - their names (one that no role knows is refused, with the name that was
     probably meant), types, the inventory's groups, addresses, the model's name, ports and sizes.
-  - Needs no connection to any host.
-options: {}
+  - Also refuses C(--limit) where it leaves out a node that is needed, and tags that no task has.
+  - Needs no connection to any host, and runs on localhost as well as on any of them.
+options:
+  needs:
+    description:
+      - Which hosts of group C(sparks) have to take part in the play, C(all) of them or C(any).
+    type: str
+    choices: [all, any]
+    default: all
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes.info
 author:

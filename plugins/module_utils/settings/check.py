@@ -52,29 +52,132 @@ _KINDS: dict[str, tuple[str, str]] = {
 }
 #: Part of the memory that vLLM may take, as the planner takes it too.
 _UTILIZATION = (0.1, 0.98)
+#: Groups that say nothing of how somebody named a cluster.
+_GROUPS = frozenset({"all", "ungrouped", "sparks", "head", "workers", "spark_head", "spark_workers"})
+#: Tags with a meaning of Ansible's own.
+_TAGS = frozenset({"all", "always", "never", "tagged", "untagged"})
 _WORD = re.compile(r"[A-Za-z0-9_]*")
 _CLASS = re.compile(r"<class '(?:[\w.]*\.)?_?(?:AnsibleTagged)?(\w+)'>")
 
 
-def group_problems(groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return what is wrong with the inventory's groups ``sparks``, ``head`` and ``workers``."""
-    sparks, head, workers = (list(groups.get(name) or []) for name in ("sparks", "head", "workers"))
+def cluster_groups(groups: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+    """Return the names of the groups of the head and of the workers: ``spark_head`` and ``spark_workers`` where the inventory has them."""
+    head, workers = (
+        ("spark_head" if "spark_head" in groups else "head"),
+        ("spark_workers" if "spark_workers" in groups else "workers"),
+    )
+    return head, workers
+
+
+def group_problems(groups: Mapping[str, Sequence[str]], inventory: Sequence[str] = ()) -> list[str]:
+    """Return what is wrong with the inventory's groups ``sparks``, ``head`` and ``workers``.
+
+    Members of ``head`` and ``workers`` that are not in ``sparks`` belong to something else and are passed over.
+
+    Args:
+        groups: names of hosts by group, those that Ansible makes itself (``all``, ``ungrouped``) included.
+        inventory: where the inventory comes from, as Ansible was told, to name it.
+    """
+    sparks = list(groups.get("sparks") or [])
     if not sparks:
-        return ["the inventory has no group 'sparks' with hosts: start from inventory/sparks/hosts.yml, which has it"]
+        return [_no_sparks(groups, ", ".join(inventory))]
+    names = cluster_groups(groups)
+    head, workers = ([host for host in groups.get(name) or [] if host in sparks] for name in names)
     problems = []
-    if len(head) != 1:
-        names = ", ".join(head) or "none"
+    if not head:
+        others = ", ".join(groups.get(names[0]) or [])
         problems.append(
-            f"group 'head' has {len(head)} hosts ({names}), expected exactly one: move the others to group 'workers'"
+            f"group '{names[0]}' has 0 hosts of group 'sparks'{f' (only {others})' if others else ''}, expected exactly one: "
+            f"put one of {', '.join(sparks)} into it"
+        )
+    elif len(head) > 1:
+        # A group that is a child of two others brings all its hosts into both.
+        shared = (
+            ""
+            if names[0] == "spark_head"
+            else "; where another cluster has a group of this name, call yours 'spark_head'"
+        )
+        problems.append(
+            f"group '{names[0]}' has {len(head)} hosts ({', '.join(head)}) of group 'sparks', expected exactly one: "
+            f"move the others to group '{names[1]}'{shared}"
         )
     both = sorted(set(head) & set(workers))
     if both:
-        problems.append(f"{', '.join(both)} is in group 'head' and in group 'workers': keep it in one of them")
+        problems.append(f"{', '.join(both)} is in group '{names[0]}' and in group '{names[1]}': keep it in one of them")
     loose = sorted(set(sparks) - set(head) - set(workers))
-    if loose:
+    if loose and head:
         problems.append(
-            f"{', '.join(loose)} is in group 'sparks' but neither in 'head' nor in 'workers': put it into one of them"
+            f"{', '.join(loose)} is in group 'sparks' but neither in '{names[0]}' nor in '{names[1]}': put it into group '{names[1]}'"
         )
+    return problems
+
+
+def stranger_problems(hosts: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a sentence where some hosts of ``sparks`` have no fabric address and others have: they may be another cluster's.
+
+    Args:
+        hosts: names of the variables of each host of ``sparks``.
+        groups: names of hosts by group.
+    """
+    without = sorted(host for host, names in hosts.items() if "spark_fabric_address" not in names)
+    workers = cluster_groups(groups)[1]
+    if not without or len(without) == len(hosts) or workers == "spark_workers":
+        return []
+    return [
+        f"spark_fabric_address of {', '.join(without)} is missing: add it to the inventory, or, where a group '{workers}' of another cluster "
+        "brought the host into 'sparks', call your own groups 'spark_head' and 'spark_workers'"
+    ]
+
+
+def _no_sparks(groups: Mapping[str, Sequence[str]], inventory: str) -> str:
+    """Return why there is nothing to work on: no inventory, or one without our group."""
+    named = f"the inventory {inventory}" if inventory else "the inventory"
+    example = "start from inventory/sparks/hosts.yml, which has it"
+    if not any(groups.values()):
+        return f"{named} has no hosts, so there is no group 'sparks': name yours with -i, or {example}"
+    own = [name for name, hosts in groups.items() if hosts and name not in _GROUPS]
+    near = difflib.get_close_matches("sparks", own, n=1, cutoff=0.7)
+    if near:
+        return f"{named} has no group 'sparks' with hosts: did you mean your group '{near[0]}'? Rename it to 'sparks'"
+    there = f" (it has {', '.join(own)})" if own else ""
+    return f"{named} has no group 'sparks' with hosts{there}: {example}"
+
+
+def limit_problems(sparks: Iterable[str], chosen: Iterable[str], *, needs_all: bool) -> list[str]:
+    """Return what is wrong with the hosts that ``--limit`` leaves.
+
+    Args:
+        sparks: hosts of group ``sparks``.
+        chosen: hosts of this run.
+        needs_all: whether the playbook works on the cluster as a whole.
+    """
+    names, left = list(sparks), set(chosen)
+    out = [name for name in names if name not in left]
+    if not out or (not needs_all and len(out) < len(names)):
+        return []
+    if len(out) == len(names):
+        return [f"--limit leaves out every host of group 'sparks' ({', '.join(out)}): run it without --limit"]
+    return [
+        f"--limit leaves out {', '.join(out)}, and this playbook works on all nodes of the cluster together: run it without --limit "
+        "(playbooks report, status, diagnose and takeover take a part)"
+    ]
+
+
+def tag_problems(asked: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Return a sentence for each tag that is asked for (or skipped) and that no task of the playbooks has.
+
+    Args:
+        asked: tags of ``--tags`` and ``--skip-tags``; those with a meaning of Ansible's own are passed over.
+        known: tags of all plays and tasks, in their order.
+    """
+    names = [tag for tag in dict.fromkeys(known) if tag not in _TAGS]
+    problems = []
+    for tag in sorted(set(asked) - _TAGS - set(names)):
+        near = difflib.get_close_matches(tag, names, n=1, cutoff=0.6)
+        there = (
+            f"The tags are {', '.join(names)}" if names else "This playbook has none, site.yml has one for each step"
+        )
+        problems.append(f"tag '{tag}' does not exist: {f'did you mean {near[0]}? ' if near else ''}{there}")
     return problems
 
 

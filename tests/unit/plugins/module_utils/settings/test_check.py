@@ -13,12 +13,15 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.check impo
     image_problems,
     joined_problems,
     kind_problem,
+    limit_problems,
     link_problems,
     name_problems,
     placeholder_problems,
     plain_words,
     range_problems,
     relation_problems,
+    stranger_problems,
+    tag_problems,
 )
 
 ROLES = ("vllm_serve", "ray_head", "model_share")
@@ -36,15 +39,23 @@ KNOWN = (
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        ({}, "no group 'sparks'"),
-        ({"sparks": ["a"], "workers": ["a"]}, "group 'head' has 0 hosts (none)"),
+        ({}, "has no hosts, so there is no group 'sparks'"),
+        ({"all": ["a"], "Sparks": ["a"]}, "did you mean your group 'Sparks'? Rename it"),
+        ({"all": ["a"], "ungrouped": ["a"]}, "the inventory x, y has no group 'sparks' with hosts: start from"),
+        ({"all": ["a"], "web": ["a"]}, "(it has web)"),
+        (
+            {"sparks": ["a"], "workers": ["a"]},
+            "group 'head' has 0 hosts of group 'sparks', expected exactly one: put one of a into it",
+        ),
+        ({"sparks": ["a"], "head": ["b"]}, "group 'head' has 0 hosts of group 'sparks' (only b)"),
+        ({"sparks": ["a", "b"], "spark_head": ["a", "b"], "head": ["a"]}, "group 'spark_head' has 2 hosts (a, b)"),
         ({"sparks": ["a", "b"], "head": ["a", "b"]}, "group 'head' has 2 hosts (a, b)"),
         ({"sparks": ["a", "b"], "head": ["a"], "workers": ["a", "b"]}, "a is in group 'head' and in group 'workers'"),
         ({"sparks": ["a", "b"], "head": ["a"]}, "b is in group 'sparks' but neither"),
     ],
 )
 def test_odd_groups(groups: dict[str, list[str]], words: str) -> None:
-    problems = group_problems(groups)
+    problems = group_problems(groups, ["x", "y"])
     assert len(problems) == 1
     assert words in problems[0]
 
@@ -52,6 +63,45 @@ def test_odd_groups(groups: dict[str, list[str]], words: str) -> None:
 def test_sound_groups() -> None:
     assert group_problems({"sparks": ["a", "b"], "head": ["a"], "workers": ["b"]}) == []
     assert group_problems({"sparks": ["a"], "head": ["a"]}) == []
+    # Another cluster's hosts in groups of the same names.
+    assert group_problems({"sparks": ["a", "b"], "head": ["x", "a"], "workers": ["b", "y"]}) == []
+    assert group_problems({"sparks": ["a", "b"], "head": ["a", "b"], "spark_head": ["a"], "spark_workers": ["b"]}) == []
+
+
+def test_a_host_that_another_clusters_group_brought_along() -> None:
+    with_address, groups = {"spark_fabric_address": ""}, {"workers": ["b", "c"]}
+    (problem,) = stranger_problems({"a": with_address, "b": with_address, "c": {}}, groups)
+    assert "spark_fabric_address of c is missing" in problem
+    assert "'spark_head' and 'spark_workers'" in problem
+    assert stranger_problems({"a": {}, "b": {}}, groups) == []
+    assert stranger_problems({"a": with_address, "b": {}}, {"spark_workers": ["b"]}) == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "needs_all", "words"),
+    [
+        (["a", "b", "localhost"], True, ""),
+        (["a"], True, "--limit leaves out b, and this playbook works on all nodes"),
+        (["a"], False, ""),
+        (["localhost"], False, "--limit leaves out every host of group 'sparks' (a, b)"),
+        (["localhost"], True, "--limit leaves out every host of group 'sparks' (a, b)"),
+    ],
+)
+def test_limits(chosen: list[str], needs_all: bool, words: str) -> None:
+    assert words in "".join(limit_problems(["a", "b"], chosen, needs_all=needs_all))
+    assert bool(limit_problems(["a", "b"], chosen, needs_all=needs_all)) == bool(words)
+
+
+def test_tags() -> None:
+    known = ["always", "preflight", "units"]
+    assert tag_problems(["all", "units", "never", "untagged"], known) == []
+    assert tag_problems(["unit", "x"], known) == [
+        "tag 'unit' does not exist: did you mean units? The tags are preflight, units",
+        "tag 'x' does not exist: The tags are preflight, units",
+    ]
+    assert tag_problems(["x"], ["always"]) == [
+        "tag 'x' does not exist: This playbook has none, site.yml has one for each step"
+    ]
 
 
 def test_the_shipped_inventory_asks_to_be_edited_in_one_sentence() -> None:
