@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
@@ -35,6 +34,7 @@ from ..module_utils.report.report import (
     takeover_note,
     worst,
 )
+from ..module_utils.system.files import write_atomic
 
 _COLOURS = {RED: "red", YELLOW: "yellow", GREEN: "green"}
 _DIGEST = re.compile(r"<!-- findings ([0-9a-f]{64}) -->")
@@ -146,10 +146,5 @@ class ActionModule(ActionBase):
             before = None
         changed = before is None or before[1] != digest
         if not self._task.check_mode:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            draft = place.with_name(f".{place.name}.{os.getpid()}")
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(f"{page(report)}<!-- findings {digest} -->\n")
-            draft.replace(place)
+            write_atomic(place, f"{page(report)}<!-- findings {digest} -->\n", 0o600)
         return changed

@@ -129,7 +129,10 @@ from ..module_utils.docker.cdi import (
     parse_limits,
     rows,
 )
-from ..module_utils.docker.service import DIGEST_LABEL, DOCKER
+from ..module_utils.docker.cli import DOCKER, DockerError, docker, image_id, remove_container, running
+from ..module_utils.docker.service import DIGEST_LABEL
+from ..module_utils.system.files import read_json, write_atomic
+from ..module_utils.system.run import run
 
 NAME = "spark-gpu-check"
 CHECK = "GPU in a container"
@@ -151,32 +154,14 @@ class GpuCheck:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
-        self.host = Host(self.run)
+        self.host = Host(run)
         self.gpu = bool(cdi_devices(self.params["devices"]))
         self.rdma = "/dev/infiniband" in self.params["devices"]
 
-    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
-        if self.module.get_bin_path(argv[0]) is None:
-            return 127, "", f"{argv[0]}: not found"
-        status, out, err = self.module.run_command(list(argv))
-        return status, out, err
-
-    def docker(self, *arguments: str) -> str:
-        status, out, err = self.run([DOCKER, *arguments])
-        if status != 0:
-            said = ((err or out).strip().splitlines() or ["no output"])[-1]
-            raise CheckError(f"docker {arguments[0]} for the check of the GPU failed: {said}")
-        return out
-
     def inputs(self) -> str:
         """Return the digest of all that a proof depends on."""
-        status, image, err = self.run([DOCKER, "image", "inspect", "--format", "{{.Id}}", self.params["image"]])
-        if status != 0:
-            if "No such image" in err or "not found" in err.lower():
-                raise CheckError(f"image {self.params['image']!r} is not on this node: run role serving_image first")
-            raise CheckError(f"Docker does not answer: {err.strip()}; look at `systemctl status docker`")
         found = {
-            "image": image.strip(),
+            "image": image_id(run, self.params["image"]),
             "docker": self.host.docker().version,
             "toolkit": self.host.toolkit(),
             "driver": self.host.driver_loaded(),
@@ -185,26 +170,26 @@ class GpuCheck:
         }
         return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
-    def serving(self) -> list[str]:
-        """Return the names of the cluster's containers that run."""
-        return self.docker("ps", "--filter", f"label={DIGEST_LABEL}", "--format", "{{.Names}}").split()
+    def inside(self, *argv: str) -> tuple[int, str, str]:
+        """Run a program in the container."""
+        return run([DOCKER, "exec", NAME, *argv], LOOK_S)
 
     def look(self) -> Look:
         """Look into the container."""
         gpu, said, uvm = False, "", None
         if self.gpu:
-            status, out, err = self.run(["timeout", str(LOOK_S), DOCKER, "exec", NAME, "nvidia-smi", "-L"])
+            status, out, err = self.inside("nvidia-smi", "-L")
             lines = (out or err).strip().splitlines()
             said = lines[0].strip() if lines else f"exit status {status}"
             gpu = status == 0 and said.startswith("GPU ")
             if gpu and self.host.path(UVM).exists():
-                status, _names, _err = self.run(["timeout", str(LOOK_S), DOCKER, "exec", NAME, "ls", UVM])
+                status, _names, _err = self.inside("ls", UVM)
                 # ls says 2, busybox 1; whatever else went wrong says nothing of the node.
                 uvm = {0: True, 1: False, 2: False}.get(status)
-        _status, limits, _err = self.run(["timeout", str(LOOK_S), DOCKER, "exec", NAME, "cat", "/proc/1/limits"])
+        _status, limits, _err = self.inside("cat", "/proc/1/limits")
         rdma: tuple[str, ...] = ()
         if self.rdma:
-            _status, names, _err = self.run(["timeout", str(LOOK_S), DOCKER, "exec", NAME, "ls", "/dev/infiniband"])
+            _status, names, _err = self.inside("ls", "/dev/infiniband")
             rdma = tuple(names.split())
         return Look(gpu=gpu, said=said, limits=parse_limits(limits), rdma=rdma, uvm=uvm)
 
@@ -215,37 +200,42 @@ class GpuCheck:
             command += ["--device", device]
         for name, value in sorted(self.params["ulimits"].items()):
             command += ["--ulimit", f"{name}={value}"]
-        self.run([DOCKER, "rm", "--force", NAME])
+        remove_container(run, NAME)
         try:
-            self.docker(*command, "--entrypoint", "sleep", self.params["image"], str(SLEEP_S))
+            docker(
+                run,
+                *command,
+                "--entrypoint",
+                "sleep",
+                self.params["image"],
+                str(SLEEP_S),
+                purpose="the check of the GPU",
+            )
             before = self.look()
             if not self.params["reload"] or (self.gpu and not before.gpu):
                 return before, None
-            status, out, err = self.run(["systemctl", "daemon-reload"])
+            status, out, err = run(["systemctl", "daemon-reload"])
             if status != 0:
                 raise CheckError(f"systemctl daemon-reload failed: {(err or out).strip()}; is systemd process 1 here?")
             time.sleep(SETTLE_S)
             return before, self.look()
         finally:
-            self.run([DOCKER, "rm", "--force", NAME])
+            remove_container(run, NAME)
 
     def ensure(self) -> dict[str, Any]:
         """Return the result; raises CheckError with one sentence."""
         digest = self.inputs()
         stamp = Path(self.params["stamp"])
-        try:
-            kept = json.loads(stamp.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            kept = {}
-        result = kept.get("result") if isinstance(kept, dict) and kept.get("digest") == digest else None
+        kept = read_json(stamp) or {}
+        result = kept.get("result") if kept.get("digest") == digest else None
         if not self.params["force"] and isinstance(result, dict) and set(result) >= RESULT:
             return {**result, "reused": True}
         if self.module.check_mode:
             return self.nothing("check mode starts no container")
-        running = [] if self.params["while_serving"] else self.serving()
-        if running:
+        serving = [] if self.params["while_serving"] else running(run, DIGEST_LABEL)
+        if serving:
             return self.nothing(
-                f"{', '.join(running)} runs, whose GPU the reload could take; stop the cluster, or set while_serving"
+                f"{', '.join(serving)} runs, whose GPU the reload could take; stop the cluster, or set while_serving"
             )
         before, after = self.prove()
         findings = judge_proof(
@@ -265,10 +255,7 @@ class GpuCheck:
             "after": asdict(after) if after else None,
         }
         if not findings:
-            stamp.parent.mkdir(parents=True, exist_ok=True)
-            fresh = stamp.with_name(f".{stamp.name}.new")
-            fresh.write_text(json.dumps({"digest": digest, "result": result}), encoding="utf-8")
-            fresh.replace(stamp)
+            write_atomic(stamp, json.dumps({"digest": digest, "result": result}))
         return {**result, "reused": False}
 
     def nothing(self, why: str) -> dict[str, Any]:
@@ -303,7 +290,7 @@ def main() -> None:
     )
     try:
         result = GpuCheck(module).ensure()
-    except CheckError as error:
+    except (CheckError, DockerError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(

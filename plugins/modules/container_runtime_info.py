@@ -117,6 +117,7 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.docker.cdi import MENDED, RED, Host, Runtime, cdi_devices, collect, judge, rows
+from ..module_utils.system.run import run
 
 
 def summary(runtime: Runtime, wanted: Sequence[str]) -> str:
@@ -138,12 +139,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        if module.get_bin_path(argv[0]) is None:
-            return 127, "", f"{argv[0]}: not found"
-        status, out, err = module.run_command(list(argv))
-        return status, out, err
 
     runtime = collect(Host(run))
     wanted = cdi_devices(module.params["devices"])

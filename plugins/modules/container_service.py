@@ -207,6 +207,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.docker.cli import DockerError, image_id
 from ..module_utils.docker.service import (
     PROPAGATIONS,
     ContainerSpec,
@@ -223,10 +224,11 @@ from ..module_utils.docker.service_state import (
     TRIAL_UNITS,
     UNITS,
     ContainerServiceError,
-    image_id,
     secret_hashes,
     unit_state,
 )
+from ..module_utils.system.files import write_atomic
+from ..module_utils.system.run import run
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},
@@ -290,14 +292,10 @@ class ContainerService:
         self.actions: list[str] = []
         self.diff: list[dict[str, str]] = []
 
-    def run(self, argv: Any) -> tuple[int, str, str]:
-        code, out, err = self.module.run_command(list(argv))
-        return code, out, err
-
     def systemctl(self, *arguments: str) -> None:
         if self.module.check_mode:
             return
-        code, out, err = self.run(["systemctl", *arguments])
+        code, out, err = run(["systemctl", *arguments])
         if code != 0:
             raise ContainerServiceError(
                 f"systemctl {' '.join(arguments)} failed: {(err or out).strip()}; see `journalctl -u {self.name}`"
@@ -312,11 +310,7 @@ class ContainerService:
         self.actions.append(f"wrote {path}")
         self.diff.append({"before": before, "after": text, "before_header": str(path), "after_header": str(path)})
         if not self.module.check_mode:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.new")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.chmod(0o644)
-            temporary.replace(path)
+            write_atomic(path, text)
         return True
 
     def present(self) -> dict[str, Any]:
@@ -348,8 +342,8 @@ class ContainerService:
             stop_timeout_sec=params["stop_timeout_sec"],
         )
         try:
-            found_image = image_id(self.run, container.image)
-        except ContainerServiceError:
+            found_image = image_id(run, container.image)
+        except DockerError:
             if not self.module.check_mode:
                 raise
             # A first run in check mode: image and secrets are still to come, so that the unit cannot be worked out.
@@ -369,7 +363,7 @@ class ContainerService:
             written = self.write(self.unit_path, unit_text(container, unit, found_image, digest))
             self.write(self.record_path, wanted)
             written = self.end_trial() or written
-        state = unit_state(self.run, self.name)
+        state = unit_state(run, self.name)
         if written or state.need_reload:
             # Only when needed: a daemon-reload can take the GPU from containers that got it by the legacy hook.
             self.systemctl("daemon-reload")
@@ -394,7 +388,7 @@ class ContainerService:
 
     def remove(self, name: str) -> None:
         """Stop, disable and remove a unit, as far as it is there."""
-        state = unit_state(self.run, name)
+        state = unit_state(run, name)
         if state.loaded and state.active not in {"inactive", "failed"}:
             self.actions.append(f"stopped {name}.service")
             self.systemctl("stop", f"{name}.service")
@@ -419,14 +413,14 @@ class ContainerService:
         return {}
 
     def stopped(self) -> dict[str, Any]:
-        state = unit_state(self.run, self.name)
+        state = unit_state(run, self.name)
         if state.loaded and state.active not in {"inactive", "failed"}:
             self.actions.append(f"stopped {self.name}.service")
             self.systemctl("stop", f"{self.name}.service")
         return {}
 
     def known_state(self) -> Any:
-        state = unit_state(self.run, self.name)
+        state = unit_state(run, self.name)
         if not state.loaded and not self.module.check_mode:
             raise ContainerServiceError(
                 f"unit {self.name}.service does not exist on this node: write it first with state=present"
@@ -443,7 +437,7 @@ def main() -> None:
     service = ContainerService(module)
     try:
         result = getattr(service, module.params["state"])()
-    except (ContainerServiceError, ValueError) as error:
+    except (DockerError, ValueError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(

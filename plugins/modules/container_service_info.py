@@ -105,17 +105,19 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.benchmark.run import BenchmarkError, serving
+from ..module_utils.docker.cli import DockerError, inspect_container, is_absent
 from ..module_utils.docker.service import STOP_FLAG
-from ..module_utils.docker.service_state import RECORDS, ContainerServiceError, Run, inspect_container, service_status
+from ..module_utils.docker.service_state import RECORDS, service_status
 from ..module_utils.hub.store import weights_bytes
+from ..module_utils.system.run import Runner, run
 from ..module_utils.vllm.load_strategy import load_facts
+from ..module_utils.vllm.serving import ServingError, serving
 from ..module_utils.vllm.startup_phases import journal_command, phases_line, start_report
 
 JOURNAL_LINES = 25
 
 
-def journal(module: AnsibleModule, name: str) -> list[str]:
+def journal(name: str) -> list[str]:
     """Return the last words of a unit's own processes, oldest first: neither systemd's nor what cleaning up complains of."""
     # Matching the field leaves out what systemd itself says of the unit, which --unit would bring along.
     argv = [
@@ -127,15 +129,15 @@ def journal(module: AnsibleModule, name: str) -> list[str]:
         "--output",
         "cat",
     ]
-    code, out, _err = module.run_command(argv)
-    return [line for line in out.splitlines() if line.strip() and "No such container" not in line] if code == 0 else []
+    code, out, _err = run(argv)
+    return [line for line in out.splitlines() if line.strip() and not is_absent(line)] if code == 0 else []
 
 
-def startup(run: Run, name: str) -> list[str]:
+def startup(run: Runner, name: str) -> list[str]:
     """Return what the journal says of the last start of a serving container; empty for another one, or where it says nothing."""
     try:
         found = serving(inspect_container(run, name), name)
-    except BenchmarkError:
+    except ServingError:
         return []
     code, out, _err = run(journal_command(name, found.started))
     report = start_report(out, weights_bytes(Path(found.model_path))) if code == 0 else {"phases": {}}
@@ -165,10 +167,6 @@ def main() -> None:
         supports_check_mode=True,
     )
 
-    def run(argv: Any) -> tuple[int, str, str]:
-        code, out, err = module.run_command(list(argv))
-        return code, out, err
-
     names = module.params["names"]
     if names is None:
         names = sorted(path.stem for path in RECORDS.glob("*.json"))
@@ -176,11 +174,9 @@ def main() -> None:
         units = [service_status(run, name) for name in names]
         started = [unit["name"] for unit in units if unit["settled"] and unit["name"] == module.params["startup_of"]]
         said = [line for name in started for line in startup(run, name)]
-    except ContainerServiceError as error:
+    except DockerError as error:
         module.fail_json(msg=str(error))
-    journals = {
-        unit["name"]: journal(module, unit["name"]) for unit in units if unit["present"] and not unit["settled"]
-    }
+    journals = {unit["name"]: journal(unit["name"]) for unit in units if unit["present"] and not unit["settled"]}
     module.exit_json(
         changed=False,
         units=units,

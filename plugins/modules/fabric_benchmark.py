@@ -168,6 +168,7 @@ from ..module_utils.fabric.bench import (
     without_bandwidth,
 )
 from ..module_utils.fabric.link import FabricError, Finding, Machine
+from ..module_utils.system.run import run
 
 #: Lines of NCCL's log worth keeping; a whole one has thousands.
 TELLING = re.compile(
@@ -401,10 +402,6 @@ def main() -> None:
         module.exit_json(**{**empty, "changed": False, "msg": "not run in check mode, since it loads the link"})
     if not params["rails"]:
         module.fail_json(msg="rails is empty: the node has no interface on the fabric, see fabric_info")
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        status, out, err = module.run_command(list(argv))
-        return status, out, err
 
     benchmark = Benchmark(params, Machine(run))
     try:

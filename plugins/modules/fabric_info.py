@@ -150,6 +150,7 @@ from ..module_utils.fabric.link import (
     select_interfaces,
     with_status,
 )
+from ..module_utils.system.run import run
 
 ARGUMENTS = {
     "address": {"type": "str", "required": True},
@@ -187,12 +188,6 @@ def main() -> None:
     """Read, judge, answer."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        if module.get_bin_path(argv[0]) is None:
-            return 127, "", f"{argv[0]}: not found"
-        status, out, err = module.run_command(list(argv))
-        return status, out, err
 
     machine = Machine(run)
     findings: list[Finding] = []

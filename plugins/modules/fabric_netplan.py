@@ -99,7 +99,6 @@ msg:
 """
 
 import socket
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +108,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ..module_utils.fabric.link import Fabric, FabricError, Machine, Rail, collect
 from ..module_utils.fabric.netplan import FOLDERS, OWN_FILE, STATE, UNITS, Plan, Rollback, plan_netplan, steps_of
+from ..module_utils.system.run import run
 
 try:
     import yaml
@@ -119,19 +119,6 @@ except ImportError as import_error:
 
 # Seconds that the network may take to settle after `netplan apply`.
 SETTLE = 40
-
-
-def run_bounded(argv: Sequence[str], seconds: float) -> tuple[int, str]:
-    """Run a program for at most ``seconds``; return its exit status and its output, errors included."""
-    try:
-        done = subprocess.run(
-            list(argv), capture_output=True, timeout=seconds, check=False, text=True, errors="replace"
-        )
-    except OSError as error:
-        return 127, f"{argv[0]}: {error.strerror}"
-    except subprocess.TimeoutExpired:
-        return 124, f"no answer within {seconds:g} s"
-    return done.returncode, (done.stdout + done.stderr).strip()
 
 
 def read_files(folders: Sequence[Path]) -> dict[str, Any]:
@@ -306,12 +293,8 @@ def main() -> None:
     )
     params = module.params
 
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        status, words = run_bounded(argv, 30)
-        return status, words, words
-
     machine = Machine(run)
-    rollback = Rollback(run_bounded, STATE, UNITS)
+    rollback = Rollback(run, STATE, UNITS)
     rails = (
         [Rail(entry["interface"], entry["address"]) for entry in params["rails"]]
         if params["state"] == "present"

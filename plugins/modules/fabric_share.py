@@ -79,6 +79,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.hub.store import StoreError
 from ..module_utils.peer.share import DEFAULT_IDLE, DEFAULT_PORT, ShareClient, read_share_token
+from ..module_utils.system.run import run
 
 UNIT = "spark-fabric-share.service"
 # Seconds until a server that was started must answer.
@@ -92,14 +93,9 @@ class FabricShare:
         self.module = module
         self.params = module.params
 
-    def run(self, *argv: str) -> tuple[int, str, str]:
-        """Run a command; return its status, output and errors."""
-        code, out, err = self.module.run_command(list(argv))
-        return int(code), str(out), str(err)
-
     def state(self) -> tuple[str, str]:
         """Return systemd's state of the unit and its description."""
-        code, out, err = self.run("systemctl", "show", "--property=ActiveState,Description", UNIT)
+        code, out, err = run(["systemctl", "show", "--property=ActiveState,Description", UNIT])
         if code:
             raise StoreError(
                 f"systemctl does not answer on this node ({err.strip()}): the share needs a running systemd."
@@ -109,8 +105,8 @@ class FabricShare:
 
     def stop(self) -> None:
         """Stop the unit and forget how it ended."""
-        self.run("systemctl", "stop", UNIT)
-        self.run("systemctl", "reset-failed", UNIT)
+        run(["systemctl", "stop", UNIT])
+        run(["systemctl", "reset-failed", UNIT])
 
     def started(self) -> tuple[bool, str]:
         """Make sure that the server runs with these settings and answers; return whether it was started."""
@@ -136,7 +132,7 @@ class FabricShare:
             f"--description={description}",
             "--property=NoNewPrivileges=yes",
         ]
-        code, _out, err = self.run(*unit, *argv)
+        code, _out, err = run([*unit, *argv])
         if code:
             raise StoreError(
                 f"systemd-run could not start the share ({err.strip()}): run the role node_tools, which installs it."
@@ -154,8 +150,8 @@ class FabricShare:
             except StoreError as error:
                 active, _running = self.state()
                 if active not in ("active", "activating"):
-                    _code, words, _err = self.run(
-                        "journalctl", "--unit", UNIT, "--lines", "20", "--output", "cat", "--no-pager"
+                    _code, words, _err = run(
+                        ["journalctl", "--unit", UNIT, "--lines", "20", "--output", "cat", "--no-pager"]
                     )
                     own = [line for line in words.splitlines() if line.startswith(("cannot ", "the "))]
                     self.stop()

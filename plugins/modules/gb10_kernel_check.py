@@ -169,13 +169,12 @@ msg:
   returned: always
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.service_state import ContainerServiceError, image_id
+from ..module_utils.docker.cli import DockerError, image_id
 from ..module_utils.gpu import kernel_probe
 from ..module_utils.gpu.kernel_check import (
     NEED_GIB,
@@ -190,6 +189,7 @@ from ..module_utils.gpu.kernel_check import (
 )
 from ..module_utils.gpu.policy import CAPABILITIES, Evidence, serving_choice, trial_from, verdicts
 from ..module_utils.gpu.runtime import Host, Runtime, collect, no_gpu
+from ..module_utils.system.run import run
 
 
 def probe_source() -> str:
@@ -217,14 +217,7 @@ class KernelCheck:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
-        self.runtime = collect(Host(self.run))
-
-    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
-        """Run a command on the node; status 127 where there is none."""
-        if self.module.get_bin_path(argv[0]) is None:
-            return 127, "", f"{argv[0]}: not found"
-        status, out, err = self.module.run_command(list(argv))
-        return status, out, err
+        self.runtime = collect(Host(run))
 
     def without_result(self, message: str, reason: str, *, gpu: bool) -> dict[str, Any]:
         """Return the answer where no kernel ran: every capability is unknown for this reason."""
@@ -245,7 +238,7 @@ class KernelCheck:
         }
 
     def result(self) -> dict[str, Any]:
-        """Return the answer; raises KernelCheckError, ContainerServiceError or ValueError with one sentence."""
+        """Return the answer; raises KernelCheckError, DockerError or ValueError with one sentence."""
         trial = trial_from(self.params["trial"])
         if self.params["nodes"] < 1:
             raise ValueError(f"nodes is {self.params['nodes']}, expected at least 1")
@@ -265,7 +258,7 @@ class KernelCheck:
             raise KernelCheckError(
                 f"nvidia-smi shows no GPU ({self.runtime.smi_error or 'it is not installed'}): gb10_runtime_info says what to do"
             )
-        probe = Probe(image_id(self.run, self.params["image"]), **wanted)
+        probe = Probe(image_id(run, self.params["image"]), **wanted)
         source, record = probe_source(), Path(self.params["record"])
         key = digest(probe, source, inputs(self.runtime))
         document = None if self.params["fresh"] else read_record(record, key)
@@ -273,7 +266,7 @@ class KernelCheck:
         if document is None:
             if self.module.check_mode:
                 return self.without_result("would run the kernel check", "nothing is run in check mode", gpu=True)
-            if not self.params["while_serving"] and (busy := serving_containers(self.run)):
+            if not self.params["while_serving"] and (busy := serving_containers(run)):
                 reason = f"{', '.join(busy)} runs on this node"
                 return self.without_result(
                     f"{reason}, so the GPU is left alone: set while_serving to load it all the same", reason, gpu=True
@@ -333,7 +326,7 @@ def main() -> None:
     )
     try:
         result = KernelCheck(module).result()
-    except (KernelCheckError, ContainerServiceError, ValueError) as error:
+    except (KernelCheckError, DockerError, ValueError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(

@@ -97,11 +97,11 @@ msg:
   returned: always
 """
 
-from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.gpu.runtime import RED, Host, collect, judge, no_gpu
+from ..module_utils.system.run import run
 
 
 def main() -> None:
@@ -115,12 +115,6 @@ def main() -> None:
     )
     if module.params["min_available_gib"] < 0:
         module.fail_json(msg=f"min_available_gib is {module.params['min_available_gib']:g}, expected GiB, 0 or more")
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        if module.get_bin_path(argv[0]) is None:
-            return 127, "", f"{argv[0]}: not found"
-        status, out, err = module.run_command(list(argv))
-        return status, out, err
 
     runtime = collect(Host(run))
     findings = judge(

@@ -67,7 +67,6 @@ msg:
   type: str
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
@@ -77,6 +76,7 @@ from ..module_utils.hub.fetch import HubSource
 from ..module_utils.hub.queue import Queue, preview_under_way
 from ..module_utils.hub.snapshot import Request, preview
 from ..module_utils.hub.store import Store, StoreError
+from ..module_utils.system.run import run
 
 
 def main() -> None:
@@ -89,10 +89,6 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        code, out, err = module.run_command(list(argv))
-        return int(code), str(out), str(err)
 
     try:
         token, note = read_token(params["token"] or "", params["token_file"] or "")

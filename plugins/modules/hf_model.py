@@ -149,7 +149,6 @@ msg:
 """
 
 import contextlib
-from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -158,6 +157,7 @@ from ..module_utils.hub.client import HUB_ARGUMENTS
 from ..module_utils.hub.queue import Order, Queue, order_name, start, under_way
 from ..module_utils.hub.snapshot import NotReady, Outcome, absent, inspect, present
 from ..module_utils.hub.store import Store, StoreError, explain
+from ..module_utils.system.run import run
 
 
 def main() -> None:
@@ -235,10 +235,6 @@ def ensure(module: AnsibleModule) -> tuple[Outcome, bool]:
         return order.perform(token), False
     if token:
         raise StoreError("token is set together with detach: a detached download reads its token from token_file.")
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        code, out, err = module.run_command(list(argv))
-        return int(code), str(out), str(err)
 
     if not module.check_mode and under_way(order, run, Queue()):
         seen = inspect(store, order.repo_id, order.revision, "none")

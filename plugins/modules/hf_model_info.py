@@ -142,6 +142,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.hub.queue import Queue, watch
 from ..module_utils.hub.store import Store, StoreError
+from ..module_utils.system.run import run
 
 
 def main() -> None:
@@ -162,7 +163,7 @@ def main() -> None:
             params["revision"],
             params["verify"],
             Queue(),
-            lambda argv: module.run_command(list(argv)),
+            run,
         )
     except StoreError as error:
         module.fail_json(msg=str(error))

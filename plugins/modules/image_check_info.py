@@ -91,17 +91,14 @@ msg:
   returned: always
 """
 
-import json
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.docker.cdi import RED, YELLOW, Finding, rows
-from ..module_utils.docker.image_layer import architecture, architecture_problem, judge_image, parse_probe, probe_argv
-from ..module_utils.docker.service import DOCKER
-
-#: Seconds for the probe; it takes about one.
-PROBE_S = 120
+from ..module_utils.docker.cli import DockerError, needed_image
+from ..module_utils.docker.image_layer import architecture, architecture_problem, judge_image, probe_image
+from ..module_utils.system.run import run
 
 
 def main() -> None:
@@ -116,26 +113,17 @@ def main() -> None:
     )
     name = module.params["name"]
     try:
-        code, out, err = module.run_command([DOCKER, "image", "inspect", name])
-    except OSError:
-        code, out, err = 127, "", "there is no /usr/bin/docker"
-    if code != 0:
-        if "No such image" in err or "not found" in err.lower():
-            module.fail_json(msg=f"image {name!r} is not on this node: run role serving_image first")
-        module.fail_json(msg=f"Docker does not answer: {err.strip()}; look at `systemctl status docker`")
-    inspected = json.loads(out)[0]
+        inspected = needed_image(run, name)
+    except DockerError as error:
+        module.fail_json(msg=str(error))
     here = platform.machine()
     # A container for another architecture would only say `exec format error`.
     if problem := architecture_problem(name, str(inspected.get("Architecture") or ""), here):
         module.fail_json(msg=problem)
-    code, out, err = module.run_command(["timeout", str(PROBE_S), *probe_argv(DOCKER, name)])
-    if code != 0:
-        said = ((err or out).strip().splitlines() or ["no output"])[-1]
-        module.fail_json(msg=f"image {name!r} cannot be looked into, its python3 failed: {said}")
     try:
-        facts = parse_probe(out)
-    except ValueError as error:
-        module.fail_json(msg=f"image {name!r} cannot be looked into: {error}")
+        facts = probe_image(run, name)
+    except DockerError as error:
+        module.fail_json(msg=str(error))
     problems, notes = judge_image(
         facts,
         node_architecture=architecture(here),

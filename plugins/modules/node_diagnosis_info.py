@@ -73,13 +73,13 @@ msg:
 """
 
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.node.diagnosis import diagnose, host_aliases, read_secrets, result_text
 from ..module_utils.system.redact import Redactor
+from ..module_utils.system.run import run
 
 
 def main() -> None:
@@ -108,11 +108,6 @@ def main() -> None:
         module.fail_json(
             msg=f"journal_lines is {module.params['journal_lines']}, expected 0 or more; 0 leaves the journals out"
         )
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        # argv[0] is timeout(1), which says 127 itself where the command is not there.
-        status, out, err = module.run_command(list(argv))
-        return status, out, err
 
     secrets = read_secrets(Path(module.params["secrets_folder"]))
     secrets |= {str(name): str(value) for name, value in module.params["secrets"].items() if value}

@@ -169,7 +169,6 @@ node:
     user: {description: User it ran as., type: str}
 """
 
-from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -181,6 +180,7 @@ from ..module_utils.node.requirements import (
     requirements_from,
     rows,
 )
+from ..module_utils.system.run import run
 
 
 def main() -> None:
@@ -218,12 +218,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        if module.get_bin_path(argv[0]) is None:
-            return 127, "", f"{argv[0]}: not found"
-        status, out, err = module.run_command(list(argv))
-        return status, out, err
 
     try:
         requirements = requirements_from(module.params)

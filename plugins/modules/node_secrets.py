@@ -65,27 +65,11 @@ msg:
   type: str
 """
 
-import hashlib
-import os
-import re
-import secrets as generator
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
-#: 32 bytes of the kernel's random generator, as hexadecimal.
-_BYTES = 32
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a file that is never, not for a moment, readable for others."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    temporary.replace(path)
+from ..module_utils.node.secret_files import Secret, SecretError, ensure_secrets
 
 
 def main() -> None:
@@ -107,39 +91,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     folder = Path(module.params["path"])
-    actions: list[str] = []
-    fingerprints: dict[str, str] = {}
     try:
-        if not folder.is_dir() or folder.stat().st_mode & 0o777 != 0o700 or folder.stat().st_uid != 0:
-            actions.append(f"made {folder} readable for root only")
-            if not module.check_mode:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                folder.chmod(0o700)
-                os.chown(folder, 0, 0)
-        for secret in module.params["secrets"]:
-            name: str = secret["name"]
-            value: str = (secret["value"] or "").strip()
-            if not _NAME.match(name):
-                module.fail_json(msg=f"secrets: name is {name!r}, expected lower-case letters, digits and '_'")
-            if value and len(value) < 8:
-                module.fail_json(
-                    msg=f"secret {name!r} has {len(value)} characters, expected at least 8: choose a longer one or leave it empty"
-                )
-            path = folder / name
-            present = path.read_text(encoding="utf-8").strip() if path.exists() else ""
-            wanted = value or present or (generator.token_hex(_BYTES) if secret["generate"] else "")
-            if not wanted:
-                continue
-            right = path.exists() and path.stat().st_mode & 0o777 == 0o400 and path.stat().st_uid == 0
-            if present != wanted or not right:
-                actions.append(
-                    f"{'changed' if present else 'made'} secret {name}"
-                    if present != wanted
-                    else f"set mode of secret {name} to 0400"
-                )
-                if not module.check_mode:
-                    write_secret(path, wanted)
-            fingerprints[name] = hashlib.sha256(wanted.encode()).hexdigest()[:12]
+        wanted = [
+            Secret(secret["name"], (secret["value"] or "").strip(), secret["generate"])
+            for secret in module.params["secrets"]
+        ]
+        actions, fingerprints = ensure_secrets(folder, wanted, module.check_mode)
+    except SecretError as error:
+        module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or folder}: {error.strerror}; node_secrets needs root on the node")
     module.exit_json(

@@ -84,12 +84,12 @@ msg:
   returned: always
 """
 
-from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.node.occupants import Surveyor, collect, judge, takeover, wanted_from
 from ..module_utils.report.report import LEVELS, counts
+from ..module_utils.system.run import run
 
 
 def main() -> None:
@@ -102,12 +102,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        if module.get_bin_path(argv[0]) is None:
-            return 127, "", f"{argv[0]}: not found"
-        status, out, err = module.run_command(list(argv))
-        return status, out, err
 
     try:
         wanted = wanted_from(module.params)

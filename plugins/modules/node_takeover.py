@@ -62,11 +62,11 @@ msg:
   returned: always
 """
 
-from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.node.takeover import TakeoverError, plan
+from ..module_utils.system.run import run
 
 
 def main() -> None:
@@ -78,12 +78,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-
-    def run(argv: Sequence[str]) -> tuple[int, str, str]:
-        if module.get_bin_path(argv[0]) is None:
-            return 127, "", f"{argv[0]}: not found"
-        status, out, err = module.run_command(list(argv))
-        return status, out, err
 
     try:
         steps = plan(run, module.params["containers"], module.params["units"])

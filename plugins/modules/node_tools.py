@@ -73,19 +73,26 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import hub, nfs, peer, ray, service, system
+from ..module_utils import docker, hub, nfs, peer, ray, service, system
+from ..module_utils.docker import cli
 from ..module_utils.hub import client, fetch, parts, progress, queue, reuse, snapshot, store
 from ..module_utils.nfs import share as nfs_share
 from ..module_utils.peer import share as peer_share
 from ..module_utils.ray import cluster
 from ..module_utils.service import gates, rank_watch
-from ..module_utils.system import http_json, systemd_unit
+from ..module_utils.system import files, http_json, systemd_unit
+from ..module_utils.system import run as system_run
+from ..module_utils.system.files import Changes
+from ..module_utils.system.run import last_words, run
 
 #: What the services on the node run; everything that one of them imports must be in the list, with the packages that it lies in.
 LIBRARY: tuple[ModuleType, ...] = (
+    cli,
     client,
     cluster,
+    docker,
     fetch,
+    files,
     gates,
     http_json,
     hub,
@@ -103,6 +110,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     snapshot,
     store,
     system,
+    system_run,
     systemd_unit,
 )
 #: Launcher -> module and Python: what talks to a hub needs the virtual environment, all else the system's own Python.
@@ -141,46 +149,24 @@ class NodeTools:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.path = Path(module.params["path"])
-        self.actions: list[str] = []
-        self.diff: list[dict[str, str]] = []
-
-    def folder(self, path: Path) -> None:
-        if path.is_dir():
-            return
-        self.actions.append(f"made folder {path}")
-        if not self.module.check_mode:
-            path.mkdir(mode=0o755, parents=True)
-
-    def file(self, path: Path, text: str, mode: int) -> None:
-        before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if before == text and path.stat().st_mode & 0o777 == mode:
-            return
-        self.actions.append(f"wrote {path}")
-        self.diff.append({"before": before, "after": text, "before_header": str(path), "after_header": str(path)})
-        if not self.module.check_mode:
-            temporary = path.with_name(f".{path.name}.new")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.chmod(mode)
-            temporary.replace(path)
+        self.changes = Changes(module.check_mode)
 
     def library(self) -> None:
         package = self.path / "lib" / "dgx_spark_node"
         for folder in (Path("/etc/dgx-spark"), self.path / "bin", package, *map(Path, self.module.params["folders"])):
-            self.folder(folder)
+            self.changes.folder(folder)
         wanted = {place(module): source(module) for module in LIBRARY}
         wanted["__init__.py"] = '"""Programs of dgx_spark.vllm on this node."""\n'
         for room in sorted({name.partition("/")[0] for name in wanted if "/" in name}):
-            self.folder(package / room)
+            self.changes.folder(package / room)
         for name, text in wanted.items():
-            self.file(package / name, text, 0o644)
+            self.changes.write(package / name, text, 0o644)
         for stale in sorted(package.rglob("*.py")) if package.is_dir() else ():
             if str(stale.relative_to(package)) not in wanted:
-                self.actions.append(f"removed {stale}")
-                if not self.module.check_mode:
-                    stale.unlink()
+                self.changes.remove(stale)
         for name, (module_name, python) in PROGRAMS.items():
             text = _LAUNCHER.format(path=self.path, module=module_name, python=python.format(path=self.path))
-            self.file(self.path / "bin" / name, text, 0o755)
+            self.changes.write(self.path / "bin" / name, text, 0o755)
 
     def installed(self, venv: Path, name: str, version: str) -> bool:
         escaped = re.sub(r"[-_.]+", "_", name).lower()
@@ -206,26 +192,26 @@ class NodeTools:
             return []
         if importlib.util.find_spec("ensurepip") is None:
             return ["python3-venv"]
-        self.actions.append(f"installed {', '.join(packages)} into {venv}")
+        self.changes.actions.append(f"installed {', '.join(packages)} into {venv}")
         if self.module.check_mode:
             return []
         if not usable:
             shutil.rmtree(venv, ignore_errors=True)
-            self.run([sys.executable, "-m", "venv", str(venv)], "making the virtual environment")
+            self.install([sys.executable, "-m", "venv", str(venv)], "making the virtual environment")
         command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
         if self.module.params["wheelhouse"]:
             command += ["--no-index", "--find-links", self.module.params["wheelhouse"]]
         if self.module.params["ca_bundle"]:
             command += ["--cert", self.module.params["ca_bundle"]]
-        self.run([*command, *packages], f"installing {', '.join(packages)}")
+        self.install([*command, *packages], f"installing {', '.join(packages)}")
         return []
 
-    def run(self, argv: list[str], what: str) -> None:
-        code, out, err = self.module.run_command(argv)
-        if code != 0:
-            last = ((err or out).strip().splitlines() or ["no output"])[-1]
+    def install(self, argv: list[str], what: str) -> None:
+        # A package index over a slow line takes as long as it takes.
+        code, out, err = run(argv, None)
+        if code:
             raise NodeToolsError(
-                f"{what} failed: {last}; without a package index set node_tools_wheelhouse, behind a proxy that signs anew set spark_ca_bundle"
+                f"{what} failed: {last_words(out, err)}; without a package index set node_tools_wheelhouse, behind a proxy that signs anew set spark_ca_bundle"
             )
 
 
@@ -250,11 +236,11 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or tools.path}: {error.strerror}; node_tools needs root on the node")
-    result: dict[str, Any] = {"actions": tools.actions, "diff": tools.diff, "missing_packages": missing}
-    message = "; ".join(tools.actions) or "the node's programs are in place"
+    result: dict[str, Any] = {"actions": tools.changes.actions, "diff": tools.changes.diff, "missing_packages": missing}
+    message = "; ".join(tools.changes.actions) or "the node's programs are in place"
     if missing:
         message += f"; missing for the virtual environment: {', '.join(missing)}"
-    module.exit_json(changed=bool(tools.actions), msg=message, **result)
+    module.exit_json(changed=bool(tools.changes.actions), msg=message, **result)
 
 
 if __name__ == "__main__":

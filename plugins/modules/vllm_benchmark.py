@@ -144,7 +144,6 @@ msg:
   returned: always
 """
 
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -161,12 +160,13 @@ from ..module_utils.benchmark.run import (
     counted,
     last_words,
     read_point,
-    serving,
 )
-from ..module_utils.docker.service_state import DOCKER, ContainerServiceError, inspect_container
+from ..module_utils.docker.cli import DOCKER, DockerError, inspect_container
 from ..module_utils.gpu.runtime import Gpu, Host
 from ..module_utils.system.http_json import HttpClient, HttpError
+from ..module_utils.system.run import run
 from ..module_utils.vllm.health import parse_metrics, summarize_metrics
+from ..module_utils.vllm.serving import ServingError, serving
 
 #: Seconds between two samples: often enough for a load of ten seconds, and nvidia-smi costs a tenth of one.
 EVERY = 2.0
@@ -174,17 +174,6 @@ EVERY = 2.0
 BEGIN = 240.0
 SILENCE = 10.0
 LOOKS = 3
-
-
-def quiet_run(argv: Sequence[str]) -> tuple[int, str, str]:
-    """Run a program from the sampling thread; status 127 where there is none."""
-    try:
-        done = subprocess.run(list(argv), capture_output=True, text=True, check=False, timeout=60)
-    except FileNotFoundError:
-        return 127, "", "not found"
-    except subprocess.TimeoutExpired:
-        return 124, "", "no answer"
-    return done.returncode, done.stdout, done.stderr
 
 
 def loads_of(params: dict[str, Any]) -> list[Load]:
@@ -211,15 +200,10 @@ class Benchmark:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
-        self.host = Host(quiet_run)
+        self.host = Host(run)
         self.gpus: list[list[Gpu]] = []
         self.has_gpu = bool(sample_gpus(self.host))
         self.waiting: list[int] = []
-
-    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
-        """Run a program on the node."""
-        status, out, err = self.module.run_command(list(argv))
-        return status, out, err
 
     def metrics(self, client: HttpClient) -> dict[str, Any]:
         """Return the server's figures; empty where it does not tell them."""
@@ -240,7 +224,7 @@ class Benchmark:
         """Measure every load."""
         loads = loads_of(self.params)
         container, folder = self.params["container"], self.params["folder"]
-        found = serving(inspect_container(self.run, container), container)
+        found = serving(inspect_container(run, container), container)
         room = found.value("--max-model-len")
         for load in loads:
             if room and room.isdigit() and load.prompt_tokens + load.output_tokens > int(room):
@@ -282,7 +266,7 @@ class Benchmark:
         self.waiting = []
         container, folder = self.params["container"], self.params["folder"]
         with Watch(lambda: self.sample(client), EVERY):
-            status, out, err = self.run([DOCKER, "exec", container, *command])
+            status, out, err = run([DOCKER, "exec", container, *command], self.params["timeout"] + 60)
         try:
             if status in (124, 137):
                 raise BenchmarkError(
@@ -290,14 +274,14 @@ class Benchmark:
                 )
             if status != 0:
                 raise BenchmarkError(f"vllm bench serve failed ({load.words()}): {last_words(out, err)}")
-            status, text, err = self.run([DOCKER, "exec", container, "cat", f"{folder}/result.json"])
+            status, text, err = run([DOCKER, "exec", container, "cat", f"{folder}/result.json"])
             if status != 0:
                 raise BenchmarkError(
                     f"vllm bench serve left no result in {folder} of {container}: {last_words(out, err)}"
                 )
             point = read_point(text, load)
         finally:
-            self.run([DOCKER, "exec", container, "rm", "-rf", "--", folder])
+            run([DOCKER, "exec", container, "rm", "-rf", "--", folder])
         counts = counted(before, self.metrics(client), load)
         return {**point.as_facts(), "seed": load.seed, **counts, "waiting_max": max(self.waiting, default=None)}
 
@@ -353,7 +337,7 @@ def main() -> None:
     benchmark = Benchmark(module)
     try:
         result = benchmark.watch() if module.params["watch"] else benchmark.measure()
-    except (BenchmarkError, ContainerServiceError, ValueError) as error:
+    except (BenchmarkError, ServingError, DockerError, ValueError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)
 

@@ -87,7 +87,7 @@ msg:
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,9 @@ from ..module_utils.benchmark.facts import (
     strangers,
     transport,
 )
-from ..module_utils.docker.service import DOCKER
+from ..module_utils.docker.cli import DOCKER
 from ..module_utils.gpu.runtime import Host, parse_holders
+from ..module_utils.system.run import run
 from ..module_utils.vllm.load_strategy import filesystem_of
 
 CONTAINERS = ("spark-vllm", "spark-vllm-worker", "spark-ray-head", "spark-ray-worker")
@@ -127,21 +128,14 @@ class Look:
     def __init__(self, module: AnsibleModule, root: Path = Path("/")) -> None:
         self.module = module
         self.root = root
-        self.host = Host(self.run, root)
-
-    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
-        """Run a program on the node; status 127 where there is none."""
-        if self.module.get_bin_path(argv[0]) is None:
-            return 127, "", f"{argv[0]}: not found"
-        status, out, err = self.module.run_command(list(argv))
-        return status, out, err
+        self.host = Host(run, root)
 
     def strangers(self) -> list[dict[str, Any]]:
         """Return who holds the GPU and is not ours."""
         status, out = self.host.smi("--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader")
         tops = []
         for name in CONTAINERS:
-            code, text, _err = self.run([DOCKER, "top", name, "-eo", "pid"])
+            code, text, _err = run([DOCKER, "top", name, "-eo", "pid"])
             tops.append(text if code == 0 else "")
         holders = [vars(holder) for holder in parse_holders(out)] if status == 0 else []
         return strangers(holders, pids_of(tops))
@@ -157,7 +151,7 @@ class Look:
                 continue
             lines += [line for line in text.splitlines() if "NCCL" in line]
         if not lines:
-            status, out, _err = self.run(
+            status, out, _err = run(
                 [
                     "journalctl",
                     "--unit",

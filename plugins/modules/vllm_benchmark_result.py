@@ -113,7 +113,7 @@ msg:
 """
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +135,14 @@ from ..module_utils.benchmark.result import (
     table,
     text_of,
 )
-from ..module_utils.benchmark.run import BenchmarkError, Serving, serving
-from ..module_utils.docker.service_state import ContainerServiceError, inspect_container
+from ..module_utils.benchmark.run import BenchmarkError
+from ..module_utils.docker.cli import DockerError, inspect_container
 from ..module_utils.hub.store import weights_bytes
+from ..module_utils.system.files import write_atomic
 from ..module_utils.system.http_json import HttpClient, HttpError
+from ..module_utils.system.run import run
 from ..module_utils.vllm.load_strategy import Reader, load_facts, source_of
+from ..module_utils.vllm.serving import Serving, ServingError, serving
 from ..module_utils.vllm.startup_phases import journal_command, start_report
 
 
@@ -168,11 +171,6 @@ class Result:
         self.module = module
         self.params = module.params
 
-    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
-        """Run a program on the node."""
-        status, out, err = self.module.run_command(list(argv))
-        return status, out, err
-
     def version(self, found: Serving) -> str:
         """Return vLLM's version; empty where it is not told."""
         try:
@@ -183,7 +181,7 @@ class Result:
 
     def startup(self, found: Serving, nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Return ``startup``, the seconds of the container's start by phase, and ``loading``; both empty where its journal is gone."""
-        status, out, _err = self.run(journal_command(self.params["container"], found.started))
+        status, out, _err = run(journal_command(self.params["container"], found.started))
         report = start_report(out, weights_bytes(Path(found.model_path))) if status == 0 else {"phases": {}}
         if not report["phases"]:
             return {"startup": {}, "loading": {}}
@@ -197,7 +195,7 @@ class Result:
 
     def document(self) -> dict[str, Any]:
         """Return the result, not yet written."""
-        found = serving(inspect_container(self.run, self.params["container"]), self.params["container"])
+        found = serving(inspect_container(run, self.params["container"]), self.params["container"])
         nodes = {name: evidence(facts) for name, facts in self.params["nodes"].items()}
         path = Path(found.model_path)
         parts = {
@@ -241,10 +239,7 @@ class Result:
             number += 1
             path = folder / file_name(document).replace(".json", f"-{number}.json")
         if not self.module.check_mode:
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            temporary = path.with_suffix(".part")
-            temporary.write_text(text_of(document), encoding="utf-8")
-            temporary.replace(path)
+            write_atomic(path, text_of(document))
         return {
             "changed": True,
             "path": "" if self.module.check_mode else str(path),
@@ -277,7 +272,7 @@ def main() -> None:
         result = Result(module).result()
     except ResultError as error:
         module.fail_json(msg=f"the result cannot be saved: {error}")
-    except (BenchmarkError, ContainerServiceError) as error:
+    except (BenchmarkError, ServingError, DockerError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(

@@ -114,11 +114,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.service_state import ContainerServiceError, image_id
+from ..module_utils.docker.cli import DockerError, image_id
 from ..module_utils.model.against_flags import SnapshotError, is_nvfp4, rank_problem, read_config, read_template
 from ..module_utils.model.chat_template import parser_problem, reasoning_problem
+from ..module_utils.system.run import run
 from ..module_utils.vllm import parser_probe
-from ..module_utils.vllm.accepted_flags import Record, decide, nvfp4_verdict, parse_document, probe_argv
+from ..module_utils.vllm.accepted_flags import Record, ask_parser, decide, nvfp4_verdict
 from ..module_utils.vllm.flags import FlagError, ServeIntents, commands
 
 
@@ -144,23 +145,9 @@ class VllmFlags:
         except TypeError as error:
             raise FlagError(f"intents: {error}") from None
 
-    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
-        """Run a command on the node; status 127 where there is none."""
-        try:
-            code, out, err = self.module.run_command(list(argv), handle_exceptions=False)
-        except OSError as error:
-            return 127, "", f"{argv[0]}: {error.strerror}"
-        return code, out, err
-
     def ask(self, image: str, lines: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Show command lines to the parser inside the image."""
-        argv = probe_argv(image, lines, self.params["seconds"])
-        code, out, err = self.module.run_command(argv, data=self.source, binary_data=False)
-        if code == 124:
-            raise FlagError(
-                f"the image's argument parser gave no answer within {self.params['seconds']} s: is the node short of memory or disk?"
-            )
-        return parse_document(out, err)
+        return ask_parser(run, image, lines, self.source, self.params["seconds"])
 
     def look_at_model(self) -> list[str]:
         """Return what is worth saying of the model's files; raises FlagError for what does not fit."""
@@ -190,11 +177,11 @@ class VllmFlags:
         return notes
 
     def result(self) -> dict[str, Any]:
-        """Return the answer; raises FlagError, SnapshotError, ContainerServiceError or ValueError with one sentence."""
+        """Return the answer; raises FlagError, SnapshotError, DockerError or ValueError with one sentence."""
         notes = self.look_at_model() if self.params["look_at_model"] else []
         try:
-            image = image_id(self.run, self.params["image"])
-        except ContainerServiceError as error:
+            image = image_id(run, self.params["image"])
+        except DockerError as error:
             if not self.module.check_mode:
                 raise
             lines, dropped = commands(self.intents)
@@ -233,7 +220,7 @@ def main() -> None:
     )
     try:
         result = VllmFlags(module).result()
-    except (FlagError, SnapshotError, ContainerServiceError, ValueError) as error:
+    except (FlagError, SnapshotError, DockerError, ValueError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)
 

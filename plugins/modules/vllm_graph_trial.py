@@ -195,8 +195,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.service_state import ContainerServiceError, image_id
+from ..module_utils.docker.cli import DockerError, image_id
 from ..module_utils.system.http_json import HttpClient, read_secret_file
+from ..module_utils.system.run import run
 from ..module_utils.vllm.graph_probe import COMPARED_TOKENS, PROMPTS, GraphProbe, Pace, ProbeFailed
 from ..module_utils.vllm.graph_trial import (
     NEAR_TIE,
@@ -231,10 +232,6 @@ class GraphTrial:
         self.path = Path(self.params["book"])
         self.book = read_book(self.path)
 
-    def run(self, argv: Any) -> tuple[int, str, str]:
-        code, out, err = self.module.run_command(list(argv))
-        return code, out, err
-
     @property
     def now(self) -> str:
         return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -245,7 +242,7 @@ class GraphTrial:
 
     def key(self) -> TrialKey:
         return TrialKey(
-            image_id(self.run, self.params["image"]),
+            image_id(run, self.params["image"]),
             self.params["model_commit"],
             self.params["nodes"],
             self.params["nccl"],
@@ -268,7 +265,7 @@ class GraphTrial:
         )
         try:
             entry = find(self.book, self.key())
-        except (ContainerServiceError, ValueError):
+        except (DockerError, ValueError):
             if not self.module.check_mode:
                 raise
             # A first run in check mode: image and model are still to come, so nothing can be known of them.
@@ -436,7 +433,7 @@ def main() -> None:
         module.exit_json(changed=False, skipped=True, msg=f"step {step} is not made in check mode")
     try:
         result = getattr(GraphTrial(module), step)()
-    except (ContainerServiceError, TrialError, ValueError) as error:
+    except (DockerError, TrialError, ValueError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(

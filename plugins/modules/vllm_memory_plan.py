@@ -193,6 +193,7 @@ from ..module_utils.plan.arithmetic import UNIFIED_BELOW_GB_S, PlanInput
 from ..module_utils.plan.inputs import FIELDS, index_bytes, input_of, mapping_of
 from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, plan
 from ..module_utils.plan.report import sentence
+from ..module_utils.system.run import run
 
 _HERE = "the machine that runs the module"
 
@@ -270,12 +271,8 @@ def main() -> None:
     )
 
     def ask_gpu() -> str:
-        command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        try:
-            answer = module.run_command(command, handle_exceptions=False)
-        except OSError:
-            return ""
-        return str(answer[1]) if answer[0] == 0 else ""
+        code, out, _err = run(["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"], 30)
+        return "" if code else out
 
     try:
         given = input_from(module.params, ask_gpu)

@@ -84,14 +84,6 @@ def speed_flags(argv: Sequence[str]) -> list[str]:
     return [" ".join(flag) for flag in sorted(kept)]
 
 
-def serve_arguments(argv: Sequence[str]) -> list[str]:
-    """Return what follows ``vllm serve`` in a container's argv, which a shell that exports secrets may stand in front of."""
-    for index in range(len(argv) - 1):
-        if argv[index].rpartition("/")[2] == "vllm" and argv[index + 1] == "serve":
-            return list(argv[index + 2 :])
-    return list(argv)
-
-
 def flag_value(flags: Iterable[str], name: str) -> str | None:
     """Return the value of a flag of :func:`speed_flags`; "" for a switch, None where it is absent."""
     for flag in flags:

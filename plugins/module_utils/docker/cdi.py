@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Runs a program: arguments in, (exit status, standard output, standard error) out; 127 when there is no such program.
-Run = Callable[[Sequence[str]], tuple[int, str, str]]
+from ..system.run import Runner
+from . import cli
 
 #: Where runtimes look for specifications when they are told nothing else; of two that name one device, the one in the
 #: later folder counts (package tags.cncf.io/container-device-interface/pkg/cdi).
@@ -378,10 +378,7 @@ _UNIT_PROPERTIES = "LoadState,UnitFileState,ActiveState,Result,After,Before"
 class Host:
     """A node that can be read; ``root`` stands for `/`, so that a folder can play a node."""
 
-    #: The program that the units run; a Docker elsewhere does not help them.
-    DOCKER = "/usr/bin/docker"
-
-    def __init__(self, run: Run, root: Path = Path("/")) -> None:
+    def __init__(self, run: Runner, root: Path = Path("/")) -> None:
         self.run = run
         self.root = root
 
@@ -396,9 +393,9 @@ class Host:
 
     def docker(self) -> Docker:
         """Ask Docker's daemon."""
-        if not self.path(self.DOCKER).exists():
+        if not self.path(cli.DOCKER).exists():
             return Docker(snap=self.path("/snap/bin/docker").exists())
-        _status, out, err = self.run([self.DOCKER, "info", "--format", "{{json .}}"])
+        _status, out, err = self.run([cli.DOCKER, "info", "--format", "{{json .}}"])
         return parse_docker_info(out, err)
 
     def toolkit(self) -> str:

@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..system.run import Runner, last_words
+from .cli import DockerError, throwaway
+
 #: First Ray with token authentication, without which its port runs anybody's code (CVE-2023-48022).
 RAY_WITH_TOKENS = (2, 52)
 #: (first and last vLLM, Ray, what happens) that are known not to work together.
@@ -29,6 +32,8 @@ _MIRROR = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9.-]*(?::\d+)?(?:/[a-z0-9][a-z0-9._-
 _VERSION = re.compile(r"^\d+(?:\.\d+)+")
 _DEFAULT_REGISTRY = "docker.io"
 
+#: Seconds for the probe of an image; reading what is installed takes about one.
+PROBE_SECONDS = 120
 CA_IN_BUILD = "ca.pem"
 WHEELS_IN_BUILD = "wheels"
 
@@ -195,10 +200,19 @@ print(json.dumps({
 '''.replace("PACKAGES", repr(PACKAGES))
 
 
-def probe_argv(docker: str, image: str) -> list[str]:
-    """Return the command that runs the probe: nothing is pulled, the network is off, the container is gone afterwards."""
-    options = ["--rm", "--pull", "never", "--network", "none", "--entrypoint", "python3"]
-    return [docker, "run", *options, image, "-c", PROBE]
+def probe_image(run: Runner, image: str) -> ImageFacts:
+    """Return what an image holds.
+
+    Raises:
+        DockerError: its container cannot be run, or says what is no answer.
+    """
+    code, out, err = throwaway(run, image, ["python3", "-c", PROBE], PROBE_SECONDS)
+    if code:
+        raise DockerError(f"image {image!r} cannot be looked into, its python3 failed: {last_words(out, err)}")
+    try:
+        return parse_probe(out)
+    except ValueError as error:
+        raise DockerError(f"image {image!r} cannot be looked into: {error}") from None
 
 
 @dataclass(frozen=True)

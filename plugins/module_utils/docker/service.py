@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..system.systemd_unit import exec_line, render
+from .cli import DOCKER
 
-DOCKER = "/usr/bin/docker"
 GATE = "/opt/dgx-spark/bin/spark-gate"
 #: The operator's stop flag: no unit of ours starts while this file exists (playbooks stop and start make and remove it).
 STOP_FLAG = "/etc/dgx-spark/stopped"

@@ -5,17 +5,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .service import DOCKER, differences
-
-#: Runs a program: arguments in, (exit status, standard output, standard error) out.
-Run = Callable[[Sequence[str]], tuple[int, str, str]]
+from ..system.files import read_json
+from ..system.run import Runner
+from .cli import DockerError, inspect_container
+from .service import differences
 
 RECORDS = Path("/etc/dgx-spark/containers")
 UNITS = Path("/etc/systemd/system")
@@ -34,7 +33,7 @@ _PROPERTIES = (
 )
 
 
-class ContainerServiceError(Exception):
+class ContainerServiceError(DockerError):
     """One sentence for the user."""
 
 
@@ -53,7 +52,7 @@ class UnitState:
     begun: float = 0.0
 
 
-def unit_state(run: Run, name: str) -> UnitState:
+def unit_state(run: Runner, name: str) -> UnitState:
     """Ask systemd for the state of ``<name>.service``; a unit that does not exist has ``loaded`` False."""
     code, out, err = run(["systemctl", "show", f"{name}.service", f"--property={','.join(_PROPERTIES)}"])
     if code != 0:
@@ -84,31 +83,6 @@ def waits_behind_old_gates(state: UnitState, unit: Path) -> bool:
     return written > time.time() - time.monotonic() + state.begun
 
 
-def image_id(run: Run, image: str) -> str:
-    """Return the id of an image on this node.
-
-    Raises:
-        ContainerServiceError: Docker does not answer, or has no such image.
-    """
-    code, out, err = run([DOCKER, "image", "inspect", "--format", "{{.Id}}", image])
-    if code == 0:
-        return out.strip()
-    if "No such image" in err or "not found" in err.lower():
-        raise ContainerServiceError(f"image {image!r} is not on this node: run role serving_image first")
-    raise ContainerServiceError(f"Docker does not answer: {err.strip()}; look at `systemctl status docker`")
-
-
-def inspect_container(run: Run, name: str) -> dict[str, Any] | None:
-    """Return ``docker inspect`` of a container, or None when there is none."""
-    code, out, err = run([DOCKER, "inspect", "--type", "container", name])
-    if code == 0:
-        document: dict[str, Any] = json.loads(out)[0]
-        return document
-    if "No such" in err:
-        return None
-    raise ContainerServiceError(f"Docker does not answer: {err.strip()}; look at `systemctl status docker`")
-
-
 def secret_hashes(paths: Mapping[str, str]) -> dict[str, str]:
     """Return the SHA-256 of each secret file by name.
 
@@ -133,15 +107,12 @@ def secret_hashes(paths: Mapping[str, str]) -> dict[str, str]:
 
 def read_record(name: str, records: Path = RECORDS) -> dict[str, Any] | None:
     """Return the record that ``container_service`` wrote for a container, or None when there is none or it is unreadable."""
-    try:
-        document = json.loads((records / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) and "digest" in document else None
+    document = read_json(records / f"{name}.json")
+    return document if document is not None and "digest" in document else None
 
 
 def service_status(
-    run: Run, name: str, records: Path = RECORDS, trial_records: Path = TRIAL_RECORDS, units: Path = UNITS
+    run: Runner, name: str, records: Path = RECORDS, trial_records: Path = TRIAL_RECORDS, units: Path = UNITS
 ) -> dict[str, Any]:
     """Return what the cluster play needs of one unit. While a trial is prepared, what it wants is what is wanted.
 

@@ -14,15 +14,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..system.run import Runner
 from .environment import network_environment
-
-# Runs a command (argv) and returns exit status, stdout, stderr; status 127 when there is no such command.
-Runner = Callable[[Sequence[str]], tuple[int, str, str]]
 
 # PCI vendor of ConnectX (Mellanox), as /sys/class/net/*/device/vendor has it.
 MELLANOX = "0x15b3"

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..system.files import read_json, write_atomic
+from ..system.run import Runner, last_words, said
 from .link import FabricError, Rail
 
 #: Ours. It sorts after NVIDIA Sync's 99-nvidia-sync-cluster.yaml: of a scalar the last file's counts.
@@ -339,7 +341,7 @@ class Rollback:
     The way back moves it to ``restoring.json``, which stays until all is back, so that one that was cut off begins anew with the next boot.
     """
 
-    def __init__(self, run: Run, state: Path = STATE, units: Path = UNITS) -> None:
+    def __init__(self, run: Runner, state: Path = STATE, units: Path = UNITS) -> None:
         self.run = run
         self.state = state
         self.units = units
@@ -350,11 +352,11 @@ class Rollback:
 
     def pending(self) -> dict[str, Any] | None:
         """Return what waits: ``since``, ``seconds`` and ``files``."""
-        return _read_json(self.pending_file)
+        return read_json(self.pending_file)
 
     def undone(self) -> dict[str, Any] | None:
         """Return the last change that was taken back, or is on its way back, until the next one is made."""
-        return _read_json(self.restoring_file) or _read_json(self.undone_file)
+        return read_json(self.restoring_file) or read_json(self.undone_file)
 
     def arm(self, steps: Sequence[Step], seconds: int) -> None:
         """Save what the steps will change and start the timer.
@@ -404,12 +406,10 @@ class Rollback:
         self._guard_link().parent.mkdir(parents=True, exist_ok=True)
         self._guard_link().unlink(missing_ok=True)
         self._guard_link().symlink_to(self._guard())
-        _write_json(
-            self.pending_file,
-            {"since": int(time.time()), "seconds": seconds, "files": [str(step.path) for step in steps]},
-        )
+        waiting = {"since": int(time.time()), "seconds": seconds, "files": [str(step.path) for step in steps]}
+        write_atomic(self.pending_file, json.dumps(waiting))
         self.run(["systemctl", "stop", f"{ROLLBACK}.timer"], 20)
-        status, words = self.run(
+        status, out, err = self.run(
             [
                 "systemd-run",
                 "--quiet",
@@ -426,7 +426,7 @@ class Rollback:
         if status:
             self.disarm()
             raise FabricError(
-                f"the way back could not be armed ({(words.splitlines() or ['no reason given'])[-1]}), so netplan was left as it is"
+                f"the way back could not be armed ({last_words(out, err, 'no reason given')}), so netplan was left as it is"
             )
 
     def apply(self, steps: Sequence[Step]) -> None:
@@ -441,16 +441,12 @@ class Rollback:
             elif step.content is None:
                 step.path.unlink(missing_ok=True)
             else:
-                fresh = step.path.with_name(f".{step.path.name}.new")
-                fresh.touch(mode=0o600)
-                fresh.chmod(0o600)
-                fresh.write_text(step.content, encoding="utf-8")
-                fresh.replace(step.path)
+                write_atomic(step.path, step.content, 0o600)
         for argv in (["netplan", "generate"], ["netplan", "apply"]):
-            status, words = self.run(argv, 120)
+            status, out, err = self.run(argv, 120)
             if status:
                 self.restore()
-                reason = " ".join(words.split())[:300] or f"exit status {status}"
+                reason = " ".join(said(out, err).split())[:300] or f"exit status {status}"
                 raise FabricError(f"`{' '.join(argv)}` failed, and the old files are back: {reason}")
 
     def restore(self) -> None:
@@ -474,17 +470,3 @@ class Rollback:
 
     def _guard_link(self) -> Path:
         return self.units / "multi-user.target.wants" / GUARD
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps(value), encoding="utf-8")
-    fresh.replace(path)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..docker.service import DOCKER
+from ..docker.cli import DOCKER, remove_container, running
+from ..system.files import write_atomic
+from ..system.run import GIVEN_UP, MISSING, Runner, run
 from .kernel_probe import CHECKS, FORMAT, MARKER
 from .policy import ALLOWED, BROKEN, TRY, UNKNOWN, Evidence, Trial, verdicts
 from .runtime import GREEN, RED, YELLOW, Finding, Gpu, clock_finding, number, parse_reasons
@@ -29,9 +30,6 @@ SERVING = ("spark-ray-head", "spark-ray-worker", "spark-vllm", "spark-vllm-worke
 NEED_GIB = 6.0
 #: Checks that must pass whatever is served; what the others mean is for the policy to say.
 ESSENTIAL = ("versions", "device", "bf16_matmul")
-#: Runs a program with text on its standard input for at most some seconds: exit status, standard output, standard error.
-RunWithInput = Callable[[Sequence[str], str, float], tuple[int, str, str]]
-Run = Callable[[Sequence[str]], tuple[int, str, str]]
 
 
 class KernelCheckError(Exception):
@@ -89,50 +87,28 @@ def digest(probe: Probe, source: str, facts: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def run_program(argv: Sequence[str], text: str, seconds: float) -> tuple[int, str, str]:
-    """Run a program with text on its standard input.
-
-    Raises:
-        subprocess.TimeoutExpired: it took longer than ``seconds``.
-        OSError: there is no such program.
-    """
-    done = subprocess.run(
-        argv, input=text, capture_output=True, text=True, timeout=seconds, check=False, errors="replace"
-    )
-    return done.returncode, done.stdout, done.stderr
+def serving_containers(run: Runner) -> list[str]:
+    """Return those of the cluster's containers that run now; DockerError where Docker does not answer."""
+    names = running(run)
+    return [name for name in SERVING if name in names]
 
 
-def serving_containers(run: Run) -> list[str]:
-    """Return those of the cluster's containers that run now.
-
-    Raises:
-        KernelCheckError: Docker does not answer.
-    """
-    code, out, err = run([DOCKER, "ps", "--format", "{{.Names}}"])
-    if code != 0:
-        raise KernelCheckError(
-            f"Docker does not answer: {err.strip() or out.strip()}; look at `systemctl status docker`"
-        )
-    return [name for name in SERVING if name in out.split()]
-
-
-def run_probe(probe: Probe, source: str, run: RunWithInput = run_program) -> dict[str, Any]:
+def run_probe(probe: Probe, source: str, run: Runner = run) -> dict[str, Any]:
     """Run the probe in its container and return its document.
 
     Raises:
         KernelCheckError: no document came; says why, as far as Docker's message tells.
     """
-    try:
-        run([DOCKER, "rm", "--force", CONTAINER], "", 60)
-        code, out, err = run(probe.argv(), source, probe.total_seconds)
-    except subprocess.TimeoutExpired:
-        run([DOCKER, "rm", "--force", CONTAINER], "", 60)
+    remove_container(run, CONTAINER)
+    code, out, err = run(probe.argv(), probe.total_seconds, data=source)
+    if code == GIVEN_UP:
+        remove_container(run, CONTAINER)
         raise KernelCheckError(
             f"the kernel check gave no result within {probe.total_seconds:g} s and was stopped: a kernel hangs in a way that "
             "cannot be killed; look at `dmesg | grep -i xid` and reboot the node"
-        ) from None
-    except OSError as error:
-        raise KernelCheckError(f"{DOCKER}: {error.strerror}; run role container_runtime first") from None
+        )
+    if code == MISSING and err.startswith(f"{DOCKER}:"):
+        raise KernelCheckError(f"{err}; run role container_runtime first")
     if code != 0:
         raise KernelCheckError(explain_docker(code, err, probe))
     return parse_document(out, err)
@@ -332,8 +308,4 @@ def write_record(path: Path, wanted: str, document: Mapping[str, Any]) -> None:
     if any(check["state"] in ("timed_out", "crashed") for check in document["checks"]):
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps({"digest": wanted, "document": document}) + "\n", encoding="utf-8")
-    temporary.chmod(0o644)
-    temporary.replace(path)
+    write_atomic(path, json.dumps({"digest": wanted, "document": document}) + "\n")

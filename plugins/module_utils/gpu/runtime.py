@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..node.requirements import parse_meminfo
-
-#: Runs a command (argv) and returns exit status, stdout, stderr; status 127 when there is no such command.
-Runner = Callable[[Sequence[str]], tuple[int, str, str]]
+from ..system.run import Runner
 
 #: What nvidia-smi is asked of each GPU. Without the reasons where a driver does not know the field.
 GPU_FIELDS = (

@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from .store import READ_SIZE, Digests, FileEntry, StoreError, make_folder
+from ..system.files import make_folder
+from .store import READ_SIZE, Digests, FileEntry, StoreError
 
 # Bytes of a part that are written before they are brought to the disk.
 FLUSH_BYTES = 64 * 1024 * 1024

@@ -22,11 +22,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from ..system.files import write_atomic
+from ..system.run import Runner
 from ..system.systemd_unit import exec_line, render
 from .client import Hub, HubError, read_token
 from .fetch import PASSING, HubSource
 from .snapshot import Inspection, Outcome, Preview, Request, inspect, present
-from .store import Store, StoreBusy, StoreError, explain, free_bytes, write_atomic
+from .store import Store, StoreBusy, StoreError, explain, free_bytes
 
 FOLDER = Path("/var/lib/dgx-spark/downloads")
 UNIT = "spark-model-download.service"
@@ -36,9 +38,6 @@ LAUNCHER = Path("/opt/dgx-spark/bin/spark-model-download")
 PAUSES = (15.0, 30.0, 60.0, 120.0, 300.0, 300.0)
 # EX_TEMPFAIL of sysexits.h: the same order may well succeed later.
 TRY_LATER = 75
-
-# Runs a command (argv) and returns exit status, stdout, stderr.
-Runner = Callable[[Sequence[str]], tuple[int, str, str]]
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from ..system.files import FILE_MODE, FOLDER_MODE, make_folder, sync
 from .client import Arrived, Listing
 from .parts import open_parts, parts_bytes
 from .progress import Meter, Watch, read_watch
 from .reuse import candidates, check_places, held_at_other_commits, linkable, take
 from .store import (
-    FILE_MODE,
-    FOLDER_MODE,
     METHODS,
     Digests,
     FileEntry,
@@ -48,9 +47,7 @@ from .store import (
     digest_many,
     explain,
     free_bytes,
-    fsync_path,
     gib,
-    make_folder,
     matches,
     name_some,
     nearest,
@@ -502,7 +499,7 @@ class Work:
         target = self.folder / entry.path
         self.clear_way(target)
         path.chmod(FILE_MODE)
-        fsync_path(path, forget=True)
+        sync(path, forget=True)
         path.replace(target)
         with self.guard:
             self.sums[entry.path] = sha256
@@ -539,7 +536,7 @@ class Work:
             raise StoreError(f"files of {self.folder} were altered during the run: {name_some(gone)}; run again.")
         check_indexes(self.folder, entries)
         for folder in {(self.folder / entry.path).parent for entry in entries} | {self.folder}:
-            fsync_path(folder)
+            sync(folder)
         manifest = self.manifest
         self.store.write_manifest(manifest)
         self.store.stamp(manifest, self.request.verify)

@@ -37,9 +37,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..system.files import FILE_MODE, FOLDER_MODE, make_folder, sync, write_atomic
+
 FORMAT = 1
-FILE_MODE = 0o644
-FOLDER_MODE = 0o755
 READ_SIZE = 4 * 1024 * 1024
 # How much a proof is worth: a stamp made by a weaker method than the one asked for does not count.
 METHODS: tuple[str, ...] = ("none", "size", "sha256")
@@ -294,46 +294,6 @@ def explain(error: OSError, what: str) -> str:
     if error.errno == errno.EIO:
         return f"cannot {what}: the disk reports an input/output error{name}; look at `dmesg` before trusting it."
     return f"cannot {what}: {error.strerror or error}{name}."
-
-
-def fsync_path(path: Path, forget: bool = False) -> None:
-    """Bring a file's or folder's content to the disk; ``forget`` then frees the memory that caches it.
-
-    On unified memory a page cache full of weights is memory that the GPU does not get.
-    """
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-        if forget:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(handle)
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder and its missing parents with mode 0755, whatever the umask."""
-    if not path.is_dir():
-        make_folder(path.parent)
-        # Another thread may have made the same parent a moment ago.
-        with contextlib.suppress(FileExistsError):
-            path.mkdir()
-            path.chmod(FOLDER_MODE)
-
-
-def write_atomic(path: Path, content: bytes, mode: int = FILE_MODE) -> None:
-    """Write a small file so that after a power cut either the old or the new content is there, whole."""
-    make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_path(path.parent)
 
 
 def nearest(path: Path) -> Path:
@@ -603,7 +563,7 @@ class Store:
         path = self.stamp_path(repo_id, commit)
         if path.exists():
             path.unlink()
-            fsync_path(path.parent)
+            sync(path.parent)
 
     def restamp(self, repo_id: str, inodes: set[tuple[int, int]]) -> None:
         """Renew the marks of files among ``inodes`` (device, number) in all stamps of a repository.

@@ -4,7 +4,7 @@
 
 Server: one export, read-only, root squashed, to networks of the fabric; NFS 4.2 alone, which needs no rpcbind.
 Client: a mount unit behind an automount unit. Everything that may touch a mount whose server is gone runs in a process of
-its own with a time limit (:func:`run_bounded`), because such a call never returns.
+its own with a time limit (:func:`~..system.run.run`), because such a call never returns.
 
 Standard library only: the same file runs inside Ansible modules and inside the gates on the node.
 """
@@ -12,19 +12,18 @@ Standard library only: the same file runs inside Ansible modules and inside the 
 from __future__ import annotations
 
 import configparser
-import contextlib
 import ipaddress
-import os
 import re
-import signal
-import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..system import files
+from ..system.files import read_text
+from ..system.run import GIVEN_UP, Runner, last_words, run, said
 from ..system.systemd_unit import render
 
 PORT = 2049
@@ -44,47 +43,15 @@ CLIENT_PACKAGE, CLIENT_PROGRAM = "nfs-common", "/usr/sbin/mount.nfs"
 MOUNT_SECONDS = 30
 #: Seconds in which a mount must answer one question before it counts as dead.
 ANSWER_SECONDS = 10
-#: Exit status of a process that was given up, as of timeout(1).
-GIVEN_UP = 124
 WRITTEN = "# Written by dgx_spark.vllm.{module}; the next run of site.yml replaces what is changed here.\n"
 
 _PATH = re.compile(r"/[A-Za-z0-9._+@/-]+")
 _SECTION = "X-DgxSpark"
 _NFS_TYPES = ("nfs", "nfs4")
 
-#: Runs a program: arguments and seconds in; exit status (124 where it was given up) and its words out.
-Run = Callable[[Sequence[str], float], tuple[int, str]]
-
 
 class NfsError(Exception):
     """One sentence for the person who runs the tool."""
-
-
-def run_bounded(argv: Sequence[str], seconds: float) -> tuple[int, str]:
-    """Run a program for at most ``seconds``; return its exit status and its output, errors included.
-
-    One that is not done by then is killed and not waited for: a process that waits for a dead NFS server may outlive
-    even that, and whoever waits for it would hang as well. Status 127 means that there is no such program.
-    """
-    environment = {**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
-    try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        return 127, f"{argv[0]}: {error.strerror}"
-    try:
-        output, _none = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        return GIVEN_UP, f"no answer within {seconds:g} s"
-    return process.returncode, output.decode("utf-8", "replace").strip()
 
 
 # --- names -----------------------------------------------------------------------------------------------------
@@ -525,38 +492,40 @@ def mount_reason(words: str) -> str:
     return f"{meaning}: {last}" if meaning else last
 
 
-def probe(path: str, run: Run = run_bounded) -> str:
+def probe(path: str, run: Runner = run) -> str:
     """Ask the server for the state of the file system at a mount point; return what is wrong, empty when it answers."""
-    status, words = run(["stat", "--file-system", "--format=%T", path], ANSWER_SECONDS)
+    status, out, err = run(["stat", "--file-system", "--format=%T", path], ANSWER_SECONDS)
     if status == 0:
         return ""
+    words = said(out, err)
     return "stale" if "stale" in words.lower() else words or f"exit status {status}"
 
 
-def start_mount(wish: NfsMount, run: Run = run_bounded) -> str:
+def start_mount(wish: NfsMount, run: Runner = run) -> str:
     """Mount now, whatever failed before; return why it did not work, or an empty string."""
     heal_automount(wish, run)
     run(["systemctl", "reset-failed", wish.mount_unit], 10)
     # The journal must not answer with the words of an earlier try.
     since = int(time.time())
-    status, words = run(["systemctl", "start", wish.mount_unit], MOUNT_SECONDS + 10)
+    status, out, err = run(["systemctl", "start", wish.mount_unit], MOUNT_SECONDS + 10)
     if status == 0:
         return ""
+    words = said(out, err)
     if status != GIVEN_UP:
         journal = ["journalctl", f"--unit={wish.mount_unit}", f"--since=@{since}", "--output=cat", "--no-pager"]
-        words = run([*journal, "--lines=20"], 10)[1] or words
+        words = run([*journal, "--lines=20"], 10)[1].strip() or words
     return mount_reason(words)
 
 
-def heal_automount(wish: NfsMount, run: Run = run_bounded) -> None:
+def heal_automount(wish: NfsMount, run: Runner = run) -> None:
     """Bring an automount unit back that failed or was stopped; it cannot start over a mount that is in force."""
-    _status, state = run(["systemctl", "show", "--property=ActiveState", "--value", wish.automount_unit], 10)
+    _status, state, _err = run(["systemctl", "show", "--property=ActiveState", "--value", wish.automount_unit], 10)
     if state.strip() in ("failed", "inactive"):
         run(["systemctl", "reset-failed", wish.automount_unit], 10)
         run(["systemctl", "start", wish.automount_unit], 10)
 
 
-def detach(wish: NfsMount, run: Run = run_bounded, root: Path = Path("/")) -> None:
+def detach(wish: NfsMount, run: Runner = run, root: Path = Path("/")) -> None:
     """Take a mount away even where its server is gone; readers keep what they opened."""
     run(["systemctl", "stop", wish.mount_unit], MOUNT_SECONDS + 10)
     if is_nfs(mounted_at(mounts_here(root), wish.path)):
@@ -564,14 +533,6 @@ def detach(wish: NfsMount, run: Run = run_bounded, root: Path = Path("/")) -> No
 
 
 # --- both ----------------------------------------------------------------------------------------------------------
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a small file, or an empty string where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 @dataclass(frozen=True)
@@ -584,15 +545,17 @@ class Unit:
     need_reload: bool = False
 
 
-def unit_states(names: Sequence[str], run: Run = run_bounded) -> dict[str, Unit]:
+def unit_states(names: Sequence[str], run: Runner = run) -> dict[str, Unit]:
     """Return the states of several units, asked for at once; NfsError where systemd does not answer."""
     if not names:
         return {}
     properties = "--property=LoadState,ActiveState,UnitFileState,NeedDaemonReload"
-    status, out = run(["systemctl", "show", properties, *names], 20)
-    blocks = out.split("\n\n")
+    status, out, err = run(["systemctl", "show", properties, *names], 20)
+    blocks = out.strip().split("\n\n")
     if status or len(blocks) != len(names):
-        raise NfsError(f"systemctl does not answer on this node ({out or status}): NFS needs a running systemd.")
+        raise NfsError(
+            f"systemctl does not answer on this node ({said(out, err) or status}): NFS needs a running systemd."
+        )
     found = {}
     for name, block in zip(names, blocks, strict=True):
         values = dict(line.partition("=")[::2] for line in block.splitlines())
@@ -605,41 +568,12 @@ def unit_states(names: Sequence[str], run: Run = run_bounded) -> dict[str, Unit]
     return found
 
 
-class Changes:
-    """What is done to the machine, or would be: in words, with the difference of each file."""
+class Changes(files.Changes):
+    """What is done to the machine, or would be: files and commands."""
 
-    def __init__(self, check: bool, run: Run = run_bounded) -> None:
-        self.check = check
+    def __init__(self, check: bool, run: Runner = run) -> None:
+        super().__init__(check)
         self.run = run
-        self.actions: list[str] = []
-        self.diff: list[dict[str, str]] = []
-
-    def write(self, path: Path, text: str) -> bool:
-        """Write a file of root's that all may read, where it differs; return whether it did."""
-        before = read_text(path)
-        if before == text and path.stat().st_mode & 0o777 == 0o644:
-            return False
-        self._tell(f"wrote {path}", path, before, text)
-        if not self.check:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.new")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        return True
-
-    def remove(self, path: Path) -> bool:
-        """Remove a file where it is there; return whether it was."""
-        if not path.exists():
-            return False
-        self._tell(f"removed {path}", path, read_text(path), "")
-        if not self.check:
-            path.unlink()
-        return True
-
-    def _tell(self, action: str, path: Path, before: str, after: str) -> None:
-        self.actions.append(action)
-        self.diff.append({"before": before, "after": after, "before_header": str(path), "after_header": str(path)})
 
     def command(self, argv: Sequence[str], action: str = "", seconds: float = 60, why: str = "") -> None:
         """Run a command that changes something; NfsError with ``why`` and its last words where it fails."""
@@ -647,10 +581,10 @@ class Changes:
             self.actions.append(action)
         if self.check:
             return
-        status, words = self.run(argv, seconds)
+        status, out, err = self.run(argv, seconds)
         if status:
             # systemd ends its reason with an advice of its own.
-            last = (words.splitlines() or [f"exit status {status}"])[-1].partition(" See ")[0].rstrip(".")
+            last = last_words(out, err, f"exit status {status}").partition(" See ")[0].rstrip(".")
             raise NfsError(f"`{' '.join(argv)}` failed: {last}{f'; {why}' if why else ''}.")
 
     def mask_legacy(self, states: Mapping[str, Unit]) -> None:

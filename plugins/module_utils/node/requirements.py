@@ -14,18 +14,17 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..nfs.share import Mounted, over_nfs, parse_mountinfo
 from ..report.report import GREEN, RED, Row, split_sentence
+from ..system.run import Runner
 
 GIB = 1024**3
 
-# Runs a command (argv) and returns exit status, stdout, stderr; status 127 when there is no such command.
-Runner = Callable[[Sequence[str]], tuple[int, str, str]]
 
 # State of a listening socket in /proc/net/tcp: TCP_LISTEN of include/net/tcp_states.h.
 _LISTEN = "0A"

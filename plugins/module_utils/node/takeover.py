@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..docker.cli import DockerError, inspect_container
 from ..docker.service import DIGEST_LABEL
 from .occupants import OUR_CONTAINERS, OURS, protected
 from .requirements import Runner
@@ -50,14 +50,12 @@ def plan(run: Runner, containers: Sequence[str], units: Sequence[str]) -> list[S
 
 
 def _container(run: Runner, name: str) -> Iterator[Step]:
-    status, out, err = run(["docker", "inspect", "--type", "container", name])
-    if status != 0:
-        if "No such" in err:
-            return
-        raise TakeoverError(
-            f"container {name} cannot be looked at: {' '.join(err.split())}; look at `systemctl status docker`"
-        )
-    document = json.loads(out)[0]
+    try:
+        document = inspect_container(run, name)
+    except DockerError as error:
+        raise TakeoverError(f"container {name} cannot be looked at: {error}") from None
+    if document is None:
+        return
     if DIGEST_LABEL in ((document.get("Config") or {}).get("Labels") or {}):
         raise TakeoverError(f"{name} is of this collection: stop the cluster with playbooks/stop.yml instead")
     running = bool(document["State"]["Running"])

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..docker.service import DOCKER
+from ..docker.cli import DOCKER
 
 CHUNK = 4 << 20
 """Bytes handed over at a time."""

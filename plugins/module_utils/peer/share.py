@@ -38,7 +38,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..docker.cli import DOCKER, DockerError, inspect_image
 from ..hub.store import StoreError
+from ..system.run import run
 
 DEFAULT_PORT = 8236
 DEFAULT_IDLE = 600
@@ -230,27 +232,21 @@ class ShareHandler(http.server.BaseHTTPRequestHandler):
             self.refuse(404, f"'{image}' is no name of an image")
             return
         try:
-            known = subprocess.run(
-                ["docker", "image", "inspect", "--format", "{{.Id}}", image],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except OSError as error:
-            self.refuse(500, f"docker cannot be run here ({error.strerror})")
+            known = inspect_image(run, image)
+        except DockerError as error:
+            self.refuse(500, str(error))
             return
-        if known.returncode:
-            reason = (known.stderr.strip().splitlines() or ["unknown image"])[-1]
-            self.refuse(404, f"this node has no image '{image}' to give out ({reason})")
+        if known is None:
+            self.refuse(404, f"this node has no image '{image}' to give out")
             return
         self.send_response(200)
         self.send_header("Content-Type", "application/x-tar")
-        self.send_header("X-Image-Id", known.stdout.strip())
+        self.send_header("X-Image-Id", str(known.get("Id") or ""))
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if self.command == "HEAD":
             return
-        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as saving:
+        with subprocess.Popen([DOCKER, "save", image], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as saving:
             if saving.stdout is None:  # for the type checker: a pipe was asked for
                 return
             try:

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -23,7 +22,6 @@ from pathlib import Path
 from ..hub.store import Store, StoreError
 from ..nfs.share import (
     PORT,
-    Run,
     detach,
     is_nfs,
     mount_differences,
@@ -31,12 +29,12 @@ from ..nfs.share import (
     mounts_here,
     probe,
     read_mount_unit,
-    run_bounded,
     set_read_ahead,
     start_mount,
 )
 from ..ray.cluster import judge, read_cluster
 from ..system.http_json import HttpClient, HttpError, read_secret_file
+from ..system.run import Runner, run
 
 DASHBOARD = "http://127.0.0.1:8265"
 TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"
@@ -85,11 +83,11 @@ def wait_for(
 
 def address_obstacle(address: str) -> str:
     """Say what is missing while no interface of this node has the address (``ip -json address``)."""
-    answer = subprocess.run(["ip", "-json", "address", "show"], capture_output=True, text=True, check=False)
+    _status, out, err = run(["ip", "-json", "address", "show"], 10)
     try:
-        interfaces = json.loads(answer.stdout or "[]")
+        interfaces = json.loads(out or "[]")
     except ValueError:
-        return f"`ip -json address show` gives no JSON: {answer.stderr.strip()}"
+        return f"`ip -json address show` gives no JSON: {err.strip()}"
     for interface in interfaces:
         for entry in interface.get("addr_info") or []:
             if entry.get("local") == address:
@@ -154,7 +152,7 @@ def mount_obstacle(
     path: str,
     server: str,
     *,
-    run: Run = run_bounded,
+    run: Runner = run,
     root: Path = Path("/"),
     port: Callable[[str, int], str] | None = None,
 ) -> str:

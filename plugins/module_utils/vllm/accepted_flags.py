@@ -7,15 +7,16 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..docker.service import DOCKER
+from ..docker.cli import throwaway
 from ..gpu.kernel_check import judge
+from ..system.files import read_json, write_atomic
+from ..system.run import GIVEN_UP, Runner
 from .flags import FlagError, ParserOptions, ServeIntents, check_version, commands
 from .parser_probe import MARK
 
@@ -35,11 +36,19 @@ class Decision:
     asked: int
 
 
-def probe_argv(image: str, command_lines: Sequence[Sequence[str]], seconds: int) -> list[str]:
-    """Return the command that runs the probe, whose source goes to standard input."""
-    argv = ["timeout", str(seconds), DOCKER, "run", "--rm", "--interactive", "--network", "none"]
-    argv += ["--label", "dgx-spark=vllm-flags", "--entrypoint", "python3", image, "-"]
-    return [*argv, json.dumps([list(line) for line in command_lines])]
+def ask_parser(run: Runner, image: str, lines: Sequence[Sequence[str]], source: str, seconds: float) -> dict[str, Any]:
+    """Show command lines to the parser inside an image; return what the probe, whose text is ``source``, says of them.
+
+    Raises:
+        FlagError: there is no answer; one sentence.
+    """
+    argv = ["python3", "-", json.dumps([list(line) for line in lines])]
+    code, out, err = throwaway(run, image, argv, seconds, ("--label", "dgx-spark=vllm-flags"), data=source)
+    if code == GIVEN_UP:
+        raise FlagError(
+            f"the image's argument parser gave no answer within {seconds:g} s: is the node short of memory or disk?"
+        )
+    return parse_document(out, err)
 
 
 def parse_document(out: str, err: str = "") -> dict[str, Any]:
@@ -64,11 +73,8 @@ class Record:
         self.key = f"{image_id} {hashlib.sha256(source.encode()).hexdigest()[:16]}"
         self.options: dict[str, Any] | None = None
         self.accepted: list[str] = []
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return
-        if isinstance(document, dict) and document.get("key") == self.key:
+        document = read_json(path)
+        if document is not None and document.get("key") == self.key:
             self.options = document["options"]
             self.accepted = list(document["accepted"])
 
@@ -83,11 +89,8 @@ class Record:
 
     def write(self) -> None:
         """Write the record so that a reader sees the old one or the new one."""
-        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         text = json.dumps({"key": self.key, "options": self.options, "accepted": self.accepted})
-        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        fresh.write_text(f"{text}\n", encoding="utf-8")
-        fresh.replace(self.path)
+        write_atomic(self.path, f"{text}\n")
 
 
 def decide(intents: ServeIntents, ask: Ask, record: Record, *, keep: bool = True, min_vllm: str = "") -> Decision:

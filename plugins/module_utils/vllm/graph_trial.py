@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..system.files import read_json, write_atomic
+
 EAGER = "eager"
 #: Modes that `auto` tries, the safest first. `decode` captures whole decode steps and needs no compiler: on two Sparks it held where
 #: FULL_AND_PIECEWISE hung within twenty requests, at the same speed (vllm#40969). `piecewise` ran where whole steps hung, but compiles.
@@ -77,11 +79,8 @@ class TrialKey:
 
 def read_book(path: Path) -> dict[str, Any]:
     """Return the book; an empty one where there is none, or where it is no book: its trials are then made anew."""
-    try:
-        book = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {"format": FORMAT, "trials": []}
-    if not isinstance(book, dict) or book.get("format") != FORMAT or not isinstance(book.get("trials"), list):
+    book = read_json(path)
+    if book is None or book.get("format") != FORMAT or not isinstance(book.get("trials"), list):
         return {"format": FORMAT, "trials": []}
     return {"format": FORMAT, "trials": [entry for entry in book["trials"] if _sound(entry)]}
 
@@ -98,11 +97,7 @@ def _sound(entry: Any) -> bool:
 
 def write_book(path: Path, book: Mapping[str, Any]) -> None:
     """Write the book in one step: a run that is killed leaves the old one or the new one."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(book, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.chmod(0o644)
-    temporary.replace(path)
+    write_atomic(path, json.dumps(book, indent=1, sort_keys=True) + "\n")
 
 
 def find(book: Mapping[str, Any], key: TrialKey) -> dict[str, Any] | None:

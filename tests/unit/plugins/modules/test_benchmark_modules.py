@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import service_state
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu import runtime
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub.store import FileEntry, Manifest, Store
 from ansible_collections.dgx_spark.vllm.plugins.modules import (
@@ -23,6 +22,7 @@ from ansible_collections.dgx_spark.vllm.plugins.modules import (
     vllm_benchmark_result,
 )
 
+from tests.unit.plugins.fake_docker import use_docker
 from tests.unit.plugins.fake_server import FakeServer, Reply, closed_port, fake_server
 from tests.unit.plugins.module_utils.benchmark.world import PLAN, point
 
@@ -50,8 +50,7 @@ class Node:
         (folder / "root/proc").mkdir(parents=True)
         monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
         docker = str(folder / "bin/docker")
-        for user in (service_state, vllm_benchmark, vllm_benchmark_info):
-            monkeypatch.setattr(user, "DOCKER", docker)
+        use_docker(docker, monkeypatch)
         host, look = runtime.Host, vllm_benchmark_info.Look
         monkeypatch.setattr(vllm_benchmark, "Host", lambda run: host(run, folder / "root"))
         monkeypatch.setattr(vllm_benchmark_info, "Look", lambda module: look(module, folder / "root"))

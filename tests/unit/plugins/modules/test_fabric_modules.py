@@ -158,7 +158,7 @@ class Host:
         self.ran: list[str] = []
         self.loses: str | None = None
 
-    def run(self, argv: Sequence[str], seconds: float) -> tuple[int, str]:
+    def run(self, argv: Sequence[str], seconds: float = 0) -> tuple[int, str, str]:
         self.ran.append(" ".join(argv))
         if list(argv) == ["netplan", "apply"] and self.own.exists():
             ethernets = yaml.safe_load(self.own.read_text())["network"]["ethernets"]
@@ -167,8 +167,8 @@ class Host:
             if self.loses:
                 self.spark.addresses.pop(self.loses, None)
         if argv[0] == "/bin/sh":
-            return subprocess.run(list(argv), timeout=20, check=False).returncode, ""
-        return 0, ""
+            return subprocess.run(list(argv), timeout=20, check=False).returncode, "", ""
+        return 0, "", ""
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def host(tmp_path: Path, spark: Spark, monkeypatch: pytest.MonkeyPatch) -> Host:
         "STATE": tmp_path / "state",
         "UNITS": tmp_path / "units",
         "SETTLE": 0.2,
-        "run_bounded": found.run,
+        "run": found.run,
     }.items():
         monkeypatch.setattr(fabric_netplan, name, value)
     (tmp_path / "units").mkdir()

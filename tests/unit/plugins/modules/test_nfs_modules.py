@@ -190,14 +190,14 @@ def test_a_table_that_differs_is_exported_anew(run: Run, machine: Machine, monke
     etab = machine.root / "etab"
     whole = etab.read_text()
     etab.write_text("")
-    real = nfs_share.run_bounded
+    real = nfs_share.run
 
-    def exportfs(argv: Any, seconds: float) -> tuple[int, str]:
+    def exportfs(argv: Any, seconds: float) -> tuple[int, str, str]:
         if argv[0] != "/usr/sbin/exportfs":
             return real(argv, seconds)
         ran.append(argv[0])
         etab.write_text(whole)
-        return 0, ""
+        return 0, "", ""
 
     monkeypatch.setattr(nfs_export, "Changes", lambda check: nfs_share.Changes(check, exportfs))
     assert run(nfs_export, **arguments)["actions"] == [f"exported anew: {machine.store} is not exported to {FABRIC}"]

@@ -106,24 +106,15 @@ def test_a_gpu_with_memory_of_its_own_is_asked_for_it(run: Run, monkeypatch: pyt
     assert vllm_memory_plan.smallest_gpu_gib("143771\n81559\n") == 81559 / 1024
     assert vllm_memory_plan.smallest_gpu_gib("[N/A]\n") == 0
     settings = {"config": TINY, "memory_bandwidth_gb_s": 4800.0, "max_model_len": 64}
-    monkeypatch.setattr(vllm_memory_plan.AnsibleModule, "run_command", lambda *_all, **_named: (0, "143771\n", ""))
+    monkeypatch.setattr(vllm_memory_plan, "run", lambda *_all: (0, "143771\n", ""))
     found = run(**settings)
     assert found["fits"]
     assert found["kv_cache_gib_per_rank"] == pytest.approx(143771 / 1024 * 0.75, abs=2)
-    for status, said in ((9, "NVIDIA-SMI has failed"), (0, "[N/A]\n")):
-        answer = (status, said, "")
-        monkeypatch.setattr(
-            vllm_memory_plan.AnsibleModule, "run_command", lambda *_all, _answer=answer, **_named: _answer
-        )
+    for status, said in ((9, "NVIDIA-SMI has failed"), (0, "[N/A]\n"), (127, "")):
+        monkeypatch.setattr(vllm_memory_plan, "run", lambda *_all, _answer=(status, said, ""): _answer)
         failed = run(**settings)
         assert failed["failed"]
         assert failed["msg"].endswith("give memory_gib")
-
-    def missing(*_all: Any, **_named: Any) -> None:
-        raise FileNotFoundError("nvidia-smi")
-
-    monkeypatch.setattr(vllm_memory_plan.AnsibleModule, "run_command", missing)
-    assert run(**settings)["msg"].endswith("give memory_gib")
 
 
 def test_the_module_keeps_the_hosts_headroom(run: Run) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import service_state
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu import kernel_check, runtime
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu import runtime
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.kernel_probe import MARKER
 from ansible_collections.dgx_spark.vllm.plugins.modules import gb10_kernel_check, gb10_runtime_info
+
+from tests.unit.plugins.fake_docker import use_docker
 
 RECORDED = Path(__file__).parents[1] / "module_utils" / "fixtures" / "gb10"
 IMAGE_ID = "sha256:" + "c" * 64
@@ -35,8 +36,7 @@ class Node:
         host = runtime.Host
         for module in (gb10_runtime_info, gb10_kernel_check):
             monkeypatch.setattr(module, "Host", lambda run: host(run, folder / "root"))
-        for user in (kernel_check, service_state):
-            monkeypatch.setattr(user, "DOCKER", str(folder / "bin/docker"))
+        use_docker(str(folder / "bin/docker"), monkeypatch)
         self.program("docker", 'echo "Cannot connect to the Docker daemon" >&2; exit 1')
 
     def program(self, name: str, body: str) -> None:
@@ -59,9 +59,10 @@ class Node:
         found = json.dumps(json.loads((RECORDED / f"{document}.json").read_text()))
         answer = self.folder / "document"
         answer.write_text(f"a banner\n{MARKER}{found}\n")
+        inspected = json.dumps([{"Id": IMAGE_ID}])
         self.program(
             "docker",
-            f"case $1 in image) echo {IMAGE_ID};; ps) printf '{running}';; run) cat > {self.folder}/source; cat {answer};; esac",
+            f"case $1 in image) echo '{inspected}';; ps) printf '{running}';; run) cat > {self.folder}/source; cat {answer};; esac",
         )
 
     def asked(self, program: str) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.service_state import UnitState
 from ansible_collections.dgx_spark.vllm.plugins.modules import container_service
@@ -31,11 +30,11 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(container_service, "unit_state", state)
 
-    def run_command(_module: Any, argv: list[str], **_given: Any) -> tuple[int, str, str]:
+    def run(argv: list[str], *_seconds: float) -> tuple[int, str, str]:
         commands.append(list(argv))
         return 0, "", ""
 
-    monkeypatch.setattr(basic.AnsibleModule, "run_command", run_command)
+    monkeypatch.setattr(container_service, "run", run)
     return commands
 
 

@@ -14,6 +14,8 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.node import diagnosis
 from ansible_collections.dgx_spark.vllm.plugins.modules import node_diagnosis_info, node_survey_info, node_takeover
 
+from tests.unit.plugins.fake_docker import use_docker
+
 Run = Callable[..., dict[str, Any]]
 
 
@@ -86,6 +88,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    use_docker(str(program), monkeypatch)
     return log
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.parser_probe import MARK
 from ansible_collections.dgx_spark.vllm.plugins.modules import vllm_flags
@@ -32,9 +31,13 @@ class Image:
         self.present = True
         self.status = 0
 
-    def __call__(self, _module: Any, argv: list[str], **_given: Any) -> tuple[int, str, str]:
+    def __call__(self, argv: list[str], *_seconds: float, **_given: str) -> tuple[int, str, str]:
         if argv[1:3] == ["image", "inspect"]:
-            return (0, "sha256:" + "c" * 64, "") if self.present else (1, "", "Error: No such image: x")
+            return (
+                (0, json.dumps([{"Id": "sha256:" + "c" * 64}]), "")
+                if self.present
+                else (1, "", "Error: No such image: x")
+            )
         if self.status:
             return self.status, "", "python3: can't open file"
         lines = json.loads(argv[-1])
@@ -47,7 +50,7 @@ class Image:
 @pytest.fixture
 def image(monkeypatch: pytest.MonkeyPatch) -> Image:
     image = Image()
-    monkeypatch.setattr(basic.AnsibleModule, "run_command", lambda module, argv, **given: image(module, argv, **given))
+    monkeypatch.setattr(vllm_flags, "run", image)
     return image
 
 

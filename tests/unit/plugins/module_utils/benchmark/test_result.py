@@ -20,13 +20,13 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.benchmark.result im
     key_of,
     rate,
     read_folder,
-    serve_arguments,
     shortfalls,
     speed_flags,
     start_lines,
     table,
     text_of,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.serving import serve_arguments
 
 from tests.unit.plugins.module_utils.benchmark.world import document, history, point
 
@@ -51,11 +51,6 @@ def test_flags_that_change_the_speed() -> None:
     assert flag_value(flags, "--max-num-seqs") is None
     # Written in another order, or with '=', they are the same flags.
     assert speed_flags(["--max-model-len", "8192", "--enforce-eager", "--port=1"]) == flags
-
-
-def test_what_serve_is_called_with() -> None:
-    assert serve_arguments(["/bin/sh", "-c", "x", "spark-vllm", "/opt/bin/vllm", "serve", "/m"]) == ["/m"]
-    assert serve_arguments(["sleep", "9"]) == ["sleep", "9"]
 
 
 def test_the_key_depends_on_what_it_names_alone() -> None:

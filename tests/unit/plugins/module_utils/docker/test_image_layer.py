@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.cli import DockerError
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.image_layer import (
     PROBE,
     ImageFacts,
@@ -24,7 +25,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.image_layer 
     mirrored,
     parse_probe,
     parse_reference,
-    probe_argv,
+    probe_image,
     pull_problem,
     ray_problem,
 )
@@ -237,10 +238,29 @@ def test_the_probe_runs_without_vllm_ray_and_torch() -> None:
 
 
 def test_the_probe_has_neither_network_nor_a_pull() -> None:
-    command = probe_argv("/usr/bin/docker", "x:1")
-    assert command[command.index("--network") + 1] == "none"
-    assert command[command.index("--pull") + 1] == "never"
-    assert "--rm" in command
+    asked: list[list[str]] = []
+
+    def run(argv: list[str], _seconds: float) -> tuple[int, str, str]:
+        asked.append(argv)
+        return 0, CPU, ""
+
+    assert probe_image(run, "x:1") == parse_probe(CPU)
+    (command,) = asked
+    assert command[:7] == ["/usr/bin/docker", "run", "--rm", "--pull", "never", "--network", "none"]
+    assert command[command.index("x:1") - 2 :][:4] == ["--entrypoint", "python3", "x:1", "-c"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((255, "", "exec format error\n"), "its python3 failed: exec format error"),
+        ((124, "", "no answer within 120 s"), "its python3 failed: no answer within 120 s"),
+        ((0, "not JSON", ""), "cannot be looked into: "),
+    ],
+)
+def test_an_image_that_cannot_be_probed(answer: tuple[int, str, str], words: str) -> None:
+    with pytest.raises(DockerError, match=words):
+        probe_image(lambda *_all: answer, "x:1")
 
 
 def test_a_good_image_has_no_problem() -> None:

@@ -15,7 +15,6 @@ import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.service import DIGEST_LABEL, ContainerSpec, record
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.service_state import (
     ContainerServiceError,
-    image_id,
     read_record,
     secret_hashes,
     service_status,
@@ -113,13 +112,6 @@ def test_a_unit_that_nobody_wrote_is_no_concern(tmp_path: Path) -> None:
 def test_a_damaged_record_counts_as_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     assert read_record("x", tmp_path) is None
-
-
-def test_a_missing_image_and_a_silent_daemon_are_told_apart() -> None:
-    with pytest.raises(ContainerServiceError, match="run role serving_image first"):
-        image_id(lambda _argv: (1, "", "Error: No such image: x"), "x")
-    with pytest.raises(ContainerServiceError, match="Docker does not answer"):
-        image_id(lambda _argv: (1, "", "Cannot connect to the Docker daemon"), "x")
 
 
 def test_without_systemd_there_is_a_sentence() -> None:

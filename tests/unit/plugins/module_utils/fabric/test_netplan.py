@@ -268,11 +268,11 @@ class World:
         (root / "units").mkdir()
         self.units = root / "units"
 
-    def run(self, argv: Sequence[str], seconds: float) -> tuple[int, str]:
+    def run(self, argv: Sequence[str], seconds: float) -> tuple[int, str, str]:
         line = " ".join(argv)
         self.ran.append(line)
         if any(line.startswith(start) for start in self.fails):
-            return 1, "it says no"
+            return 1, "", "it says no"
         if argv[0] == "/bin/sh":
             done = subprocess.run(
                 list(argv),
@@ -282,8 +282,8 @@ class World:
                 timeout=20,
                 check=False,
             )
-            return done.returncode, done.stdout + done.stderr
-        return 0, ""
+            return done.returncode, done.stdout, done.stderr
+        return 0, "", ""
 
     def steps(self) -> list[Step]:
         return [Step(self.old, None, self.netplan / "40-old.yaml.aside"), Step(self.own, "new\n")]

@@ -331,7 +331,7 @@ def test_too_little_disk_stops_first(world: World, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_disk_that_fills_midway_is_survived(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = hf_snapshot.fsync_path
+    real = hf_snapshot.sync
     content = hashlib.sha256((world.model / SHARDS[1]).read_bytes()).hexdigest()
 
     def full(path: Path, forget: bool = False) -> None:
@@ -339,11 +339,11 @@ def test_a_disk_that_fills_midway_is_survived(world: World, monkeypatch: pytest.
             raise OSError(28, "No space left on device", str(path))
         real(path, forget)
 
-    monkeypatch.setattr(hf_snapshot, "fsync_path", full)
+    monkeypatch.setattr(hf_snapshot, "sync", full)
     with pytest.raises(StoreError, match="disk is full"):
         world.bring()
     assert not world.store().verified(REPO, world.commit)[0]
-    monkeypatch.setattr(hf_snapshot, "fsync_path", real)
+    monkeypatch.setattr(hf_snapshot, "sync", real)
     held = {path.name for path in world.snapshot().rglob("*") if path.is_file()}
     world.asked()
     assert world.bring().verified

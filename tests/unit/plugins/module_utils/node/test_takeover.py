@@ -28,7 +28,7 @@ class Machine:
     }
 
     def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
-        if argv[0] == "docker":
+        if argv[0].endswith("/docker"):
             if argv[-1] not in self.containers:
                 return 1, "[]", f"Error: No such container: {argv[-1]}"
             running, policy = self.containers[argv[-1]]

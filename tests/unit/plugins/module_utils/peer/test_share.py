@@ -29,6 +29,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.peer import snapsho
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.peer.share import ShareClient, ShareServer
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.peer.snapshot import PeerSource, look_here
 
+from tests.unit.plugins.fake_docker import World, fake_docker, image
 from tests.unit.plugins.module_utils.hub.world import REPO, SHARDS, make_model
 
 COMMIT = "0123456789" * 4
@@ -380,22 +381,15 @@ def test_ranges_over_the_wire(pair: Pair) -> None:
     assert ask(pair, f"/files/tests--tiny-model/{COMMIT}/empty.txt")[:2] == (200, b"")
 
 
-def fake_docker(folder: Path, monkeypatch: pytest.MonkeyPatch, save: str) -> None:
-    """Put a `docker` on the path that knows one image."""
-    script = folder / "bin" / "docker"
-    script.parent.mkdir()
-    script.write_text(f"""#!/bin/sh
-case "$1 $2" in
-"image inspect") [ "$5" = known:1 ] && echo sha256:abc || {{ echo "Error: No such image: $5" >&2; exit 1; }} ;;
-"save known:1") {save} ;;
-esac
-""")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    world = fake_docker(tmp_path, monkeypatch)
+    world.set(images={"known:1": image("abc")}, saved="x" * 3000000)
+    return world
 
 
-def test_an_image_is_streamed(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_docker(tmp_path, monkeypatch, "head -c 3000000 /dev/zero")
+@pytest.mark.usefixtures("docker")
+def test_an_image_is_streamed(pair: Pair) -> None:
     with pair.client().image("known:1") as stream:
         assert stream.headers["X-Image-Id"] == "sha256:abc"
         assert len(stream.read()) == 3_000_000
@@ -403,10 +397,8 @@ def test_an_image_is_streamed(pair: Pair, tmp_path: Path, monkeypatch: pytest.Mo
         pass
 
 
-def test_an_image_that_breaks_off_never_looks_complete(
-    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_docker(tmp_path, monkeypatch, "head -c 3000000 /dev/zero; exit 1")
+def test_an_image_that_breaks_off_never_looks_complete(pair: Pair, docker: World) -> None:
+    docker.set(save_status=1)
     with pair.client().image("known:1") as stream, pytest.raises(http.client.IncompleteRead):
         stream.read()
 

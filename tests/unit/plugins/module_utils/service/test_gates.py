@@ -148,7 +148,7 @@ class Node:
         with (self.root / "proc/self/mountinfo").open("a") as table:
             table.write(f"90 71 0:43 / /srv/models ro - nfs4 {source} ro,vers=4.2,hard,proto=tcp\n")
 
-    def run(self, argv: Sequence[str], seconds: float) -> tuple[int, str]:
+    def run(self, argv: Sequence[str], seconds: float) -> tuple[int, str, str]:
         command = " ".join(argv)
         self.ran.append(command)
         answer = next((answer for start, answer in self.commands.items() if command.startswith(start)), (0, ""))
@@ -156,7 +156,8 @@ class Node:
             self.mount()
         if answer[0] == 0 and command == "systemctl stop srv-models.mount":
             self.umount()
-        return answer
+        status, words = answer
+        return (status, "", words) if status else (0, words, "")
 
     def obstacle(self, closed: str = "") -> str:
         return gates.mount_obstacle(
@@ -200,9 +201,9 @@ def test_a_stale_or_foreign_mount_is_taken_away_and_mounted_anew(node: Node, sou
     node.mount(source)
     stat = iter(["stat: Stale file handle"] if source == node.wish.source else [])
 
-    def run(argv: Sequence[str], seconds: float) -> tuple[int, str]:
+    def run(argv: Sequence[str], seconds: float) -> tuple[int, str, str]:
         if argv[0] == "stat" and (words := next(stat, "")):
-            return 1, words
+            return 1, "", words
         return node.run(argv, seconds)
 
     closed = gates.mount_obstacle(

@@ -1,0 +1,68 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Programs are run for a limited time, and their end is always data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.run import GIVEN_UP, MISSING, last_words, run, said
+
+
+def test_status_output_and_errors() -> None:
+    assert run(["sh", "-c", "echo out; echo err >&2; exit 3"]) == (3, "out\n", "err\n")
+    assert run(["printf", "\\377"]) == (0, "\ufffd", "")
+
+
+def test_a_program_that_is_not_there() -> None:
+    assert run(["/no/such/program"]) == (MISSING, "", "/no/such/program: No such file or directory")
+
+
+def test_a_program_that_hangs_is_given_up_with_its_children(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    code, out, err = run(["sh", "-c", f"sleep 600 & echo $! > {note}; wait"], 0.5)
+    assert (code, out, err) == (GIVEN_UP, "", "no answer within 0.5 s")
+    child = int(note.read_text())
+    for _look in range(200):
+        try:
+            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the child of a program that was given up runs on")
+
+
+def test_a_program_that_ignores_the_polite_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run.__globals__, "GRACE", 0.2)
+    assert run(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], 0.3)[0] == GIVEN_UP
+
+
+def test_input_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(["cat"], 20, data="hello") == (0, "hello", "")
+    # Without input it never waits for the terminal of whoever runs the tool.
+    assert run(["cat"], 20) == (0, "", "")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert run(["sh", "-c", "echo $LC_ALL $MORE"], environment={"MORE": "yes"})[1] == "C.UTF-8 yes\n"
+
+
+def test_the_administrators_programs_are_found_behind_those_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (folders,) = run(["/bin/sh", "-c", "echo $PATH"])[1].split()
+    assert folders.split(":")[0] == str(tmp_path)
+    assert {"/usr/sbin", "/sbin"} <= set(folders.split(":"))
+
+
+def test_words() -> None:
+    assert said("out\n", "err\n") == "err\nout"
+    assert last_words("a\nb\n", "") == "b"
+    assert last_words("a\n", "c\nd \n") == "d"
+    assert last_words(" \n", "") == "no output"
