@@ -337,7 +337,7 @@ def test_a_disk_that_fills_midway_is_survived(world: World, monkeypatch: pytest.
     def full(path: Path, forget: bool = False) -> None:
         if forget and path.name.startswith(content):
             raise OSError(28, "No space left on device", str(path))
-        real(path, forget)
+        real(path, forget=forget)
 
     monkeypatch.setattr(hf_snapshot, "sync", full)
     with pytest.raises(StoreError, match="disk is full"):
