@@ -78,6 +78,13 @@ def test_both_ends_of_an_arrow_name_it(room: str) -> None:
         assert users == {word for word in re.split(r", | and ", line[1]) if word in ROOMS}
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_architecture_page_knows_the_room(room: str) -> None:
+    doc = (ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8"))) or "").splitlines()
+    row = f"| `{room}/` | {doc[0]} | {doc[2].removeprefix('Imports: ').rstrip('.')} |"
+    assert row in (ROOT.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
 def test_imports_point_one_way() -> None:
     left = {room: declared(room) for room in ROOMS}
     while left:
