@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Filters of the cluster: what to restart, and how vLLM is called."""
+"""Filters of the cluster: what to restart, and how Ray is started."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ from ..module_utils.fabric.environment import network_environment
 from ..module_utils.ray.start import RayIntents, ray_start
 from ..module_utils.service.restart_plan import restart_plan, units_of
 from ..module_utils.vllm.environment import serving_environment
-from ..module_utils.vllm.flags import ServeIntents, serve_command
-
-
-def serve_command_filter(intents: dict[str, Any]) -> list[str]:
-    """Return the command of ``vllm serve`` for a mapping of intents; see vllm_flags.ServeIntents."""
-    try:
-        return serve_command(ServeIntents(**{name: value for name, value in intents.items() if value is not None}))
-    except (TypeError, ValueError) as error:
-        raise AnsibleFilterError(f"serve_command: {error}") from None
 
 
 def ray_start_filter(intents: dict[str, Any]) -> list[str]:
@@ -56,6 +47,5 @@ class FilterModule:
             "cluster_units": units_of,
             "ray_start": ray_start_filter,
             "restart_plan": restart_plan_filter,
-            "serve_command": serve_command_filter,
             "serving_environment": serving_environment_filter,
         }

@@ -201,33 +201,13 @@ msg:
   type: str
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.cli import DockerError, image_id
-from ..module_utils.docker.service import (
-    PROPAGATIONS,
-    ContainerSpec,
-    Mount,
-    Secret,
-    UnitSpec,
-    record,
-    trial_text,
-    unit_text,
-)
-from ..module_utils.docker.service_state import (
-    RECORDS,
-    TRIAL_RECORDS,
-    TRIAL_UNITS,
-    UNITS,
-    ContainerServiceError,
-    secret_hashes,
-    unit_state,
-)
-from ..module_utils.system.files import write_atomic
+from ..module_utils.docker.cli import DockerError
+from ..module_utils.docker.service import PROPAGATIONS
+from ..module_utils.docker.service_unit import ContainerService
 from ..module_utils.system.run import run
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -279,162 +259,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-class ContainerService:
-    """Brings one unit to its wanted state; ``actions`` says in words what was done."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.name: str = module.params["name"]
-        self.unit_path = UNITS / f"{self.name}.service"
-        self.record_path = RECORDS / f"{self.name}.json"
-        self.trial_path = TRIAL_UNITS / f"{self.name}.service.d" / "50-trial.conf"
-        self.trial_record_path = TRIAL_RECORDS / f"{self.name}.json"
-        self.actions: list[str] = []
-        self.diff: list[dict[str, str]] = []
-
-    def systemctl(self, *arguments: str) -> None:
-        if self.module.check_mode:
-            return
-        code, out, err = run(["systemctl", *arguments])
-        if code != 0:
-            raise ContainerServiceError(
-                f"systemctl {' '.join(arguments)} failed: {(err or out).strip()}; see `journalctl -u {self.name}`"
-            )
-
-    def write(self, path: Path, text: str) -> bool:
-        """Write a file of root's when it differs; readable for all, since no secret is in it."""
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        right_mode = path.exists() and path.stat().st_mode & 0o777 == 0o644
-        if before == text and right_mode:
-            return False
-        self.actions.append(f"wrote {path}")
-        self.diff.append({"before": before, "after": text, "before_header": str(path), "after_header": str(path)})
-        if not self.module.check_mode:
-            write_atomic(path, text)
-        return True
-
-    def present(self) -> dict[str, Any]:
-        params = self.module.params
-        container = ContainerSpec(
-            name=self.name,
-            image=params["image"],
-            command=tuple(params["command"]),
-            environment={key: str(value) for key, value in params["environment"].items()},
-            mounts=tuple(Mount(**mount) for mount in params["mounts"]),
-            secrets=tuple(Secret(**secret) for secret in params["secrets"]),
-            devices=tuple(params["devices"]),
-            ulimits={key: str(value) for key, value in params["ulimits"].items()},
-            shm_size=params["shm_size"],
-            network=params["network"],
-            ipc=params["ipc"],
-            pid=params["pid"],
-            cap_add=tuple(params["cap_add"]),
-        )
-        unit = UnitSpec(
-            description=params["description"] or self.name,
-            after=tuple(params["after"]),
-            gates=tuple(tuple(str(part) for part in gate) for gate in params["gates"]),
-            ready=tuple(params["ready"]),
-            clear=tuple(params["clear"]),
-            restart_sec=params["restart_sec"],
-            start_limit_burst=params["start_limit_burst"],
-            start_limit_interval_sec=params["start_limit_interval_sec"],
-            stop_timeout_sec=params["stop_timeout_sec"],
-        )
-        try:
-            found_image = image_id(run, container.image)
-        except DockerError:
-            if not self.module.check_mode:
-                raise
-            # A first run in check mode: image and secrets are still to come, so that the unit cannot be worked out.
-            self.actions.append(f"wrote {self.unit_path}")
-            return {"digest": "", "image_id": ""}
-        digest = container.digest(
-            found_image, secret_hashes({secret.name: secret.path for secret in container.secrets})
-        )
-        wanted = json.dumps(record(container, found_image, digest), indent=2) + "\n"
-        for name in params["replaces"]:
-            if (UNITS / f"{name}.service").exists():
-                self.remove(name)
-        if params["trial"]:
-            written = self.write(self.trial_path, trial_text(container, unit, found_image, digest))
-            self.write(self.trial_record_path, wanted)
-        else:
-            written = self.write(self.unit_path, unit_text(container, unit, found_image, digest))
-            self.write(self.record_path, wanted)
-            written = self.end_trial() or written
-        state = unit_state(run, self.name)
-        if written or state.need_reload:
-            # Only when needed: a daemon-reload can take the GPU from containers that got it by the legacy hook.
-            self.systemctl("daemon-reload")
-        if not state.enabled and not params["trial"]:
-            self.actions.append(f"enabled {self.name}.service at boot")
-            self.systemctl("enable", f"{self.name}.service")
-        return {"digest": digest, "image_id": found_image}
-
-    def end_trial(self) -> bool:
-        """Take away what a trial left, and say whether there was something."""
-        found = [path for path in (self.trial_path, self.trial_record_path) if path.exists()]
-        for path in found:
-            self.actions.append(f"removed {path}")
-            if not self.module.check_mode:
-                path.unlink()
-        return bool(found)
-
-    def absent(self) -> dict[str, Any]:
-        self.end_trial()
-        self.remove(self.name)
-        return {}
-
-    def remove(self, name: str) -> None:
-        """Stop, disable and remove a unit, as far as it is there."""
-        state = unit_state(run, name)
-        if state.loaded and state.active not in {"inactive", "failed"}:
-            self.actions.append(f"stopped {name}.service")
-            self.systemctl("stop", f"{name}.service")
-        if state.enabled:
-            self.actions.append(f"disabled {name}.service")
-            self.systemctl("disable", f"{name}.service")
-        for path in (UNITS / f"{name}.service", RECORDS / f"{name}.json"):
-            if path.exists():
-                self.actions.append(f"removed {path}")
-                if not self.module.check_mode:
-                    path.unlink()
-        if self.actions:
-            self.systemctl("daemon-reload")
-
-    def started(self) -> dict[str, Any]:
-        state = self.known_state()
-        if state.active not in {"active", "activating", "reloading"}:
-            self.actions.append(f"started {self.name}.service")
-            # Forgets earlier failures: the operator asked, so the retry limit counts anew.
-            self.systemctl("reset-failed", f"{self.name}.service")
-            self.systemctl("start", "--no-block", f"{self.name}.service")
-        return {}
-
-    def stopped(self) -> dict[str, Any]:
-        state = unit_state(run, self.name)
-        if state.loaded and state.active not in {"inactive", "failed"}:
-            self.actions.append(f"stopped {self.name}.service")
-            self.systemctl("stop", f"{self.name}.service")
-        return {}
-
-    def known_state(self) -> Any:
-        state = unit_state(run, self.name)
-        if not state.loaded and not self.module.check_mode:
-            raise ContainerServiceError(
-                f"unit {self.name}.service does not exist on this node: write it first with state=present"
-            )
-        return state
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
         supports_check_mode=True,
         required_if=[("state", "present", ("image", "command"))],
     )
-    service = ContainerService(module)
+    service = ContainerService(module.params, run, module.check_mode)
     try:
         result = getattr(service, module.params["state"])()
     except (DockerError, ValueError) as error:

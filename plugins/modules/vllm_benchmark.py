@@ -57,10 +57,6 @@ options:
     description: Longest seconds for one load, the start of the benchmark included.
     type: float
     default: 1800
-  folder:
-    description: Folder in the container for the result while it is read; it is removed afterwards.
-    type: str
-    default: /tmp/dgx-spark-benchmark
   watch:
     description: Whether to make no load, but watch the GPU of this node until the server at O(base_url) has answered the requests of O(loads).
     type: bool
@@ -174,6 +170,8 @@ EVERY = 2.0
 BEGIN = 240.0
 SILENCE = 10.0
 LOOKS = 3
+#: Folder in the container for the result while it is read; it is removed afterwards.
+FOLDER = "/tmp/dgx-spark-benchmark"
 
 
 def loads_of(params: dict[str, Any]) -> list[Load]:
@@ -223,7 +221,7 @@ class Benchmark:
     def measure(self) -> dict[str, Any]:
         """Measure every load."""
         loads = loads_of(self.params)
-        container, folder = self.params["container"], self.params["folder"]
+        container, folder = self.params["container"], FOLDER
         found = serving(inspect_container(run, container), container)
         room = found.value("--max-model-len")
         for load in loads:
@@ -264,7 +262,7 @@ class Benchmark:
         if not self.params["while_busy"] and (busy := busy_reason(before)):
             raise BenchmarkError(busy)
         self.waiting = []
-        container, folder = self.params["container"], self.params["folder"]
+        container, folder = self.params["container"], FOLDER
         with Watch(lambda: self.sample(client), EVERY):
             status, out, err = run([DOCKER, "exec", container, *command], self.params["timeout"] + 60)
         try:
@@ -327,7 +325,6 @@ def main() -> None:
             "seed": {"type": "int"},
             "while_busy": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 1800},
-            "folder": {"type": "str", "default": "/tmp/dgx-spark-benchmark"},
             "watch": {"type": "bool", "default": False},
             "base_url": {"type": "str"},
         },

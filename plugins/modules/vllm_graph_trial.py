@@ -188,210 +188,12 @@ msg:
   type: str
 """
 
-import time
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.cli import DockerError, image_id
-from ..module_utils.system.http_json import HttpClient, read_secret_file
+from ..module_utils.docker.cli import DockerError
 from ..module_utils.system.run import run
-from ..module_utils.vllm.graph_probe import COMPARED_TOKENS, PROMPTS, GraphProbe, Pace, ProbeFailed
-from ..module_utils.vllm.graph_trial import (
-    NEAR_TIE,
-    START,
-    TEXT,
-    Answer,
-    TrialError,
-    TrialKey,
-    Wish,
-    begin,
-    choose,
-    compare,
-    end,
-    entry_for,
-    find,
-    heal,
-    order_for,
-    own_tie,
-    read_book,
-    write_book,
-)
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-class GraphTrial:
-    """One step of a trial."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.params = module.params
-        self.path = Path(self.params["book"])
-        self.book = read_book(self.path)
-
-    @property
-    def now(self) -> str:
-        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-    @property
-    def boot_id(self) -> str:
-        return BOOT_ID.read_text(encoding="ascii").strip()
-
-    def key(self) -> TrialKey:
-        return TrialKey(
-            image_id(run, self.params["image"]),
-            self.params["model_commit"],
-            self.params["nodes"],
-            self.params["nccl"],
-            self.params["executor"],
-        )
-
-    def entry(self) -> dict[str, Any]:
-        return entry_for(self.book, self.key())
-
-    def save(self) -> None:
-        write_book(self.path, self.book)
-
-    def choose(self) -> dict[str, Any]:
-        wish = Wish(
-            self.params["setting"],
-            self.params["verdict"],
-            self.params["verdict_reason"],
-            tuple(self.params["order"]) or order_for(self.params["nodes"]),
-            self.params["pipeline_parallel_size"],
-        )
-        try:
-            entry = find(self.book, self.key())
-        except (DockerError, ValueError):
-            if not self.module.check_mode:
-                raise
-            # A first run in check mode: image and model are still to come, so nothing can be known of them.
-            entry = None
-        healed = heal(entry, self.boot_id, self.now) if entry else []
-        if healed and not self.module.check_mode:
-            self.save()
-        choice = choose(wish, entry)
-        return {
-            "changed": bool(healed),
-            "mode": choice.mode,
-            "candidates": list(choice.candidates),
-            "nccl": self.params["nccl"],
-            "warning": choice.warning,
-            "healed": healed,
-            "outcomes": entry["modes"] if entry else {},
-            "msg": "; ".join([*(f"an earlier trial was left open ({text})" for text in healed), choice.reason]),
-        }
-
-    def probe(self) -> GraphProbe:
-        if not self.params["base_url"] or not self.params["model"]:
-            raise TrialError(f"base_url and model are needed for step {self.params['step']}: give both")
-        key = read_secret_file(self.params["api_key_file"]) if self.params["api_key_file"] else None
-        pace = Pace(
-            answer_s=self.params["answer_seconds"],
-            stall_s=self.params["stall_seconds"],
-            soak_s=self.params["soak_seconds"],
-            concurrency=self.params["soak_concurrency"],
-            longest_answer=self.params["soak_tokens"],
-        )
-        return GraphProbe(HttpClient(self.params["base_url"], token=key), self.params["model"], pace)
-
-    def asked_alone(self, probe: GraphProbe) -> tuple[list[Answer], float]:
-        """Return the answers, asked one by one, and the tokens a second."""
-        started = time.monotonic()
-        answers = probe.alone()
-        return answers, round(len(PROMPTS) * COMPARED_TOKENS / max(time.monotonic() - started, 0.001), 1)
-
-    def reference(self) -> dict[str, Any]:
-        entry = self.entry()
-        probe = self.probe()
-        try:
-            # Several at once first: what is slow in the first answers after a start is not to count.
-            together = probe.together()
-            alone, rate = self.asked_alone(probe)
-        except ProbeFailed as error:
-            raise TrialError(f"the eager server fails before anything is tried: {error}") from None
-        tie = own_tie(alone, together)
-        entry["reference"] = {
-            "answers": [answer.as_dict() for answer in alone],
-            "tie": round(tie, 3),
-            "tokens_per_s": rate,
-            "at": self.now,
-        }
-        self.save()
-        return {
-            "changed": True,
-            "outcomes": entry["modes"],
-            "msg": f"{len(alone)} answers of eager at {rate:g} tokens/s; ties up to {tie:.2f} nats count as rounding",
-        }
-
-    def begin(self) -> dict[str, Any]:
-        entry = self.entry()
-        begin(entry, self.params["mode"], self.boot_id, self.now)
-        self.save()
-        return {"changed": True, "outcomes": entry["modes"], "msg": f"{self.params['mode']} is tried"}
-
-    def judge(self) -> dict[str, Any]:
-        mode = self.params["mode"]
-        entry = self.entry()
-        reference = entry.get("reference")
-        if not reference:
-            raise TrialError("there are no answers of eager to compare with: run step reference first")
-        eager = [Answer.from_dict(answer) for answer in reference["answers"]]
-        tie = float(reference.get("tie") or NEAR_TIE)
-        probe = self.probe()
-        try:
-            problems = compare(eager, probe.together(), tie).problems
-            alone, rate = self.asked_alone(probe)
-            compared = compare(eager, alone, tie)
-            problems += compared.problems
-            if problems:
-                raise ProbeFailed(TEXT, f"other text than eager's: {'; '.join(dict.fromkeys(problems))}")
-            soak = probe.soak()
-            # A graph that went wrong under load must not go unseen.
-            after = compare(eager, probe.together(), tie)
-            if after.problems:
-                raise ProbeFailed(TEXT, f"other text than eager's after the soak: {'; '.join(after.problems)}")
-        except ProbeFailed as error:
-            end(entry, mode, self.now, kind=error.kind, reason=str(error))
-            self.save()
-            self.module.fail_json(msg=f"{mode} failed its trial: {error}", kind=error.kind, outcomes=entry["modes"])
-        end(
-            entry,
-            mode,
-            self.now,
-            tokens_per_s=rate,
-            eager_tokens_per_s=reference["tokens_per_s"],
-            equal=compared.equal,
-            ties=compared.ties,
-            soak={
-                "seconds": soak.seconds,
-                "requests": soak.requests,
-                "tokens": soak.tokens,
-                "tokens_per_s": round(soak.tokens_per_s, 1),
-            },
-        )
-        self.save()
-        return {
-            "changed": True,
-            "outcomes": entry["modes"],
-            "msg": f"{mode} passed: {compared.equal} of {len(eager)} answers are equal to eager's, {compared.ties} part at a tie; "
-            f"{soak.requests} requests with {soak.tokens} tokens in {soak.seconds:g} s; one request at a time {rate:g} tokens/s, "
-            f"eager {reference['tokens_per_s']:g}",
-        }
-
-    def fail(self) -> dict[str, Any]:
-        entry = self.entry()
-        end(entry, self.params["mode"], self.now, kind=START, reason=self.params["reason"])
-        self.save()
-        outcome = entry["modes"][self.params["mode"]]
-        return {
-            "changed": True,
-            "outcomes": entry["modes"],
-            "msg": f"{self.params['mode']} failed: {outcome['reason']}",
-        }
+from ..module_utils.vllm.graph_steps import GraphTrial, ModeFailed
+from ..module_utils.vllm.graph_trial import TrialError
 
 
 def main() -> None:
@@ -432,7 +234,9 @@ def main() -> None:
     if module.check_mode and step != "choose":
         module.exit_json(changed=False, skipped=True, msg=f"step {step} is not made in check mode")
     try:
-        result = getattr(GraphTrial(module), step)()
+        result = getattr(GraphTrial(module.params, run, module.check_mode), step)()
+    except ModeFailed as error:
+        module.fail_json(msg=str(error), kind=error.kind, outcomes=error.outcomes)
     except (DockerError, TrialError, ValueError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -88,13 +88,6 @@ def parse_ib_write_bw(text: str) -> RdmaResult | None:
     )
 
 
-def parse_nccl_tests(text: str) -> float | None:
-    """Return the average bus bandwidth in GB/s that a program of nccl-tests printed; None where it printed none, or wrong results."""
-    found = re.search(r"^#\s*Avg bus bandwidth\s*:\s*([\d.]+)", text, re.MULTILINE)
-    wrong = re.search(r"^#\s*Out of bounds values\s*:\s*(\d+)", text, re.MULTILINE)
-    return float(found[1]) if found and not (wrong and int(wrong[1])) else None
-
-
 def parse_iperf3(text: str) -> float:
     """Return Gb/s received, from ``iperf3 --json``.
 

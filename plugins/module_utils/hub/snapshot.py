@@ -663,64 +663,87 @@ def inspect(store: Store, repo_id: str, revision: str, verify: str) -> Inspectio
     try:
         known = trusted(store, repo_id, revision)
         running = store.locked(repo_id)
-        commit, run = known.commit, None
-        for candidate in [commit] if commit else staged_commits(store, repo_id):
-            noted = read_watch(store.staging(repo_id, candidate) / WATCH)
-            if noted is not None and (commit or noted.revision == revision):
-                commit, run = candidate, noted
+        commit, run = run_of(store, repo_id, revision, known.commit)
         if commit is None:
             told = f"'{repo_id}' at '{revision}' is not in {store.root}."
             return Inspection(False, False, running, "", "", 0, 0, 0, [], [], [], 0, 0.0, told)
-        folder = store.snapshot(repo_id, commit)
         if known.manifest is None:
-            held = folder_bytes(folder) + folder_bytes(store.staging(repo_id, commit) / "parts")
-            held += folder_bytes(store.staging(repo_id, commit) / "files")
-            total = run.bytes_total if run else 0
-            told = f"'{repo_id}' at {commit[:12]} in {store.root} is incomplete: "
-            if running and run:
-                run = replace(run, bytes=held)
-                told += f"{run.describe()}."
-            else:
-                told += f"{gib(held)} of {gib(total) if run else 'an unknown size'} there, "
-                told += "a run brings the rest." if running else "no run works on it."
-            partly = Inspection(
-                False, False, running, commit, str(folder), 0, held, total, [], [], [], 0, elapsed(began), told
-            )
-            return with_progress(partly, run)
-        manifest = known.manifest
-        look = survey(folder, manifest.files, known.stamp.marks if known.stamp else None)
-        corrupt = dict(look.damaged) if verify != "none" else {}
-        whole = [e for e in manifest.files if e.path not in look.damaged and e.path not in set(look.missing)]
-        rate = 0
-        if verify == "sha256":
-            start = time.monotonic()
-            seen = digest_many(folder, whole)
-            for entry in whole:
-                digests = seen.get(entry.path)
-                wrong = compare(entry, digests) if digests else f"{entry.path} cannot be read"
-                if wrong:
-                    corrupt[entry.path] = wrong
-            rate = round(sum(entry.size for entry in whole) / max(time.monotonic() - start, 1e-6))
-        stamped = known.stamp is not None and not (look.missing or look.damaged or look.unproven)
-        complete = not (look.missing or corrupt)
-        held = sum(entry.size for entry in whole) + parts_bytes(store.staging(repo_id, commit), manifest.files)
-        told = f"'{repo_id}' at {commit[:12]} in {store.root}: "
-        if complete:
-            how = {"none": "all files there", "size": "all sizes right", "sha256": f"all content right, {gib(rate)}/s"}
-            told += f"{how[verify]}, {'stamped as verified' if stamped else 'not stamped as verified'}."
+            seen = inspect_unlisted(store, repo_id, commit, run, running)
         else:
-            wrongs = [f"{path} is missing" for path in look.missing] + sorted(corrupt.values())
-            told += f"{name_some(wrongs)}; run site.yml, which fetches just that."
-        if running and run:
-            run = replace(run, bytes=held)
-            told += f" A run works on it: {run.describe()}."
-        whole_look = Inspection(
-            complete, stamped, running, commit, str(folder), len(manifest.files), held, manifest.bytes_total,
-            look.missing, sorted(corrupt.values()), look.extra, rate, elapsed(began), told,
-        )  # fmt: skip
-        return replace(with_progress(whole_look, run), manifest_sha256=manifest.sha256)
+            seen = inspect_listed(store, repo_id, known, known.manifest, run, running, verify)
     except OSError as error:
         raise StoreError(explain(error, f"read '{repo_id}' in {store.root}")) from error
+    return replace(seen, seconds=elapsed(began))
+
+
+def run_of(store: Store, repo_id: str, revision: str, commit: str | None) -> tuple[str | None, Watch | None]:
+    """Return the commit that is looked at, and what a run that brings it noted; a commit nobody knows may be one that a run began."""
+    run = None
+    for candidate in [commit] if commit else staged_commits(store, repo_id):
+        noted = read_watch(store.staging(repo_id, candidate) / WATCH)
+        if noted is not None and (commit or noted.revision == revision):
+            commit, run = candidate, noted
+    return commit, run
+
+
+def inspect_unlisted(store: Store, repo_id: str, commit: str, run: Watch | None, running: bool) -> Inspection:
+    """Look at a snapshot that has no manifest yet: all that can be said is how many bytes are there."""
+    folder, staging = store.snapshot(repo_id, commit), store.staging(repo_id, commit)
+    held = folder_bytes(folder) + folder_bytes(staging / "parts") + folder_bytes(staging / "files")
+    total = run.bytes_total if run else 0
+    told = f"'{repo_id}' at {commit[:12]} in {store.root} is incomplete: "
+    if running and run:
+        run = replace(run, bytes=held)
+        told += f"{run.describe()}."
+    else:
+        told += f"{gib(held)} of {gib(total) if run else 'an unknown size'} there, "
+        told += "a run brings the rest." if running else "no run works on it."
+    seen = Inspection(False, False, running, commit, str(folder), 0, held, total, [], [], [], 0, 0.0, told)
+    return with_progress(seen, run)
+
+
+def inspect_listed(
+    store: Store, repo_id: str, known: Local, manifest: Manifest, run: Watch | None, running: bool, verify: str
+) -> Inspection:
+    """Compare the files of a snapshot with its manifest."""
+    folder = store.snapshot(repo_id, manifest.commit)
+    look = survey(folder, manifest.files, known.stamp.marks if known.stamp else None)
+    whole = [e for e in manifest.files if e.path not in look.damaged and e.path not in set(look.missing)]
+    corrupt, rate = dict(look.damaged) if verify != "none" else {}, 0
+    if verify == "sha256":
+        wrong, rate = read_all(folder, whole)
+        corrupt |= wrong
+    stamped = known.stamp is not None and not (look.missing or look.damaged or look.unproven)
+    complete = not (look.missing or corrupt)
+    held = sum(entry.size for entry in whole) + parts_bytes(store.staging(repo_id, manifest.commit), manifest.files)
+    told = f"'{repo_id}' at {manifest.commit[:12]} in {store.root}: "
+    if complete:
+        how = {"none": "all files there", "size": "all sizes right", "sha256": f"all content right, {gib(rate)}/s"}
+        told += f"{how[verify]}, {'stamped as verified' if stamped else 'not stamped as verified'}."
+    else:
+        wrongs = [f"{path} is missing" for path in look.missing] + sorted(corrupt.values())
+        told += f"{name_some(wrongs)}; run site.yml, which fetches just that."
+    if running and run:
+        run = replace(run, bytes=held)
+        told += f" A run works on it: {run.describe()}."
+    seen = Inspection(
+        complete, stamped, running, manifest.commit, str(folder), len(manifest.files), held, manifest.bytes_total,
+        look.missing, sorted(corrupt.values()), look.extra, rate, 0.0, told, manifest_sha256=manifest.sha256,
+    )  # fmt: skip
+    return with_progress(seen, run)
+
+
+def read_all(folder: Path, entries: Sequence[FileEntry]) -> tuple[dict[str, str], int]:
+    """Read files and compare their content; return what is wrong by path, and the bytes per second that were read."""
+    start = time.monotonic()
+    seen = digest_many(folder, entries)
+    wrong = {}
+    for entry in entries:
+        digests = seen.get(entry.path)
+        told = compare(entry, digests) if digests else f"{entry.path} cannot be read"
+        if told:
+            wrong[entry.path] = told
+    return wrong, round(sum(entry.size for entry in entries) / max(time.monotonic() - start, 1e-6))
 
 
 def with_progress(seen: Inspection, run: Watch | None) -> Inspection:

@@ -173,15 +173,6 @@ def version_tuple(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
-def serve_command(intents: ServeIntents, options: ParserOptions | None = None) -> list[str]:
-    """Return ``vllm serve ...`` as a list; :func:`render` also returns what was left out.
-
-    Raises:
-        FlagError: this vLLM cannot do what is wanted; one sentence.
-    """
-    return render(intents, options).command
-
-
 def render(intents: ServeIntents, options: ParserOptions | None = None) -> Rendered:
     """Turn intents into the command line that the image accepts.
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import service_state
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import service_state, service_unit
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm import graph_steps
 from ansible_collections.dgx_spark.vllm.plugins.modules import container_service, vllm_graph_trial
 
 from tests.unit.plugins.vllm_stand_in import stand_in
@@ -25,8 +26,8 @@ def trial(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
     """Run the module with a book of its own; the image's id is its name."""
     boot = tmp_path / "boot_id"
     boot.write_text("boot-1\n")
-    monkeypatch.setattr(vllm_graph_trial, "BOOT_ID", boot)
-    monkeypatch.setattr(vllm_graph_trial, "image_id", lambda _run, image: f"sha256:{image}")
+    monkeypatch.setattr(graph_steps, "BOOT_ID", boot)
+    monkeypatch.setattr(graph_steps, "image_id", lambda _run, image: f"sha256:{image}")
 
     def call(step: str, **arguments: Any) -> dict[str, Any]:
         given = {
@@ -108,14 +109,14 @@ def test_text_that_goes_wrong_under_load_is_seen(trial: Trial, monkeypatch: pyte
         trial("reference", base_url=server.url)
     trial("begin", mode="decode")
     with stand_in() as server:
-        soak = vllm_graph_trial.GraphProbe.soak
+        soak = graph_steps.GraphProbe.soak
 
         def spoil(probe: Any) -> Any:
             found = soak(probe)
             server.behaviour = "text"
             return found
 
-        monkeypatch.setattr(vllm_graph_trial.GraphProbe, "soak", spoil)
+        monkeypatch.setattr(graph_steps.GraphProbe, "soak", spoil)
         assert "after the soak" in trial("judge", mode="decode", base_url=server.url)["msg"]
 
 
@@ -147,7 +148,7 @@ def test_a_first_run_in_check_mode_knows_no_image(trial: Trial, monkeypatch: pyt
     def missing(_run: Any, image: str) -> str:
         raise service_state.ContainerServiceError(f"image {image!r} is not on this node: run role serving_image first")
 
-    monkeypatch.setattr(vllm_graph_trial, "image_id", missing)
+    monkeypatch.setattr(graph_steps, "image_id", missing)
     assert "not on this node" in trial("choose", verdict="try")["msg"]
     assert trial("choose", verdict="try", _ansible_check_mode=True)["mode"] == "eager"
 
@@ -159,11 +160,11 @@ def test_a_first_run_in_check_mode_knows_no_image(trial: Trial, monkeypatch: pyt
 def service(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     """Run container_service over folders of the test, without Docker and systemd."""
     for name in ("UNITS", "RECORDS", "TRIAL_UNITS", "TRIAL_RECORDS"):
-        monkeypatch.setattr(container_service, name, tmp_path / name.lower())
-    monkeypatch.setattr(container_service, "image_id", lambda _run, _image: IMAGE)
+        monkeypatch.setattr(service_unit, name, tmp_path / name.lower())
+    monkeypatch.setattr(service_unit, "image_id", lambda _run, _image: IMAGE)
     state = service_state.UnitState(True, "active", "running", True, 0, "success", False)
-    monkeypatch.setattr(container_service, "unit_state", lambda _run, _name: state)
-    monkeypatch.setattr(container_service.ContainerService, "systemctl", lambda _self, *_arguments: None)
+    monkeypatch.setattr(service_unit, "unit_state", lambda _run, _name: state)
+    monkeypatch.setattr(service_unit.ContainerService, "systemctl", lambda _self, *_arguments: None)
 
     def call(**arguments: Any) -> dict[str, Any]:
         given = {"name": "spark-vllm", "image": "serving", "gates": [["address", "10.0.0.1"]], **arguments}

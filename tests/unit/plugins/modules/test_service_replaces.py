@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import service_unit
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.service_state import UnitState
 from ansible_collections.dgx_spark.vllm.plugins.modules import container_service
 
@@ -17,18 +18,18 @@ from ansible_collections.dgx_spark.vllm.plugins.modules import container_service
 @pytest.fixture
 def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     commands: list[list[str]] = []
-    monkeypatch.setattr(container_service, "UNITS", tmp_path)
-    monkeypatch.setattr(container_service, "RECORDS", tmp_path)
-    monkeypatch.setattr(container_service, "TRIAL_UNITS", tmp_path / "run")
-    monkeypatch.setattr(container_service, "TRIAL_RECORDS", tmp_path / "run")
-    monkeypatch.setattr(container_service, "image_id", lambda _run, _image: "sha256:" + "c" * 64)
+    monkeypatch.setattr(service_unit, "UNITS", tmp_path)
+    monkeypatch.setattr(service_unit, "RECORDS", tmp_path)
+    monkeypatch.setattr(service_unit, "TRIAL_UNITS", tmp_path / "run")
+    monkeypatch.setattr(service_unit, "TRIAL_RECORDS", tmp_path / "run")
+    monkeypatch.setattr(service_unit, "image_id", lambda _run, _image: "sha256:" + "c" * 64)
 
     def state(_run: Any, _name: str) -> UnitState:
         return UnitState(
             loaded=True, active="active", sub="running", enabled=True, restarts=0, result="success", need_reload=False
         )
 
-    monkeypatch.setattr(container_service, "unit_state", state)
+    monkeypatch.setattr(service_unit, "unit_state", state)
 
     def run(argv: list[str], *_seconds: float) -> tuple[int, str, str]:
         commands.append(list(argv))

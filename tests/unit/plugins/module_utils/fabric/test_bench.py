@@ -28,7 +28,6 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.bench import
     parse_ib_write_bw,
     parse_iperf3,
     parse_nccl_log,
-    parse_nccl_tests,
     parse_probe,
     probe_job,
     run_jobs,
@@ -76,13 +75,6 @@ def test_no_figure_is_no_figure(text: str) -> None:
     assert parse_ib_write_bw(text) is None
 
 
-def test_nccl_tests() -> None:
-    assert parse_nccl_tests(recorded("nccl_tests_healthy.txt")) == 21.4033
-    assert parse_nccl_tests(recorded("nccl_ib_slow.log")) == 2.83174
-    assert parse_nccl_tests(recorded("nccl_tests_healthy.txt").replace("values : 0 OK", "values : 3 FAILED")) is None
-    assert parse_nccl_tests("") is None
-
-
 def test_iperf3() -> None:
     assert parse_iperf3(json.dumps({"end": {"sum_received": {"bits_per_second": 96.2e9}}})) == 96.2
     with pytest.raises(FabricError, match="iperf3 failed: unable to connect"):
@@ -98,7 +90,7 @@ def test_the_log_of_a_link_that_is_rdma_and_slow() -> None:
     assert (log.version, log.network, log.devices, log.channels) == ("2.28.9", "IB", tuple(PORT0), {"0": 2, "1": 2})
     assert log.rdma()
     assert log.gpu_direct is False
-    findings = judge_nccl(log, PORT0, parse_nccl_tests(text), 1)
+    findings = judge_nccl(log, PORT0, 2.83174, 1)
     assert [finding.code for finding in findings] == ["nccl_slow"]
     assert "cured by a reboot of both nodes" in findings[0].text
 

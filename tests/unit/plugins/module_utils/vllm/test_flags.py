@@ -14,7 +14,6 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import (
     check_version,
     commands,
     render,
-    serve_command,
     version_tuple,
 )
 
@@ -32,23 +31,20 @@ def intents(**changes: Any) -> ServeIntents:
 
 
 def test_the_executor_is_always_named() -> None:
-    command = serve_command(intents())
+    command = render(intents()).command
     assert command[:3] == ["vllm", "serve", "/srv/models/m"]
     assert "--distributed-executor-backend ray" in " ".join(command)
 
 
 def test_the_seeds_settings_become_flags() -> None:
-    command = " ".join(
-        serve_command(
-            intents(
-                max_model_len=8192,
-                gpu_memory_utilization=0.75,
-                enforce_eager=True,
-                trust_remote_code=True,
-                tool_call_parser="hermes",
-            )
-        )
+    wanted = intents(
+        max_model_len=8192,
+        gpu_memory_utilization=0.75,
+        enforce_eager=True,
+        trust_remote_code=True,
+        tool_call_parser="hermes",
     )
+    command = " ".join(render(wanted).command)
     for flag in (
         "--port 8235",
         "--max-model-len 8192",
@@ -62,7 +58,7 @@ def test_the_seeds_settings_become_flags() -> None:
 
 
 def test_no_parser_no_tool_choice() -> None:
-    assert "--enable-auto-tool-choice" not in serve_command(intents())
+    assert "--enable-auto-tool-choice" not in render(intents()).command
 
 
 @pytest.mark.parametrize(
@@ -96,7 +92,7 @@ def test_bad_intents(change: dict[str, Any], words: str) -> None:
 def test_graph_modes(given: dict[str, Any], mode: str, flag: str) -> None:
     wanted = intents(**given)
     assert wanted.cuda_graphs == mode
-    assert flag in serve_command(wanted)
+    assert flag in render(wanted).command
 
 
 def snapshot(version: str) -> dict[str, Any]:
