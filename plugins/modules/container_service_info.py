@@ -105,7 +105,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.cli import DockerError, inspect_container, is_absent
+from ..module_utils.docker.cli import GONE, DockerError, inspect_container
 from ..module_utils.docker.service import STOP_FLAG
 from ..module_utils.docker.service_state import RECORDS, service_status
 from ..module_utils.hub.store import weights_bytes
@@ -130,7 +130,7 @@ def journal(name: str) -> list[str]:
         "cat",
     ]
     code, out, _err = run(argv)
-    return [line for line in out.splitlines() if line.strip() and not is_absent(line)] if code == 0 else []
+    return [line for line in out.splitlines() if line.strip() and GONE not in line] if code == 0 else []
 
 
 def startup(run: Runner, name: str) -> list[str]:

@@ -13,6 +13,9 @@ from ..system.run import MISSING, SECONDS, Runner, last_words
 #: The program that the units run; one that lies elsewhere does not help them.
 DOCKER = "/usr/bin/docker"
 
+#: What `docker rm --force` and `docker stop` say of a container that is gone already, in the journal of each unit that cleans up.
+GONE = "No such container"
+
 
 class DockerError(Exception):
     """One sentence for the user."""
