@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.http_json import HttpError
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import ServeIntents, serve_command
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import ServeIntents, render
 
 from benchmarks.gpu import server_log
 from benchmarks.gpu.client import Load
@@ -92,7 +92,7 @@ def command_of(entry: dict[str, Any], folder: str, port: int) -> list[str]:
         extra_arguments=[str(argument) for argument in entry.get("arguments", [])],
         **entry["intents"],
     )
-    return serve_command(intents)
+    return render(intents).command
 
 
 def versions() -> dict[str, str]:

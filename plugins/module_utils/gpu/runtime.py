@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..node.requirements import parse_meminfo
-from ..system.run import Runner
+from ..system.run import GIVEN_UP, Runner
 
 #: What nvidia-smi is asked of each GPU. Without the reasons where a driver does not know the field.
 GPU_FIELDS = (
@@ -267,12 +267,12 @@ class Host:
 
     def ask(self, *argv: str) -> tuple[int, str, str]:
         """Run a program that may never answer when the driver is stuck; status 124 where it did not in time."""
-        return self.run(["timeout", "--kill-after=5", str(PATIENCE), *argv])
+        return self.run(argv, PATIENCE)
 
     def smi(self, *arguments: str) -> tuple[int, str]:
         """Ask nvidia-smi; it writes its errors to standard output as well."""
         status, out, err = self.ask("nvidia-smi", *arguments)
-        if status in (124, 137):
+        if status == GIVEN_UP:
             return status, f"no answer within {PATIENCE} s"
         return status, out if status == 0 else (out.strip() or err.strip())
 

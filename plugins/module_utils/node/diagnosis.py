@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system.redact import MIN_SECRET, Redactor
+from ..system.run import GIVEN_UP
 from .requirements import Runner
 
 #: Seconds after which a command is given up: nvidia-smi of a wedged GPU never returns.
@@ -227,8 +228,8 @@ def diagnose(
 
 def run_bounded(run: Runner, argv: Sequence[str]) -> tuple[int, str]:
     """Run a command that may hang; return its status and what it said, errors included. Status 127: not installed."""
-    status, out, err = run(["timeout", "--kill-after=5", str(COMMAND_SECONDS), *argv])
-    if status in {124, 137}:
+    status, out, err = run(argv, COMMAND_SECONDS)
+    if status == GIVEN_UP:
         return status, f"{out}\n(given up after {COMMAND_SECONDS} s)"
     return status, out if status == 0 else f"{out}{err}\n(exit status {status})"
 

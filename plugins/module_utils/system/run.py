@@ -58,7 +58,7 @@ def run(
         environment: what is added to the environment.
 
     Returns:
-        Status, output, errors. Status 124: no answer in time; 127: there is no such program, or it cannot be started.
+        Status, output, errors. Status 124: no answer in time, with what it said until then; 127: there is no such program, or it cannot be started.
     """
     words = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
     path = os.pathsep.join(dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)), *_FOLDERS]))
@@ -75,10 +75,16 @@ def run(
         return MISSING, "", f"{argv[0]}: {error.strerror}"
     try:
         out, err = process.communicate(None if data is None else data.encode(), timeout=seconds)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
         _end(process)
-        return GIVEN_UP, "", f"no answer within {seconds:g} s"
-    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+        # What it said until then may be all that tells where it hangs.
+        told = _text(late.stderr).rstrip("\n")
+        return GIVEN_UP, _text(late.stdout), f"{told}\n" * bool(told) + f"no answer within {seconds:g} s"
+    return process.returncode, _text(out), _text(err)
+
+
+def _text(said: bytes | None) -> str:
+    return (said or b"").decode("utf-8", "replace")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.nfs import client
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.nfs import share as nfs_share
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.nfs.share import Export, Nfsd, NfsMount
 from ansible_collections.dgx_spark.vllm.plugins.modules import nfs_export, nfs_mount
@@ -102,7 +103,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("PATH", f"{found.programs}:{os.environ['PATH']}")
     etc = tmp_path / "etc"
     etc.mkdir()
-    for module in (nfs_share, nfs_export, nfs_mount):
+    for module in (nfs_share, nfs_export, client):
         for name, path in (
             ("SERVER_CONF", etc / "server.conf"),
             ("CLIENT_CONF", etc / "client.conf"),
@@ -113,12 +114,12 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
             ("ETAB", tmp_path / "etab"),
         ):
             monkeypatch.setattr(module, name, path, raising=False)
-    for module in (nfs_export, nfs_mount):
+    for module in (nfs_export, client):
         monkeypatch.setattr(module, "other_exports", lambda: nfs_share.other_exports(tmp_path))
         monkeypatch.setattr(module, "mounts_here", lambda: nfs_share.mounts_here(tmp_path))
-    monkeypatch.setattr(nfs_mount, "detach", lambda wish: nfs_share.detach(wish, root=tmp_path))
-    monkeypatch.setattr(nfs_mount, "probe", lambda path: "")
-    monkeypatch.setattr(nfs_mount.Client, "reach_server", lambda self: None)
+    monkeypatch.setattr(client, "detach", lambda wish: nfs_share.detach(wish, root=tmp_path))
+    monkeypatch.setattr(client, "probe", lambda path: "")
+    monkeypatch.setattr(client.Client, "reach_server", lambda self: None)
 
     wish = Export(str(found.store), (FABRIC,))
     running = Nfsd("-3 +4 -4.0 -4.1 +4.2", "16", "15", "15", "tcp 2049")

@@ -49,14 +49,14 @@ class Programs:
         self.answers = answers
         self.asked: list[str] = []
 
-    def __call__(self, argv: Sequence[str]) -> Answer:
-        assert list(argv[:3]) == ["timeout", "--kill-after=5", "30"]
-        said = " ".join(argv[3:])
+    def __call__(self, argv: Sequence[str], seconds: float = 0) -> Answer:
+        assert seconds == 30, "a driver that is stuck must not hold up the run"
+        said = " ".join(argv)
         self.asked.append(said)
         for start, answer in self.answers.items():
             if said.startswith(start):
                 return answer
-        return 127, "", f"timeout: failed to run command '{argv[3]}': No such file or directory"
+        return 127, "", f"{argv[0]}: No such file or directory"
 
 
 def spark(tmp_path: Path) -> Path:

@@ -27,7 +27,7 @@ UNITS = ["spark-vllm.service"]
 
 
 class Node:
-    """Commands by their first words after timeout(1), files below a folder."""
+    """Commands by their first words, files below a folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -38,10 +38,10 @@ class Node:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
 
-    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
-        assert list(argv[:3]) == ["timeout", "--kill-after=5", "20"], "a command that hangs must not hold up the others"
-        line = " ".join(argv[3:])
-        self.asked.append(list(argv[3:]))
+    def run(self, argv: Sequence[str], seconds: float = 0) -> tuple[int, str, str]:
+        assert seconds == 20, "a command that hangs must not hold up the others"
+        line = " ".join(argv)
+        self.asked.append(list(argv))
         return next((said for start, said in self.said.items() if line.startswith(start)), (127, "", "not found"))
 
     def diagnosis(self, lines: int = 100) -> Diagnosis:

@@ -39,6 +39,14 @@ def test_a_program_that_hangs_is_given_up_with_its_children(tmp_path: Path) -> N
     pytest.fail("the child of a program that was given up runs on")
 
 
+def test_what_it_said_until_then_is_kept() -> None:
+    assert run(["sh", "-c", "echo out; echo err >&2; exec sleep 600"], 1) == (
+        GIVEN_UP,
+        "out\n",
+        "err\nno answer within 1 s",
+    )
+
+
 def test_a_program_that_ignores_the_polite_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(run.__globals__, "GRACE", 0.2)
     assert run(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], 0.3)[0] == GIVEN_UP
