@@ -258,7 +258,14 @@ class KernelCheck:
             raise KernelCheckError(
                 f"nvidia-smi shows no GPU ({self.runtime.smi_error or 'it is not installed'}): gb10_runtime_info says what to do"
             )
-        probe = Probe(image_id(run, self.params["image"]), **wanted)
+        try:
+            image = image_id(run, self.params["image"])
+        except DockerError:
+            if not self.module.check_mode:
+                raise
+            reason = "the image is still to come, and nothing is run in check mode"
+            return self.without_result("would run the kernel check", reason, gpu=True)
+        probe = Probe(image, **wanted)
         source, record = probe_source(), Path(self.params["record"])
         key = digest(probe, source, inputs(self.runtime))
         document = None if self.params["fresh"] else read_record(record, key)

@@ -21,6 +21,10 @@ class DockerError(Exception):
     """One sentence for the user."""
 
 
+class DockerMissing(DockerError):
+    """Docker is not installed; in check mode it may be still to come."""
+
+
 def is_absent(err: str) -> bool:
     """Say whether an error of Docker means that there is no such image, container or object, in the words of its several versions."""
     return "No such" in err or "not found" in err.lower()
@@ -46,7 +50,7 @@ def docker(run: Runner, *arguments: str, purpose: str = "", seconds: float | Non
 def _inspect(run: Runner, kind: Sequence[str], name: str) -> dict[str, Any] | None:
     code, out, err = run([DOCKER, *kind, name])
     if code == MISSING:
-        raise DockerError(f"Docker is not installed on this node ({err.strip()}): run role container_runtime first")
+        raise DockerMissing(f"Docker is not installed on this node ({err.strip()}): run role container_runtime first")
     if code:
         if is_absent(err):
             return None

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..system.files import write_atomic
 from ..system.run import SECONDS, Runner
-from .cli import DOCKER, DockerError, docker, inspect_image
+from .cli import DOCKER, DockerError, DockerMissing, docker, inspect_image
 from .image_digest import architecture_of_archive, content_of_archive, content_of_inspect
 from .image_layer import (
     CA_IN_BUILD,
@@ -89,8 +89,14 @@ class ImageSource:
     def ensure(self) -> dict[str, Any]:
         """Return the result; raises ImageError with one sentence."""
         wish = self.wish
-        have = inspect_image(self.run, self.name)
         wanted = wish.content
+        try:
+            have = inspect_image(self.run, self.name)
+        except DockerMissing:
+            if not self.check:
+                raise
+            chosen = next((name for name in ("base", "archive") if getattr(wish, name)), "pull")
+            return self.would("peer" if wish.peer or wanted else chosen, wanted)
         if wish.peer or (wanted and not wish.archive):
             return self.from_peer(have, wanted)
         if wish.base:

@@ -246,3 +246,28 @@ def test_every_wrong_setting_is_told_once(sparks: Path, tmp_path: Path) -> None:
     assert "Origin" not in text
     code, text = ansible(tmp_path, "-i", str(sparks), book("report"), "-v", *wrong)
     assert "Origin" in text
+
+
+def test_the_console_names_plays_that_run_and_what_check_mode_left_out(sparks: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yml"
+    mine.write_text(
+        """
+- name: Empty
+  hosts: localhost
+  gather_facts: false
+  tasks: [{name: Never, ansible.builtin.debug: {msg: x}, when: spark_head_name is defined}]
+- name: Full
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - {name: Other, ansible.builtin.debug: {msg: x}, when: spark_head_name is defined}
+    - {name: Prove, ansible.builtin.debug: {msg: x}, when: not ansible_check_mode}
+    - {name: Last, ansible.builtin.debug: {msg: seen}, when: spark_head_name is not defined}
+"""
+    )
+    for check in (["--check"], []):
+        code, text = ansible(tmp_path, "-i", str(sparks), str(mine), *check)
+        assert code == 0, text
+        assert re.findall(r"^PLAY \[(.*?)\]", text, flags=re.MULTILINE) == ["Full"]
+        assert ("check mode left out 1 task" in text, "  - Prove (localhost)" in text) == (bool(check), bool(check))
+        assert "Other (" not in text

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import cdi, image_source
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import cdi, cli, image_source
 from ansible_collections.dgx_spark.vllm.plugins.modules import (
     container_gpu_check,
     container_runtime_info,
@@ -76,6 +76,16 @@ def test_a_base_without_ray_gets_it_once(run: Run, world: World) -> None:
     assert f"{NAME}-unchecked" not in world.get("images")
     again = run(image_sync, **WISH)
     assert (again["changed"], again["content"], world.verbs()) == (False, first["content"], [])
+
+
+def test_check_mode_foresees_the_image_where_docker_is_still_to_come(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "DOCKER", "/nowhere/docker")
+    assert "Docker is not installed on this node" in run(image_sync, **WISH)["msg"]
+    result = run(image_sync, check=True, **WISH)
+    assert (result["changed"], result["source"], result["content"]) == (True, "base", "")
+    assert run(image_sync, check=True, name=NAME, content="c0ffee")["source"] == "peer"
 
 
 def test_a_base_with_ray_gets_no_layer(run: Run, world: World) -> None:
@@ -358,6 +368,9 @@ def test_nothing_is_tried_while_the_cluster_serves(run: Run, world: World, proof
 def test_check_mode_starts_nothing(run: Run, world: World, proof: dict[str, Any]) -> None:
     assert "check mode starts no container" in run(container_gpu_check, check=True, **proof)["msg"]
     assert not [entry for entry in world.get("log") if entry[0] == "run"]
+    world.set(images={})
+    result = run(container_gpu_check, check=True, **proof)
+    assert (result["problems"], "the image is still to come" in result["msg"]) == ([], True)
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,14 @@ def test_check_mode_runs_nothing(run: Run, node: Node) -> None:
     assert not node.asked("docker run")
 
 
+def test_check_mode_before_the_image_is_there(run: Run, node: Node) -> None:
+    node.with_gpu()
+    assert "Docker does not answer" in check(run, node)["msg"] or "is not on this node" in check(run, node)["msg"]
+    result = check(run, node, _ansible_check_mode=True)
+    assert (result["ran"], result["msg"], result["problems"]) == (False, "would run the kernel check", [])
+    assert "still to come" in result["capabilities"]["awq"]["reason"]
+
+
 def test_without_a_gpu_it_says_so(run: Run, node: Node) -> None:
     result = check(run, node)
     assert (result["ran"], result["gpu_present"]) == (False, False)
