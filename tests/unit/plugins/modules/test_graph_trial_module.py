@@ -212,3 +212,20 @@ def test_the_next_plain_run_ends_a_trial(service: Trial, tmp_path: Path) -> None
     service(command=["vllm", "serve", "--graphs"], trial=True)
     service(command=["vllm"], state="absent")
     assert not list((tmp_path / "trial_units").rglob("*.conf"))
+
+
+def test_a_unit_that_systemd_has_not_read_is_read_though_no_file_differs(
+    service: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, ...]] = []
+    monkeypatch.setattr(service_unit.ContainerService, "systemctl", lambda _self, *words: told.append(words))
+    service(command=["vllm", "serve"])
+    assert told == [("daemon-reload",)]
+    told.clear()
+    assert service(command=["vllm", "serve"])["changed"] is False
+    assert told == []
+    # A run that died between the file and the reload, for example.
+    state = service_state.UnitState(True, "active", "running", True, 0, "success", True)
+    monkeypatch.setattr(service_unit, "unit_state", lambda _run, _name: state)
+    service(command=["vllm", "serve"])
+    assert told == [("daemon-reload",)]

@@ -22,21 +22,25 @@ def test_a_program_that_is_not_there() -> None:
     assert run(["/no/such/program"]) == (MISSING, "", "/no/such/program: No such file or directory")
 
 
+def ends(process: int) -> bool:
+    """Say whether a process comes to its end; one that does not is killed."""
+    for _look in range(200):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    os.kill(process, signal.SIGKILL)
+    return False
+
+
 def test_a_program_that_hangs_is_given_up_with_its_children(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     code, out, err = run(["sh", "-c", f"sleep 600 & echo $! > {note}; wait"], 0.5)
     assert (code, out, err) == (GIVEN_UP, "", "no answer within 0.5 s")
-    child = int(note.read_text())
-    for _look in range(200):
-        try:
-            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            return
-        if state == "Z":
-            return
-        time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    pytest.fail("the child of a program that was given up runs on")
+    assert ends(int(note.read_text()))
 
 
 def test_what_it_said_until_then_is_kept() -> None:
@@ -47,15 +51,28 @@ def test_what_it_said_until_then_is_kept() -> None:
     )
 
 
-def test_a_program_that_ignores_the_polite_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_ignores_the_polite_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(run.__globals__, "GRACE", 0.2)
-    assert run(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], 0.3)[0] == GIVEN_UP
+    note = tmp_path / "pid"
+    program = f"trap '' TERM; echo $$ > {note}; while :; do sleep 0.1; done"
+    assert run(["sh", "-c", program], 0.5)[0] == GIVEN_UP
+    assert ends(int(note.read_text()))
+
+
+def test_a_program_without_input_does_not_wait_for_that_of_whoever_runs_the_tool() -> None:
+    mine, other_end = os.pipe()
+    kept = os.dup(0)
+    os.dup2(mine, 0)
+    try:
+        assert run(["cat"], 10) == (0, "", "")
+    finally:
+        os.dup2(kept, 0)
+        for handle in (mine, other_end, kept):
+            os.close(handle)
 
 
 def test_input_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["cat"], 20, data="hello") == (0, "hello", "")
-    # Without input it never waits for the terminal of whoever runs the tool.
-    assert run(["cat"], 20) == (0, "", "")
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     assert run(["sh", "-c", "echo $LC_ALL $MORE"], environment={"MORE": "yes"})[1] == "C.UTF-8 yes\n"
 
