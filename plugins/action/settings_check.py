@@ -53,13 +53,25 @@ _LINK = (
     "fabric_addresses",
     "fabric_rdma",
 )
-#: Facts that roles set for later plays.
-_FACTS = (
-    "model_download_result",
-    "model_download_path",
-    "fabric_facts",
+#: What roles leave for other roles and later plays: facts and results.
+FACTS = (
     "container_runtime_proof",
+    "container_runtime_result",
+    "fabric_facts",
+    "fabric_proof",
+    "fabric_result",
+    "model_download_hub",
+    "model_download_path",
+    "model_download_result",
+    "node_preflight_result",
+    "node_report_found",
     "node_report_result",
+    "runtime_check_result",
+    "serving_image_result",
+    "vllm_graphs_mode",
+    "vllm_graphs_result",
+    "vllm_plan_result",
+    "vllm_serve_result",
 )
 #: Settings whose range is looked at.
 _RANGED = ("vllm_serve_gpu_memory_utilization", "vllm_serve_kv_cache_dtype")
@@ -186,7 +198,7 @@ class ActionModule(ActionBase):
             return problems
         roles = role_options()
         options = {**SHARED, **{name: option for spec in roles.values() for name, option in spec.items()}}
-        known = {*options, *DERIVED, *_FACTS}
+        known = {*options, *DERIVED, *FACTS}
         for host in hosts:
             found = name_problems(hostvars[host], known, roles)
             problems += [text for text in found if text not in problems]

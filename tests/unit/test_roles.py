@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,55 @@ def test_at_most_ten_settings_are_shared() -> None:
     from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.check import SHARED
 
     assert len(SHARED) <= 10
+
+
+YAML = sorted(
+    [path for role in ROLES for path in role.glob("*/*.yml")] + [*(ROLES[0].parents[1] / "playbooks").glob("*.yml")]
+)
+
+
+def foreign(path: Path, name: str) -> str:
+    """Return the role that a variable belongs to, where that is another than the file's own."""
+    own = path.parts[-3] if path.parts[-4] == "roles" else ""
+    owners = [role.name for role in ROLES if name.startswith(f"{role.name}_")]
+    return "" if own in owners else max(owners, key=len, default="")
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: "-".join(path.parts[-3:]))
+def test_nobody_reads_what_another_role_keeps_for_itself(path: Path) -> None:
+    found = {name for name in re.findall(r"(?<!\w)__(\w+)", path.read_text()) if foreign(path, name)}
+    assert not found, (
+        f"{', '.join(sorted(found))}: give it a name without __ in its role, and note it in settings_check.FACTS"
+    )
+
+
+def copies() -> list[tuple[Path, str]]:
+    """Return where a file gives a variable a default that is more than "is it there?": the file and the variable."""
+    found = []
+    for path in YAML:
+        for name, value in re.findall(r"(?<![\w.])([a-z]\w+) \| default\(([^)]*)\)", path.read_text()):
+            if value.partition(",")[0] not in ("", "{}", "''", "[]"):
+                found.append((path, name))
+    return found
+
+
+def test_a_default_is_said_by_its_owner_alone() -> None:
+    wrong = [f"{path}: {name}" for path, name in copies() if foreign(path, name)]
+    assert not wrong, f"use lookup('dgx_spark.vllm.setting', ...): {'; '.join(wrong)}"
+
+
+def test_a_shared_setting_has_one_default() -> None:
+    said = [name for _path, name in copies() if name.startswith("spark_")]
+    assert len(set(said)) == len(said), f"refer to the role that says it first: {', '.join(said)}"
+
+
+def test_what_roles_leave_for_others_is_known_to_the_check_of_names() -> None:
+    from ansible_collections.dgx_spark.vllm.plugins.action.settings_check import FACTS
+
+    left = set()
+    for path in YAML:
+        text = path.read_text()
+        left |= set(re.findall(r"^\s+register: ([a-z]\w*)$", text, re.M))
+        for body in re.findall(r"^(\s+)ansible\.builtin\.set_fact:\n((?:\1\s+.*\n)+)", text, re.M):
+            left |= set(re.findall(rf"^{body[0]}  ([a-z]\w*):", body[1], re.M))
+    assert {name for name in left if not name.startswith("spark_")} == set(FACTS)
