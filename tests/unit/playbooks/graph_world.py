@@ -43,6 +43,8 @@ def main():
     module = AnsibleModule(argument_spec={name: {"type": kind} for name, kind in %(arguments)r.items()})
     given = module.params
     def work(world):
+        if given["state"] == "stopped" and given["name"] not in world["units"]:
+            return False
         unit = world["units"].setdefault(given["name"], {"host": HOST, "disk": "", "trial": "", "running": "", "active": "inactive"})
         before = dict(unit)
         state = given["state"] or "present"

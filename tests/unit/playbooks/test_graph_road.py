@@ -109,3 +109,29 @@ def test_without_a_trial(world: World, extra: dict[str, object], mode: str, said
     assert (code, world.mode()) == (0, mode), output
     assert said in output
     assert "trial" not in [state for _name, state, _mode in world.log()]
+
+
+STOP = """---
+- hosts: sparks
+  gather_facts: false
+  any_errors_fatal: true
+  tasks:
+    - include_role: {name: dgx_spark.vllm.cluster_restart, tasks_from: stop}
+"""
+
+
+def test_a_stop_goes_from_vllm_to_the_head_and_the_next_run_starts_without_a_stop(world: World) -> None:
+    code, output = world.run(vllm_graphs_gpu=False)
+    assert code == 0, output
+    made = (world.place / "play.yml").read_text()
+    world.behave()
+    (world.place / "play.yml").write_text(STOP)
+    code, output = world.run()
+    assert code == 0, output
+    names = ["spark-vllm", "spark-ray-worker", "spark-ray-head"]
+    assert [entry[:2] for entry in world.log()] == [[name, "stopped"] for name in names]
+    world.behave()
+    (world.place / "play.yml").write_text(made)
+    code, output = world.run(vllm_graphs_gpu=False)
+    assert code == 0, output
+    assert [entry[:2] for entry in world.log()] == [[name, "started"] for name in reversed(names)]

@@ -67,3 +67,20 @@ def test_the_other_unit_goes(tmp_path: Path, said: list[list[str]], capsys: pyte
     assert (tmp_path / "spark-vllm-worker.service").exists()
     assert ["systemctl", "stop", "spark-ray-worker.service"] in said
     assert not write(capsys)["changed"]
+
+
+def test_a_stop_of_what_is_not_there_changes_nothing(
+    said: list[list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = UnitState(
+        loaded=False, active="inactive", sub="dead", enabled=False, restarts=0, result="success", need_reload=False
+    )
+    monkeypatch.setattr(container_service, "unit_state", lambda _run, _name: absent)
+    results = {}
+    for state in ("stopped", "started"):
+        with patch_module_args({"name": "spark-vllm-worker", "state": state}), pytest.raises(SystemExit):
+            container_service.main()
+        results[state] = json.loads(capsys.readouterr().out)
+    assert results["stopped"]["changed"] is False
+    assert results["started"]["failed"] and "does not exist on this node" in results["started"]["msg"]
+    assert said == []
