@@ -233,7 +233,7 @@ class ActionModule(ActionBase):
             tensor_parallel_size=int(size) if size is not None else None,
             pipeline_parallel_size=int(first.get("vllm_serve_pipeline_parallel_size") or 1),
         )
-        head = set(variables["groups"]["head"])
+        head = set(variables["groups"][cluster_groups(variables["groups"])[0]])
         problems += port_problems(("head" if host in head else "worker", _asked(hostvars[host])) for host in hosts)
         return problems
 

@@ -33,15 +33,41 @@ _raw:
   elements: raw
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
+from ansible.template import trust_as_template
 
 from ..module_utils.settings.check import SHARED
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
+# Ansible's own loader notes the line of every value, which takes ten times as long.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _trusted(value: Any) -> Any:
+    """Return a value whose texts Ansible takes for templates, as it does with those of a role."""
+    if isinstance(value, dict):
+        return {name: _trusted(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_trusted(inner) for inner in value]
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+@cache
+def _defaults(name: str) -> dict[str, Any]:
+    """Return the defaults of the role that owns a setting; empty where none does."""
+    for path in _ROLES.glob("*/defaults/main.yml"):
+        if name.startswith(f"{path.parts[-3]}_"):
+            # A safe loader, CSafeLoader or SafeLoader.
+            found = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER) or {}
+            if name in found:
+                return dict(_trusted(found))
+    return {}
 
 
 class LookupModule(LookupBase):
@@ -55,18 +81,11 @@ class LookupModule(LookupBase):
             return self._templar.template(variables[name])
         if "default" in SHARED.get(name, {}):
             return SHARED[name]["default"]
-        defaults = self._defaults(name)
+        defaults = _defaults(name)
+        if not defaults:
+            raise AnsibleLookupError(
+                f"setting {name!r} does not exist: no role of this collection has a default of this name"
+            )
         # A default may refer to another one of the same role.
         templar = self._templar.copy_with_new_env(available_variables={**defaults, **variables})
         return templar.template(defaults[name])
-
-    def _defaults(self, name: str) -> dict[str, Any]:
-        """Return the defaults of the role that owns a setting."""
-        for path in _ROLES.glob("*/defaults/main.yml"):
-            if name.startswith(f"{path.parts[-3]}_"):
-                found: dict[str, Any] = self._loader.load_from_file(str(path), unsafe=True, trusted_as_template=True)
-                if name in found:
-                    return found
-        raise AnsibleLookupError(
-            f"setting {name!r} does not exist: no role of this collection has a default of this name"
-        )
