@@ -213,7 +213,7 @@ class World:
         trial = (modules / "vllm_graph_trial.py").read_text()
         (modules / "vllm_graph_trial.py").unlink()
         (modules / "vllm_graph_trial.py").write_text(
-            trial.replace("image_id(self.run, ", "str(")
+            trial.replace("image_id(run, ", "str(")
             .replace('Path("/proc/sys/kernel/random/boot_id")', f'Path("{self.place}/boot_id")')
             .replace("/var/lib/dgx-spark/graph-trials.json", f"{self.place}/trials.json")
         )
