@@ -94,6 +94,13 @@ def main():
 main()
 """
 
+TRIAL_RUN = """from pathlib import Path
+from ..module_utils.vllm import graph_steps
+graph_steps.BOOT_ID = Path("%(place)s/boot_id")
+def run(argv, **given):
+    return 0, '[{"Id": "sha256:c0ffee"}]', ""
+"""
+
 # The units as playbooks/units.yml writes them, less what else those roles put on a node.
 PLAY = """---
 - hosts: head
@@ -211,11 +218,13 @@ class World:
             (modules / f"{name}.py").write_text(text)
         # The image's id is asked of Docker; the book and the boot are this world's.
         trial = (modules / "vllm_graph_trial.py").read_text()
+        run = "from ..module_utils.system.run import run\n"
+        assert run in trial
         (modules / "vllm_graph_trial.py").unlink()
         (modules / "vllm_graph_trial.py").write_text(
-            trial.replace("image_id(run, ", "str(")
-            .replace('Path("/proc/sys/kernel/random/boot_id")', f'Path("{self.place}/boot_id")')
-            .replace("/var/lib/dgx-spark/graph-trials.json", f"{self.place}/trials.json")
+            trial.replace("/var/lib/dgx-spark/graph-trials.json", f"{self.place}/trials.json").replace(
+                run, TRIAL_RUN % {"place": self.place}
+            )
         )
         (self.place / "boot_id").write_text("boot-1\n")
 
