@@ -1,6 +1,7 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/settings.md from the roles' defaults and argument specs, and docs/ports.md from the table of listeners: ``python docs/generate.py``.
+"""Write docs/settings.md from the roles' defaults and argument specs, docs/ports.md from the table of listeners, and the part of
+docs/troubleshooting.md that explains the codes of findings: ``python docs/generate.py``.
 
 A unit test compares.
 """
@@ -15,11 +16,12 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "collections"))
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.codes import CODES, SOURCES  # noqa: E402 - the path is set just above
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.listeners import LISTENERS  # noqa: E402 - the path is set just above
 
 #: Roles in the order in which site.yml runs them.
 ORDER = (
-    "node_preflight",
+    "node_report",
     "vllm_plan",
     "fabric",
     "node_tools",
@@ -37,7 +39,6 @@ ORDER = (
     "cluster_restart",
     "vllm_verify",
     "vllm_benchmark",
-    "node_report",
     "node_diagnosis",
 )
 SHARED = {
@@ -143,6 +144,34 @@ def ports() -> str:
     return PORTS_HEADER + "".join(rows)
 
 
+#: Marks of the written part of docs/troubleshooting.md.
+START, END = "<!-- codes: begin -->", "<!-- codes: end -->"
+
+
+def codes() -> str:
+    """Return the part of docs/troubleshooting.md on the codes of findings: an entry, and thereby an anchor, for each."""
+    parts = []
+    for source, about in SOURCES.items():
+        entries = [
+            f"#### {code}\n\n**{meaning.title}.** {meaning.means}\n\n{meaning.todo}\n"
+            for code, meaning in CODES.items()
+            if code.startswith(f"{source}.")
+        ]
+        parts.append(f"### {source}\n\n{about}\n\n" + "\n".join(entries))
+    return "\n".join(parts)
+
+
+def troubleshooting() -> str:
+    """Return the text of docs/troubleshooting.md with that part as it should be."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    before, start, rest = text.partition(START)
+    _old, end, after = rest.partition(END)
+    if not (start and end):
+        raise SystemExit(f"docs/troubleshooting.md has no lines '{START}' and '{END}' to write the codes between")
+    return f"{before}{start}\n\n{codes()}\n{end}{after}"
+
+
 if __name__ == "__main__":
     (ROOT / "docs" / "ports.md").write_text(ports(), encoding="utf-8")
     (ROOT / "docs" / "settings.md").write_text(settings(), encoding="utf-8")
+    (ROOT / "docs" / "troubleshooting.md").write_text(troubleshooting(), encoding="utf-8")

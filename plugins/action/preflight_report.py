@@ -16,23 +16,18 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ..module_utils.report.finding import GREEN, RED, YELLOW, Finding, as_dicts, worst
 from ..module_utils.report.report import (
-    GREEN,
-    LEVELS,
-    RED,
-    YELLOW,
     Report,
-    Row,
     compare,
     counts,
+    findings_of,
     once,
     page,
     red_sentences,
-    rows_of,
     sentence,
     table,
     takeover_note,
-    worst,
 )
 from ..module_utils.system.files import write_atomic
 
@@ -46,7 +41,7 @@ def build(nodes: Mapping[str, Mapping[str, Any]], title: str, subject: str, made
     Raises:
         ValueError: a result is not usable; one sentence.
     """
-    rows: dict[str, list[Row]] = {}
+    findings: dict[str, list[Finding]] = {}
     identities = {}
     takeovers = {}
     for node, sources in nodes.items():
@@ -58,14 +53,14 @@ def build(nodes: Mapping[str, Mapping[str, Any]], title: str, subject: str, made
                 raise ValueError(
                     f"nodes has {node!r}: {name!r}: {result!r}, expected the registered result of a module"
                 )
-            said[str(name)] = rows_of(str(name), result)
+            said[str(name)] = findings_of(str(name), result)
             if isinstance(result.get("identity"), Mapping):
                 identities[node] = result["identity"]
             if isinstance(result.get("takeover"), Mapping):
                 takeovers[node] = result["takeover"]
-        rows[node] = once(said)
+        findings[node] = once(said)
     offer = takeover_note(takeovers)
-    return Report(rows, compare(identities), subject, made, title, [offer] if offer else [])
+    return Report(findings, compare(identities), subject, made, title, [offer] if offer else [])
 
 
 def part(nodes: Mapping[str, Mapping[str, Any]], looks: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -75,7 +70,7 @@ def part(nodes: Mapping[str, Mapping[str, Any]], looks: Sequence[str]) -> dict[s
 
 def findings_digest(report: Report) -> str:
     """Return what tells two reports' findings apart, whenever they were made."""
-    said = [(name, [row.as_dict() for row in rows]) for name, rows in report.sections()]
+    said = [(name, as_dicts(found)) for name, found in report.sections()]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -111,14 +106,14 @@ class ActionModule(ActionBase):
                 shown = build(part(arguments["nodes"], arguments["show_only"]), arguments["title"], "", made)
                 shown = replace(shown, nodes={node: found for node, found in shown.nodes.items() if found})
             # The width of the terminal, or of the lines that a log is read in.
-            for level, line in table(shown, shutil.get_terminal_size((120, 24)).columns) if shown.rows() else ():
+            for level, line in table(shown, shutil.get_terminal_size((120, 24)).columns) if shown.findings() else ():
                 self._display.display(line, color=_COLOURS.get(level))
-        rows = report.rows()
+        findings = report.findings()
         result.update(
             changed=False,
-            level=worst(rows),
-            counts=counts(rows),
-            rows={name: [row.as_dict() for row in found] for name, found in report.sections()},
+            level=worst(findings),
+            counts=counts(findings),
+            findings={name: as_dicts(found) for name, found in report.sections()},
             msg=sentence(report),
         )
         if arguments["page"]:
@@ -131,9 +126,9 @@ class ActionModule(ActionBase):
                     "msg": f"the page cannot be written to {place} on the controller: {error.strerror}; set page to another file",
                 }
             result.update(page=str(place), msg=f"{result['msg']}; page: {place}")
-        if arguments["fail_on_red"] and result["level"] == LEVELS[0]:
+        if arguments["fail_on_red"] and result["level"] == RED:
             # All of it was shown above; what is left to say is why the run ends.
-            del result["rows"], result["counts"]
+            del result["findings"], result["counts"]
             result.update(failed=True, msg=". ".join(red_sentences(report)))
         return result
 

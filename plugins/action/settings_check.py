@@ -63,7 +63,7 @@ FACTS = (
     "model_download_hub",
     "model_download_path",
     "model_download_result",
-    "node_preflight_result",
+    "node_report_requirements",
     "node_report_found",
     "node_report_result",
     "runtime_check_result",

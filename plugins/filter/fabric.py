@@ -9,7 +9,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.fabric.link import pair_problems
+from ..module_utils.fabric.link import judge_pair
+from ..module_utils.report.finding import sentences
 
 
 def _rails(results: Any, name: str) -> dict[str, list[dict[str, Any]]]:
@@ -24,15 +25,17 @@ def _rails(results: Any, name: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def fabric_misfits(results: Any, mtu: bool = True) -> list[str]:
-    """Return what does not fit between the nodes; see fabric_link.pair_problems.
+    """Return what does not fit between the nodes; see fabric.link.judge_pair.
 
     Args:
         results: inventory names and their results of fabric_info.
         mtu: compare MTUs as well.
     """
     rails = _rails(results, "fabric_misfits")
-    return pair_problems(
-        {node: {"rails": [rail if mtu else {**rail, "mtu": 0} for rail in mine]} for node, mine in rails.items()}
+    return sentences(
+        judge_pair(
+            {node: {"rails": [rail if mtu else {**rail, "mtu": 0} for rail in mine]} for node, mine in rails.items()}
+        )
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.node.reach import interface_of, reach_problem
+from ..module_utils.node.reach import interface_of, judge_reach
+from ..module_utils.report.finding import as_dicts
 
 
 def interface_of_filter(facts: Any, address: str) -> str:
@@ -20,8 +21,14 @@ def interface_of_filter(facts: Any, address: str) -> str:
         raise AnsibleFilterError(f"interface_of: {error}") from None
 
 
+def reach_findings(result: Any, host: str, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the finding of a node that cannot be worked on, or none; see node.reach.judge_reach."""
+    found = judge_reach(result if isinstance(result, Mapping) else {}, host, variables)
+    return as_dicts([found] if found else [])
+
+
 class FilterModule:
     """Filters by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"interface_of": interface_of_filter, "reach_problem": reach_problem}
+        return {"interface_of": interface_of_filter, "reach_findings": reach_findings}

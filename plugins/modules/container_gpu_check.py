@@ -87,11 +87,20 @@ problems:
   type: list
   elements: str
   returned: success
-rows:
-  description: The problems as rows of the preflight's report; yellow where nothing was tried, green where it is proven.
+findings:
+  description: What a container lacks or loses; yellow where nothing was tried, green where it is proven.
   type: list
   elements: dict
   returned: success
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 before:
   description: >-
     What the container showed after its start: gpu, said (the first line of nvidia-smi), limits, rdma, and uvm, whether it has /dev/nvidia-uvm
@@ -118,24 +127,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.cdi import (
-    UVM,
-    YELLOW,
-    Finding,
-    Host,
-    Look,
-    cdi_devices,
-    judge_proof,
-    parse_limits,
-    rows,
-)
+from ..module_utils.docker.cdi import PROOF, UVM, Host, Look, cdi_devices, judge_proof, parse_limits, reported
 from ..module_utils.docker.cli import DOCKER, DockerError, docker, image_id, remove_container, running
 from ..module_utils.docker.service import DIGEST_LABEL
+from ..module_utils.report.finding import YELLOW, Finding, as_dicts, sentences
 from ..module_utils.system.files import read_json, write_atomic
 from ..module_utils.system.run import run
 
 NAME = "spark-gpu-check"
-CHECK = "GPU in a container"
 #: Seconds that the container sleeps: it goes by itself should this module be killed.
 SLEEP_S = 120
 #: Seconds for each command in the container; nvidia-smi takes one or two.
@@ -143,7 +142,7 @@ LOOK_S = 30
 #: systemd applies the reload to the cgroups of containers behind our back.
 SETTLE_S = 2
 #: What a result has; a stamp that lacks any of it is none.
-RESULT = {"proven", "skipped_reason", "problems", "rows", "before", "after"}
+RESULT = {"proven", "skipped_reason", "problems", "findings", "before", "after"}
 
 
 class CheckError(Exception):
@@ -254,8 +253,12 @@ class GpuCheck:
         result = {
             "proven": not findings,
             "skipped_reason": "",
-            "problems": [finding.sentence() for finding in findings],
-            "rows": rows(CHECK, findings, "a container gets what it is given" + (" and keeps it" if after else "")),
+            "problems": sentences(findings),
+            "findings": as_dicts(
+                reported(
+                    findings, "a container gets what it is given" + (" and keeps it" if after else ""), check=PROOF
+                )
+            ),
             "before": asdict(before),
             "after": asdict(after) if after else None,
         }
@@ -264,8 +267,8 @@ class GpuCheck:
         return {**result, "reused": False}
 
     def nothing(self, why: str) -> dict[str, Any]:
-        (row, _fine) = rows(CHECK, [Finding("not_tried", YELLOW, f"not tried: {why}", "")], "")
-        return {"proven": False, "reused": False, "skipped_reason": why, "problems": [], "rows": [row]}
+        told = Finding("docker.not_tried", YELLOW, PROOF, f"not tried: {why}")
+        return {"proven": False, "reused": False, "skipped_reason": why, "problems": [], "findings": as_dicts([told])}
 
 
 def sentence(result: dict[str, Any], devices: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ options:
     elements: str
     default: []
   managed:
-    description: Whether role P(dgx_spark.vllm.container_runtime#role) comes next; RV(rows) then have in yellow what it installs or mends.
+    description: Whether role P(dgx_spark.vllm.container_runtime#role) comes next; RV(findings) then has in yellow what it installs or mends.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -49,7 +49,7 @@ healthy:
   type: bool
   returned: success
 problems:
-  description: One sentence for each red finding, with its remedy.
+  description: One sentence with its remedy for each thing that is red as it is, whoever mends it.
   type: list
   elements: str
   returned: success
@@ -59,20 +59,19 @@ notes:
   elements: str
   returned: success
 findings:
-  description: All findings.
+  description: All findings, with a green one where nothing is red; with O(managed), in yellow what the role mends.
   type: list
   elements: dict
   returned: success
   contains:
-    name: {description: "Short name, C(spec_stale) for example.", type: str}
-    level: {description: C(red) or C(yellow)., type: str}
-    text: {description: What is not as it should be., type: str}
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
-rows:
-  description: The findings as rows of the preflight's report, with a green one where nothing is red.
-  type: list
-  elements: dict
-  returned: success
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 wanted:
   description: The CDI names in O(devices).
   type: list
@@ -112,11 +111,11 @@ msg:
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.cdi import MENDED, RED, Host, Runtime, cdi_devices, collect, judge, rows
+from ..module_utils.docker.cdi import Host, Runtime, cdi_devices, collect, judge, reported
+from ..module_utils.report.finding import YELLOW, as_dicts, sentences
 from ..module_utils.system.run import run
 
 
@@ -143,14 +142,14 @@ def main() -> None:
     runtime = collect(Host(run))
     wanted = cdi_devices(module.params["devices"])
     findings = judge(runtime, wanted)
-    problems = [finding.sentence() for finding in findings if finding.level == RED]
+    problems = sentences(findings)
+    told = reported(findings, summary(runtime, wanted), managed=module.params["managed"])
     module.exit_json(
         changed=False,
         healthy=not problems,
         problems=problems,
-        notes=[finding.sentence() for finding in findings if finding.level != RED],
-        findings=[asdict(finding) for finding in findings],
-        rows=rows("Docker", findings, summary(runtime, wanted), MENDED if module.params["managed"] else ()),
+        notes=sentences(findings, YELLOW),
+        findings=as_dicts(told),
         wanted=wanted,
         runtime=runtime.as_facts(),
         msg="; ".join(problems) or summary(runtime, wanted),

@@ -94,6 +94,20 @@ startup:
   returned: success
   type: list
   elements: str
+findings:
+  description: One on all units together.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 msg:
   description: One sentence.
   returned: always
@@ -107,8 +121,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.docker.cli import GONE, DockerError, inspect_container
 from ..module_utils.docker.service import STOP_FLAG
-from ..module_utils.docker.service_state import RECORDS, service_status
+from ..module_utils.docker.service_state import RECORDS, judge_units, service_status
 from ..module_utils.hub.store import weights_bytes
+from ..module_utils.report.finding import as_dicts
 from ..module_utils.system.run import Runner, run
 from ..module_utils.vllm.load_strategy import load_facts
 from ..module_utils.vllm.serving import ServingError, serving
@@ -177,15 +192,17 @@ def main() -> None:
     except DockerError as error:
         module.fail_json(msg=str(error))
     journals = {unit["name"]: journal(unit["name"]) for unit in units if unit["present"] and not unit["settled"]}
+    stopped, message = Path(STOP_FLAG).exists(), summary(units, journals)
     module.exit_json(
         changed=False,
         units=units,
         settled=all(unit["settled"] for unit in units),
         failed_units=[unit["name"] for unit in units if unit["active"] == "failed"],
-        stop_flag=Path(STOP_FLAG).exists(),
+        stop_flag=stopped,
         journal=journals,
         startup=said,
-        msg=summary(units, journals),
+        findings=as_dicts([judge_units(units, stopped=stopped, message=message)]),
+        msg=message,
     )
 
 

@@ -121,10 +121,19 @@ warnings_found:
   elements: str
   returned: always
 findings:
-  description: All of these with level (problem, warning), code and text.
+  description: Problems (red) and warnings (yellow); a green one where there is neither and something was measured.
   type: list
   elements: dict
   returned: always
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 log:
   description: Lines of NCCL's log that tell the transport; the last words of a tool that failed.
   type: list
@@ -146,8 +155,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.fabric.bench import without_bandwidth
-from ..module_utils.fabric.bench_end import Benchmark
-from ..module_utils.fabric.link import FabricError, Finding, Machine
+from ..module_utils.fabric.bench_end import TITLES, Benchmark
+from ..module_utils.fabric.link import FabricError, Machine
+from ..module_utils.report.finding import RED, YELLOW, Finding, as_dicts, fine, sentences
 from ..module_utils.system.run import run
 
 PACKAGES = {"rdma": ("ib_write_bw", "perftest"), "tcp": ("iperf3", "iperf3")}
@@ -207,25 +217,32 @@ def main() -> None:
     try:
         getattr(benchmark, params["test"])()
     except FabricError as error:
-        benchmark.findings.append(Finding("problem", "no_result", str(error)))
+        benchmark.findings.append(
+            Finding(
+                "fabric.no_result",
+                RED,
+                TITLES[params["test"]],
+                str(error),
+                "run the test again, and read what stands in `log`",
+            )
+        )
     if not params["require_bandwidth"]:
         benchmark.findings = without_bandwidth(benchmark.findings)
-    problems = [finding.text for finding in benchmark.findings if finding.level == "problem"]
-    warnings = [finding.text for finding in benchmark.findings if finding.level == "warning"]
+    problems = sentences(benchmark.findings)
     told = ", ".join(
         f"{name} {value}"
         for name, value in benchmark.result.items()
         if isinstance(value, (int, float, str)) and value != ""
     )
+    summary = f"{params['test']}: {told}"
+    well = [fine("fabric", TITLES[params["test"]], summary)] if benchmark.result else []
     module.exit_json(
         changed=False,
-        msg="; ".join(problems) or f"{params['test']}: {told}",
+        msg="; ".join(problems) or summary,
         result=benchmark.result,
         problems=problems,
-        warnings_found=warnings,
-        findings=[
-            {"level": finding.level, "code": finding.code, "text": finding.text} for finding in benchmark.findings
-        ],
+        warnings_found=sentences(benchmark.findings, YELLOW),
+        findings=as_dicts(benchmark.findings or well),
         log=benchmark.log,
         missing_packages=[],
     )

@@ -45,7 +45,7 @@ options:
     type: bool
     default: true
   managed:
-    description: Whether role P(dgx_spark.vllm.fabric#role) comes next, so that an address or an MTU that it writes is no problem, but a warning.
+    description: Whether role P(dgx_spark.vllm.fabric#role) comes next, so that an address or an MTU that it writes is yellow, not red.
     type: bool
     default: false
   peers:
@@ -110,10 +110,19 @@ warnings_found:
   elements: str
   returned: always
 findings:
-  description: All of these with level (problem, warning), code and text.
+  description: Problems (red) and warnings (yellow); a green one where there is neither.
   type: list
   elements: dict
   returned: always
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 environment:
   description: Network variables of NCCL, GLOO, TP, UCX, Open MPI, Ray and vLLM for the serving containers of this node.
   type: dict
@@ -130,26 +139,29 @@ msg:
   returned: always
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.fabric.link import (
+    CHECK,
     Demands,
     Fabric,
     FabricError,
-    Finding,
     Machine,
     Rail,
     collect,
     fabric_environment,
     judge,
+    judge_rails,
     jumbo_ping,
     plan_rails,
-    rail_problems,
     select_interfaces,
     with_status,
 )
+from ..module_utils.report.finding import RED, YELLOW, Finding, as_dicts, fine, sentences
 from ..module_utils.system.run import run
 
 ARGUMENTS = {
@@ -184,6 +196,25 @@ def rails_of(
     return plan_rails(chosen, address, prefix, {str(name): str(value) for name, value in addresses.items()})
 
 
+def judge_node(fabric: Fabric, rails: Sequence[Rail], params: Mapping[str, Any]) -> list[Finding]:
+    """Return what is wrong with the link; where it is not to be judged, only addresses that collide."""
+    if not params["judge"]:
+        return judge_rails(rails, fabric)
+    named = bool(params["interfaces"])
+    return judge(fabric, Demands(tuple(rails), params["mtu"], params["rdma"], params["managed"], named=named))
+
+
+def no_holder(address: str) -> Finding:
+    """Return what is wrong with a node that has neither a cable nor the address."""
+    return Finding(
+        "fabric.no_holder",
+        RED,
+        CHECK,
+        f"no interface of this node holds {address}, and it has no QSFP port with a cable",
+        "correct spark_fabric_address, or plug the cable",
+    )
+
+
 def main() -> None:
     """Read, judge, answer."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
@@ -195,42 +226,28 @@ def main() -> None:
     try:
         fabric = collect(machine)
         rails = rails_of(fabric, params["address"], params["prefix"], params["interfaces"], params["addresses"])
-        if params["judge"]:
-            demands = Demands(
-                tuple(rails), params["mtu"], params["rdma"], params["managed"], named=bool(params["interfaces"])
-            )
-            findings = judge(fabric, demands)
-        else:
-            findings = [Finding("problem", "subnet", text) for text in rail_problems(rails, fabric)]
+        findings = judge_node(fabric, rails, params)
         status = with_status(fabric.twins, rails)
         if rails:
             environment = fabric_environment(params["address"], status)
         elif not findings:
-            findings = [
-                Finding(
-                    "problem",
-                    "address",
-                    f"no interface of this node holds {params['address']}, and it has no QSFP port with a cable: correct "
-                    "spark_fabric_address, or plug the cable",
-                )
-            ]
+            findings = [no_holder(params["address"])]
     except FabricError as error:
         module.fail_json(msg=str(error))
     for peer in params["peers"]:
         for rail, address in zip(rails, peer["addresses"], strict=False):
-            size = params["mtu"] or 1500
-            if reason := jumbo_ping(run, rail, address.split("/")[0], size):
-                findings.append(Finding("problem", "ping", f"{peer['name']}: {reason}"))
-    problems = [finding.text for finding in findings if finding.level == "problem"]
-    warnings = [finding.text for finding in findings if finding.level == "warning"]
+            if silent := jumbo_ping(run, rail, address.split("/")[0], params["mtu"] or 1500):
+                findings.append(replace(silent, found=f"{peer['name']}: {silent.found}"))
+    problems = sentences(findings)
     told = ", ".join(f"{rail['interface']} {rail['address']}" for rail in status) or "no interface"
+    summary = f"the fabric is {told}, cables: {len(fabric.cabled())}"
     module.exit_json(
         changed=False,
-        msg="; ".join(problems) or f"the fabric is {told}, cables: {len(fabric.cabled())}",
+        msg="; ".join(problems) or summary,
         rails=status,
         problems=problems,
-        warnings_found=warnings,
-        findings=[{"level": finding.level, "code": finding.code, "text": finding.text} for finding in findings],
+        warnings_found=sentences(findings, YELLOW),
+        findings=as_dicts(findings or [fine("fabric", CHECK, summary)]),
         environment=environment,
         fabric=fabric.as_facts(),
     )

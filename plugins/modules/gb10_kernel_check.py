@@ -137,7 +137,7 @@ gpu_present:
   type: bool
   returned: success
 capabilities:
-  description: "For C(awq), C(nvfp4), C(cuda_graphs): verdict (allowed, try, refused, unknown), reason, and the rule that decided."
+  description: "For C(awq), C(nvfp4), C(cuda_graphs): verdict (allowed, try, refused, unknown), reason, remedy, and the rule that decided."
   type: dict
   returned: success
 serving:
@@ -150,10 +150,19 @@ checks:
   elements: dict
   returned: success
 findings:
-  description: "Rows of a report: check, level, text, remedy."
+  description: What was looked at; where no kernel was run, one green one that says why.
   type: list
   elements: dict
   returned: success
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 problems:
   description: One sentence with its remedy for each red finding.
   type: list
@@ -180,15 +189,18 @@ from ..module_utils.gpu.kernel_check import (
     NEED_GIB,
     KernelCheckError,
     Probe,
+    ProbeError,
     digest,
     judge,
     read_record,
     run_probe,
     serving_containers,
+    without_result,
     write_record,
 )
 from ..module_utils.gpu.policy import CAPABILITIES, Evidence, serving_choice, trial_from, verdicts
 from ..module_utils.gpu.runtime import Host, Runtime, collect, no_gpu
+from ..module_utils.report.finding import as_dicts
 from ..module_utils.system.run import run
 
 
@@ -219,8 +231,8 @@ class KernelCheck:
         self.params = module.params
         self.runtime = collect(Host(run))
 
-    def without_result(self, message: str, reason: str, *, gpu: bool) -> dict[str, Any]:
-        """Return the answer where no kernel ran: every capability is unknown for this reason."""
+    def without_result(self, message: str, reason: str, *, gpu: bool, told: str = "") -> dict[str, Any]:
+        """Return the answer where no kernel ran: every capability is unknown for this reason, and the report says ``told``."""
         checks = ("awq_marlin_moe", "nvfp4_gemm", "cuda_graph")
         decided = verdicts(Evidence(states={}, reasons=dict.fromkeys(checks, reason), nodes=self.params["nodes"]))
         return {
@@ -231,7 +243,7 @@ class KernelCheck:
             "capabilities": decided,
             "serving": serving_choice(decided, self.params["cuda_graphs"]),
             "checks": [],
-            "findings": [],
+            "findings": as_dicts(without_result(told or message)),
             "problems": [],
             "seconds": 0.0,
             "msg": message,
@@ -276,7 +288,10 @@ class KernelCheck:
             if not self.params["while_serving"] and (busy := serving_containers(run)):
                 reason = f"{', '.join(busy)} runs on this node"
                 return self.without_result(
-                    f"{reason}, so the GPU is left alone: set while_serving to load it all the same", reason, gpu=True
+                    f"{reason}, so the GPU is left alone: set while_serving to load it all the same",
+                    reason,
+                    gpu=True,
+                    told=f"not run: the cluster serves ({reason})",
                 )
             if self.runtime.memory_available_gib < NEED_GIB:
                 raise KernelCheckError(
@@ -333,6 +348,8 @@ def main() -> None:
     )
     try:
         result = KernelCheck(module).result()
+    except ProbeError as error:
+        module.fail_json(msg=str(error), findings=as_dicts([error.finding]))
     except (KernelCheckError, DockerError, ValueError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -24,6 +24,14 @@ options:
     description: GiB that the kernel must call available.
     type: float
     default: 0
+  checks:
+    description:
+      - What to judge. M(dgx_spark.vllm.node_survey_info) judges memory with more knowledge (it knows what is ours), and
+        M(dgx_spark.vllm.container_runtime_info) the toolkit (every device's specification); leave them out where these look as well.
+    type: list
+    elements: str
+    choices: [gpu, memory, driver, clocks, toolkit]
+    default: [gpu, memory, driver, clocks, toolkit]
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes.info
 seealso:
@@ -59,15 +67,19 @@ problems:
   elements: str
   returned: success
 findings:
-  description: What was looked at, as rows of a report.
+  description: What was looked at.
   type: list
   elements: dict
   returned: success
   contains:
-    check: {description: "What was looked at: gpu, memory, driver, clocks, toolkit.", type: str}
-    level: {description: "V(green), V(yellow) or V(red).", type: str}
-    text: {description: How it is., type: str}
-    remedy: {description: What to do; empty where there is nothing to do., type: str}
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 runtime:
   description: What was read.
   type: dict
@@ -100,7 +112,8 @@ msg:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.gpu.runtime import RED, Host, collect, judge, no_gpu
+from ..module_utils.gpu.runtime import CHECKS, Host, collect, judge, no_gpu
+from ..module_utils.report.finding import as_dicts, sentences
 from ..module_utils.system.run import run
 
 
@@ -110,6 +123,7 @@ def main() -> None:
         argument_spec={
             "require_gpu": {"type": "bool", "default": True},
             "min_available_gib": {"type": "float", "default": 0},
+            "checks": {"type": "list", "elements": "str", "choices": list(CHECKS), "default": list(CHECKS)},
         },
         supports_check_mode=True,
     )
@@ -121,15 +135,16 @@ def main() -> None:
         runtime,
         require_gpu=module.params["require_gpu"],
         min_available_gib=module.params["min_available_gib"],
+        checks=module.params["checks"],
     )
-    problems = [finding.sentence() for finding in findings if finding.level == RED]
-    said = no_gpu(runtime) or "; ".join(finding.text for finding in findings)
+    problems = sentences(findings)
+    said = no_gpu(runtime) or "; ".join(finding.found for finding in findings)
     module.exit_json(
         changed=False,
         healthy=not problems,
         gpu_present=bool(runtime.gpus),
         problems=problems,
-        findings=[vars(finding) for finding in findings],
+        findings=as_dicts(findings),
         runtime=runtime.as_facts(),
         msg="; ".join(problems) or said,
     )

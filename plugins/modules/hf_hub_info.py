@@ -61,6 +61,20 @@ bytes_free:
   description: Free bytes of the file system of O(store); 0 without it.
   returned: success
   type: int
+findings:
+  description: One, what the hub refuses in red or what it offers in green.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 msg:
   description: One sentence.
   returned: always
@@ -73,9 +87,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.hub.client import HUB_ARGUMENTS, Hub, read_token
 from ..module_utils.hub.fetch import HubSource
+from ..module_utils.hub.judge import CHECK, judge_refusal
 from ..module_utils.hub.queue import Queue, preview_under_way
 from ..module_utils.hub.snapshot import Request, preview
 from ..module_utils.hub.store import Store, StoreError
+from ..module_utils.report.finding import as_dicts, fine
 from ..module_utils.system.run import run
 
 
@@ -104,8 +120,8 @@ def main() -> None:
         known = preview_under_way(store, request, Queue(), run) if store else None
         found = known or preview(HubSource(hub, params["repo_id"]), request, store)
     except StoreError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **asdict(found))
+        module.fail_json(msg=str(error), findings=as_dicts([judge_refusal(error)]))
+    module.exit_json(changed=False, findings=as_dicts([fine("hub", CHECK, found.msg.rstrip("."))]), **asdict(found))
 
 
 if __name__ == "__main__":

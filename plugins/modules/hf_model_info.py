@@ -130,6 +130,20 @@ seconds:
   description: Seconds that the look took.
   returned: success
   type: float
+findings:
+  description: What the store holds; red where files are missing or damaged or a download failed.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 msg:
   description: One sentence.
   returned: always
@@ -140,8 +154,10 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.hub.judge import judge_refusal, judge_store
 from ..module_utils.hub.queue import Queue, watch
 from ..module_utils.hub.store import Store, StoreError
+from ..module_utils.report.finding import as_dicts
 from ..module_utils.system.run import run
 
 
@@ -166,8 +182,9 @@ def main() -> None:
             run,
         )
     except StoreError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, error=error_text, **asdict(found))
+        module.fail_json(msg=str(error), findings=as_dicts([judge_refusal(error)]))
+    findings = as_dicts(judge_store(found, error_text))
+    module.exit_json(changed=False, error=error_text, findings=findings, **asdict(found))
 
 
 if __name__ == "__main__":

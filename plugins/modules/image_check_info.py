@@ -58,11 +58,20 @@ notes:
   type: list
   elements: str
   returned: success
-rows:
-  description: The same as rows of the preflight's report, with a green one where there is no problem.
+findings:
+  description: Problems and notes, with a green one where there is no problem.
   type: list
   elements: dict
   returned: success
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 image_id:
   description: Id of the image on this node.
   type: str
@@ -92,13 +101,20 @@ msg:
 """
 
 import platform
+from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.cdi import RED, YELLOW, Finding, rows
-from ..module_utils.docker.cli import DockerError, needed_image
-from ..module_utils.docker.image_layer import architecture, architecture_problem, judge_image, probe_image
+from ..module_utils.docker.cli import DockerError, inspect_image
+from ..module_utils.docker.image_layer import CHECK, architecture, judge_architecture, judge_image, probe_image
+from ..module_utils.report.finding import RED, YELLOW, Finding, as_dicts, fine, sentences
 from ..module_utils.system.run import run
+
+
+def stop(module: AnsibleModule, wrong: Finding) -> NoReturn:
+    """Fail with one finding."""
+    module.fail_json(msg=wrong.sentence(), findings=as_dicts([wrong]))
+    raise AssertionError  # fail_json does not return
 
 
 def main() -> None:
@@ -113,32 +129,38 @@ def main() -> None:
     )
     name = module.params["name"]
     try:
-        inspected = needed_image(run, name)
+        inspected = inspect_image(run, name)
     except DockerError as error:
         module.fail_json(msg=str(error))
+    if inspected is None:
+        stop(
+            module,
+            Finding(
+                "image.missing", RED, "image", f"image {name!r} is not on this node", "run role serving_image first"
+            ),
+        )
     here = platform.machine()
     # A container for another architecture would only say `exec format error`.
-    if problem := architecture_problem(name, str(inspected.get("Architecture") or ""), here):
-        module.fail_json(msg=problem)
+    if wrong := judge_architecture(name, str(inspected.get("Architecture") or ""), here):
+        stop(module, wrong)
     try:
         facts = probe_image(run, name)
     except DockerError as error:
-        module.fail_json(msg=str(error))
-    problems, notes = judge_image(
+        stop(module, Finding("image.no_python", RED, "image", str(error), "name an image that serves"))
+    findings = judge_image(
         facts,
         node_architecture=architecture(here),
         ray_version=module.params["ray_version"] or "",
         min_vllm=module.params["min_vllm"] or "",
     )
     holds = f"vLLM {facts.vllm}, Ray {facts.ray}, torch {facts.torch}, NCCL {facts.nccl or 'not found'}"
-    findings = [Finding("image", RED, *sentence.rsplit(": ", 1)) for sentence in problems]
-    findings += [Finding("image", YELLOW, note, "") for note in notes]
+    problems = sentences(findings)
     module.exit_json(
         changed=False,
-        rows=rows("serving image", findings, holds),
+        findings=as_dicts(findings if problems else [*findings, fine("image", CHECK, holds)]),
         healthy=not problems,
         problems=problems,
-        notes=notes,
+        notes=sentences(findings, YELLOW),
         image_id=str(inspected["Id"]),
         facts=facts.as_facts(),
         msg=f"image {name!r} cannot serve: {'; '.join(problems)}" if problems else f"image {name!r} has {holds}",

@@ -120,17 +120,20 @@ problems:
   type: list
   elements: str
   returned: always
-rows:
-  description: Each thing that was asked for, as M(dgx_spark.vllm.preflight_report) takes it.
+findings:
+  description: Each thing that was asked for, green or red.
   type: list
   elements: dict
   returned: always
   contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
     check: {description: What was looked at., type: str}
-    level: {description: "C(green) or C(red).", type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
-    commands: {description: Empty here., type: list, elements: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 msg:
   description: The problems joined, or one sentence on the node.
   type: str
@@ -176,10 +179,10 @@ from ..module_utils.node.requirements import (
     CollectError,
     Machine,
     collect,
-    evaluate,
+    judge,
     requirements_from,
-    rows,
 )
+from ..module_utils.report.finding import as_dicts, sentences
 from ..module_utils.system.run import run
 
 
@@ -224,7 +227,8 @@ def main() -> None:
         node = collect(Machine(run), requirements)
     except (ValueError, CollectError) as error:
         module.fail_json(msg=str(error))
-    problems = evaluate(node, requirements)
+    findings = judge(node, requirements)
+    problems = sentences(findings)
     message = (
         "; ".join(problems)
         or f"{node.distribution_name} on {node.architecture} with {node.memory_total_gib:g} GiB meets the requirements"
@@ -233,7 +237,7 @@ def main() -> None:
         changed=False,
         msg=message,
         problems=problems,
-        rows=[row.as_dict() for row in rows(node, requirements)],
+        findings=as_dicts(findings),
         node=node.as_facts(),
     )
 

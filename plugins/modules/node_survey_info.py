@@ -44,21 +44,24 @@ EXAMPLES = r"""
 
 - name: Say how to make room
   ansible.builtin.debug:
-    msg: "{{ survey.rows | rejectattr('level', 'equalto', 'green') | map(attribute='commands') | flatten }}"
+    msg: "{{ survey.findings | rejectattr('level', 'equalto', 'green') | map(attribute='commands') | flatten }}"
 """
 
 RETURN = r"""
-rows:
-  description: What was looked at, as M(dgx_spark.vllm.preflight_report) takes it.
+findings:
+  description: What was looked at.
   type: list
   elements: dict
   returned: always
   contains:
-    check: {description: What was looked at., type: str}
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 identity:
   description:
     - What the nodes of one cluster should have alike; empty text where it could not be read.
@@ -88,7 +91,8 @@ msg:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.node.occupants import Surveyor, collect, judge, takeover, wanted_from
-from ..module_utils.report.report import LEVELS, counts
+from ..module_utils.report.finding import LEVELS, as_dicts
+from ..module_utils.report.report import counts
 from ..module_utils.system.run import run
 
 
@@ -113,7 +117,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         msg=f"{len(found)} findings: {', '.join(f'{many[level]} {level}' for level in LEVELS)}",
-        rows=[row.as_dict() for row in found],
+        findings=as_dicts(found),
         identity=survey.identity,
         takeover=takeover(survey, wanted),
         survey=survey.as_facts(),

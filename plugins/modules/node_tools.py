@@ -73,12 +73,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import docker, hub, nfs, peer, ray, service, system
+from ..module_utils import docker, hub, nfs, peer, ray, report, service, system
 from ..module_utils.docker import cli
 from ..module_utils.hub import client, fetch, parts, progress, queue, reuse, snapshot, store
 from ..module_utils.nfs import share as nfs_share
 from ..module_utils.peer import share as peer_share
 from ..module_utils.ray import cluster
+from ..module_utils.report import finding
 from ..module_utils.service import gates, rank_watch
 from ..module_utils.system import files, http_json, systemd_unit
 from ..module_utils.system import run as system_run
@@ -93,6 +94,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     docker,
     fetch,
     files,
+    finding,
     gates,
     http_json,
     hub,
@@ -105,6 +107,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     queue,
     rank_watch,
     ray,
+    report,
     reuse,
     service,
     snapshot,

@@ -12,9 +12,11 @@ version_added: 0.1.0
 description:
   - Makes one report, green, yellow and red, of the registered results of modules that looked at the nodes, shows it as a table and writes it as one
     HTML page that needs nothing beside itself.
-  - Understood of a result are RV(ignore:rows), RV(ignore:problems) (red, one each), a failure, a node out of reach, a skipped task (no finding), and
-    else its C(msg) as one green finding. RV(ignore:identity) of each node is compared with that of the others.
-  - What two looks tell alike is told once, and the looks that belong together are known by their names in O(nodes) - C(runtime), C(docker), C(survey).
+  - Understood of a result are its RV(ignore:findings), and without them a failure, a node out of reach and a skipped task (no finding).
+    RV(ignore:identity) of each node is compared with that of the others.
+  - What several looks find (the same code of the same subject) is told once, by the first of them; a green finding only where no other look says more of
+    the same check.
+  - Each finding that is not green names its code; docs/troubleshooting.md has an entry for each.
   - Runs on the controller and needs no connection to any host. RV(ignore:changed) says whether the findings are others than those of the page that
     was there.
 options:
@@ -74,8 +76,8 @@ counts:
   description: Findings by level.
   returned: success
   type: dict
-rows:
-  description: Findings by node, those of all nodes together under C(all nodes).
+findings:
+  description: Findings by node, those of all nodes together under C(all nodes); left out where O(fail_on_red=true) fails.
   returned: success
   type: dict
 page:

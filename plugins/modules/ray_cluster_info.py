@@ -70,7 +70,20 @@ reason:
   description: Why it is not ready, in one sentence; empty when it is.
   type: str
   returned: always
-  sample: "Ray is not complete: 192.168.100.11 never joined or left long ago (alive: 192.168.100.10)"
+findings:
+  description: One, the reason in red or the cluster that is ready in green.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 msg:
   description: The reason, or one sentence on the cluster that is ready.
   type: str
@@ -110,9 +123,12 @@ gpus_alive:
   returned: always
 """
 
+from dataclasses import replace
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.ray.cluster import judge, read_cluster, summary
+from ..module_utils.ray.cluster import CHECK, judge, read_cluster, summary
+from ..module_utils.report.finding import as_dicts, fine
 from ..module_utils.system.http_json import HttpClient, secret_or_reason
 
 
@@ -137,11 +153,17 @@ def main() -> None:
     except ValueError as error:
         module.fail_json(msg=str(error))
     cluster = read_cluster(client)
-    reason = judge(cluster, params["expected_nodes"], params["expected_gpus"])
-    if not cluster.reachable:
-        reason += token_problem
+    trouble = judge(cluster, params["expected_nodes"], params["expected_gpus"])
+    if trouble and not cluster.reachable:
+        trouble = replace(trouble, found=trouble.found + token_problem)
+    reason = trouble.sentence() if trouble else ""
     module.exit_json(
-        changed=False, ready=not reason, reason=reason, msg=reason or summary(cluster), **cluster.as_facts()
+        changed=False,
+        ready=not trouble,
+        reason=reason,
+        findings=as_dicts([trouble or fine("ray", CHECK, summary(cluster))]),
+        msg=reason or summary(cluster),
+        **cluster.as_facts(),
     )
 
 

@@ -80,6 +80,20 @@ transport:
   description: What NCCL's log says (network, channels, rdma, version); empty where it says nothing.
   type: dict
   returned: always
+findings:
+  description: What spoils a measurement on this node in yellow; one in green where nothing does.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 msg:
   description: One sentence.
   type: str
@@ -93,6 +107,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.benchmark.causes import node_findings
 from ..module_utils.benchmark.facts import (
     Link,
     parse_loadavg,
@@ -104,6 +119,7 @@ from ..module_utils.benchmark.facts import (
 )
 from ..module_utils.docker.cli import DOCKER
 from ..module_utils.gpu.runtime import Host, parse_holders
+from ..module_utils.report.finding import as_dicts, fine
 from ..module_utils.system.run import run
 from ..module_utils.vllm.load_strategy import filesystem_of
 
@@ -200,7 +216,9 @@ def main() -> None:
     )
     facts = Look(module).facts()
     words = ", ".join(facts["gpus"]) or "no GPU"
-    module.exit_json(changed=False, msg=f"{words}, load {facts['load']} on {facts['cpus']} CPU cores", **facts)
+    said = f"{words}, load {facts['load']} on {facts['cpus']} CPU cores"
+    found = list(node_findings(facts, "this node")) or [fine("benchmark", "other programs", said)]
+    module.exit_json(changed=False, msg=said, findings=as_dicts(found), **facts)
 
 
 if __name__ == "__main__":

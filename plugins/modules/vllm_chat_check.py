@@ -137,6 +137,20 @@ msg:
   description: One sentence, what was proved or what is wrong and why most likely.
   type: str
   returned: always
+findings:
+  description: What passed in green, or the check that failed in red.
+  type: list
+  elements: dict
+  returned: when not skipped
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 text:
   description: The answer to the last question.
   type: str
@@ -183,8 +197,25 @@ timings:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.report.finding import RED, Finding, as_dicts, fine
 from ..module_utils.system.http_json import HttpClient, read_secret_file
 from ..module_utils.vllm.completion_check import ChatCheck, ChatRequest, CheckFailed, Question
+
+#: What was looked at.
+CHECK = "endpoint"
+
+
+def wrong(step: str, said: str) -> Finding:
+    """Return what a failed check means; its sentence names the likely cause."""
+    if step == "authentication":
+        return Finding("vllm.open_door", RED, CHECK, said, "run playbooks/site.yml, which starts vLLM with the key")
+    if step == "tool_call":
+        return Finding(
+            "vllm.no_tool_call", RED, CHECK, said, "set vllm_serve_tool_call_parser to the model's, or leave out tools"
+        )
+    return Finding(
+        "vllm.no_answer", RED, CHECK, said, "look at `journalctl --unit spark-vllm` on the head, and restart it"
+    )
 
 
 def main() -> None:
@@ -241,9 +272,11 @@ def main() -> None:
         for step in steps:
             step()
     except CheckFailed as error:
-        module.fail_json(msg=f"{params['model']} at {client.base_url}: {error}", **check.findings.as_facts())
+        said = f"{params['model']} at {client.base_url}: {error}"
+        module.fail_json(msg=said, findings=as_dicts([wrong(step.__name__, said)]), **check.findings.as_facts())
+    said = check.findings.sentence(client.base_url, params["model"])
     module.exit_json(
-        changed=False, msg=check.findings.sentence(client.base_url, params["model"]), **check.findings.as_facts()
+        changed=False, msg=said, findings=as_dicts([fine("vllm", CHECK, said)]), **check.findings.as_facts()
     )
 
 

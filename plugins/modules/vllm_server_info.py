@@ -75,6 +75,20 @@ reason:
   description: Why it is not serving, in one sentence; empty when it is.
   type: str
   returned: always
+findings:
+  description: One, the reason in red or the server that serves in green.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was looked at., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
 msg:
   description: The reason, or one sentence on the server that serves.
   type: str
@@ -103,10 +117,13 @@ metrics:
   sample: {num_requests_running: 0, num_requests_waiting: 0, kv_cache_usage_perc: 0.0, generation_tokens_total: 1234}
 """
 
+from dataclasses import replace
+
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.report.finding import as_dicts, fine
 from ..module_utils.system.http_json import HttpClient, secret_or_reason
-from ..module_utils.vllm.health import read_server
+from ..module_utils.vllm.health import CHECK, read_server
 
 
 def main() -> None:
@@ -129,11 +146,16 @@ def main() -> None:
     except ValueError as error:
         module.fail_json(msg=str(error))
     state = read_server(client, params["model"])
-    if state.reason and state.reachable:
-        state.reason += key_problem
+    if state.trouble and state.reachable:
+        state.trouble = replace(state.trouble, found=state.trouble.found + key_problem)
     names = ", ".join(entry["id"] for entry in state.models)
-    message = state.reason or f"vLLM {state.version or '(version unknown)'} at {client.base_url} serves {names}"
-    module.exit_json(changed=False, msg=message, **state.as_facts())
+    message = f"vLLM {state.version or '(version unknown)'} at {client.base_url} serves {names}"
+    module.exit_json(
+        changed=False,
+        msg=state.trouble.sentence() if state.trouble else message,
+        findings=as_dicts([state.trouble or fine("vllm", CHECK, message)]),
+        **state.as_facts(),
+    )
 
 
 if __name__ == "__main__":

@@ -155,10 +155,10 @@ def play(run: Run, log: Path) -> list[dict[str, Any]]:
 def rows_of(said: Sequence[Mapping[str, Any]], part: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield node and row of everything that was said; a sentence that a run stopped with is a red row."""
     for line in said:
-        for node, rows in (line.get("rows") or {}).items():
+        for node, rows in (line.get("findings") or {}).items():
             for row in rows:
                 yield node, dict(row)
-        if "failed" in line and (part not in REPORTS or "rows" not in line):
+        if "failed" in line and (part not in REPORTS or "findings" not in line):
             yield (
                 line["host"],
                 {"check": line["task"], "level": "red", "found": line["failed"], "remedy": line["failed"]},

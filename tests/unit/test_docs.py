@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.codes import CODES, SOURCES
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.check import SHARED
 
 ROOT = Path(__file__).parents[2]
@@ -34,3 +36,63 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+# --- codes of findings ---------------------------------------------------------------------------------------------
+
+#: Texts in the form of a code that are none: Docker's registry, and its unit.
+NO_CODES = {"docker.io", "docker.service"}
+
+
+def used_codes() -> dict[str, set[str]]:
+    """Return every code that is written out in a file that makes findings, with the files."""
+    code = re.compile(rf"(?:{'|'.join(SOURCES)})\.[a-z][a-z0-9_]*")
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "plugins").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        makes = any(
+            isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2] == "finding"
+            for node in ast.walk(tree)
+        )
+        for node in ast.walk(tree) if makes else ():
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and code.fullmatch(node.value):
+                found.setdefault(node.value, set()).add(path.name)
+    return {name: files for name, files in found.items() if name not in NO_CODES}
+
+
+def test_every_code_has_its_entry_and_every_entry_its_code() -> None:
+    used = used_codes()
+    assert {name: files for name, files in used.items() if name not in CODES} == {}, "add them to report/codes.py"
+    assert sorted(set(CODES) - set(used)) == [], "these are no longer used"
+    assert len(used) > 150, "the scan finds the codes at all"
+
+
+def test_a_code_is_written_out_where_it_is_used() -> None:
+    """One that is put together at run time could not be found by the scan above."""
+    for path in sorted((ROOT / "plugins").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "Finding"
+                and node.args
+            ):
+                made = isinstance(node.args[0], (ast.JoinedStr, ast.BinOp, ast.Call))
+                assert not made or path.name == "finding.py", f"{path.name}:{node.lineno}"
+
+
+def test_the_codes_are_explained_as_the_registry_says() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    assert page == generate.troubleshooting(), "run `python docs/generate.py`"
+    assert re.findall(r"^#### (\S+)$", page, re.MULTILINE) == [
+        code for source in SOURCES for code in CODES if code.startswith(f"{source}.")
+    ]
+
+
+def test_an_entry_says_something() -> None:
+    assert {code.partition(".")[0] for code in CODES} == set(SOURCES)
+    for code, meaning in CODES.items():
+        assert not meaning.title.endswith("."), code
+        assert meaning.means.endswith(".") and meaning.todo.endswith("."), code
+        for playbook in re.findall(r"playbooks/\w+\.yml", " ".join(meaning)):
+            assert (ROOT / playbook).exists(), f"{code} names {playbook}"

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ..gpu.runtime import HARDWARE_FAULTS, LOW_CLOCK, REASONS, THERMAL_SOFTWARE
+from ..report.finding import YELLOW, Finding
 from .result import ABOVE_LIMIT, Shortfall, expectation, flag_value, rate, shortfalls
 
 #: Part of the samples with load in which a clock reason has to be active to count.
@@ -41,17 +42,13 @@ class Cause:
     """A fact that makes a server slow.
 
     Attributes:
-        check: the check that found it.
-        fact: what was seen, one sentence.
-        remedy: what to do.
+        finding: what was seen, and what to do.
         slows: "decode", "prefill" or both.
         explains: whether it can explain a figure below the plan, below the history, or both. What is part of the key cannot have changed
             since an earlier run.
     """
 
-    check: str
-    fact: str
-    remedy: str
+    finding: Finding
     slows: tuple[str, ...] = FACTORS
     explains: tuple[str, ...] = ("plan", "history")
 
@@ -59,6 +56,14 @@ class Cause:
         """Say whether it can explain a shortfall."""
         kind = PREFILL if shortfall.figure == "prefill_tok_s" else DECODE
         return kind in self.slows and shortfall.against in self.explains
+
+    def as_facts(self) -> dict[str, Any]:
+        """Return it as plain data: the finding, with what it slows and explains."""
+        return {**self.finding.as_dict(), "slows": list(self.slows), "explains": list(self.explains)}
+
+
+def _cause(code: str, check: str, found: str, remedy: str, **limits: tuple[str, ...]) -> Cause:
+    return Cause(Finding(code, YELLOW, check, found, remedy), **limits)
 
 
 class NotChecked(Exception):
@@ -96,14 +101,17 @@ def tcp(document: Document) -> Iterator[Cause]:
             if not said.get("rdma"):
                 channels = sum(count for name, count in said.get("channels", {}).items() if name.startswith("Socket"))
                 over = f"{channels} channels via NET/Socket" if channels else f"network {said.get('network')}"
-                yield Cause("tcp", f"NCCL talks over TCP on {node} (its log: {over})", remedy)
+                yield _cause("benchmark.tcp", "transport", f"NCCL talks over TCP on {node} (its log: {over})", remedy)
         elif "tcp_bytes" in link:
             looked += 1
             over_tcp, over_rdma = link["tcp_bytes"], link.get("rdma_bytes", 0)
             if over_tcp >= TCP_BYTES and over_tcp > over_rdma:
                 mib = f"{over_tcp / 2**20:.0f} MiB by TCP and {over_rdma / 2**20:.0f} MiB by RDMA"
-                yield Cause(
-                    "tcp", f"the ranks talk over TCP: {mib} went over the link of {node} during the run", remedy
+                yield _cause(
+                    "benchmark.tcp",
+                    "transport",
+                    f"the ranks talk over TCP: {mib} went over the link of {node} during the run",
+                    remedy,
                 )
     if not looked:
         raise NotChecked("neither NCCL's log nor the link's counters were readable")
@@ -127,8 +135,9 @@ def eager(document: Document) -> Iterator[Cause]:
     if plan.get("enforce_eager") is True or plan.get("cuda_graphs") == "eager":
         return
     said = "--enforce-eager" if switch else "cudagraph_mode NONE"
-    yield Cause(
-        "eager",
+    yield _cause(
+        "benchmark.eager",
+        "CUDA graphs",
         f"CUDA graphs are off ({said}), so the CPU launches every kernel of every layer for every token",
         "set vllm_serve_cuda_graphs: auto, which tries them and keeps what works",
         slows=(DECODE,),
@@ -147,14 +156,16 @@ def clock(document: Document) -> Iterator[Cause]:
         heat = f" at {seen['temperature_c']:.0f} degrees Celsius" if seen.get("temperature_c") is not None else ""
         if active:
             share = round(100 * max(seen["reasons"][word] for word in active))
-            yield Cause(
-                "clock",
+            yield _cause(
+                "benchmark.clock",
+                "clocks",
                 f"the GPU of {node} was slowed down ({', '.join(active)}) in {share} % of the samples under load{heat}",
                 "give it air and its own power supply, and look at `nvidia-smi -q -d PERFORMANCE` under load",
             )
         elif at and top and at < LOW_CLOCK * top:
-            yield Cause(
-                "clock",
+            yield _cause(
+                "benchmark.clock",
+                "clocks",
                 f"the GPU of {node} ran at {at} of {top} MHz under load, and the driver names no reason",
                 "pull its power plug for a minute, and use the power supply that came with it: reports of Sparks name this state of the supply",
             )
@@ -167,7 +178,8 @@ def swap(document: Document) -> Iterator[Cause]:
     for node, pages in _evidence(document, "swap", "the kernel's swap counters were not readable"):
         if pages.get("pswpin", 0) >= SWAP_PAGES:
             mib = pages["pswpin"] * PAGE_KIB / 1024
-            yield Cause(
+            yield _cause(
+                "benchmark.swap",
                 "swap",
                 f"{node} read {mib:.0f} MiB back from swap during the run",
                 "lower vllm_serve_gpu_memory_utilization, or stop what else holds memory there; playbooks/report.yml names it",
@@ -180,16 +192,18 @@ def small_batch(document: Document) -> Iterator[Cause]:
     limit = flag_value(flags, "--max-num-seqs")
     top = max(point["concurrency"] for point in document["points"])
     if limit and limit.isdigit() and int(limit) < top:
-        yield Cause(
-            "small_batch",
+        yield _cause(
+            "benchmark.small_batch",
+            "batch",
             f"{top} requests were sent at a time, and the server computes {limit} at a time (--max-num-seqs): the rest waited",
             f"raise vllm_serve_max_num_seqs to {top} or more where memory allows",
             explains=("plan",),
         )
     step = flag_value(flags, "--max-num-batched-tokens")
     if step and step.isdigit() and int(step) < SMALL_STEP:
-        yield Cause(
-            "small_batch",
+        yield _cause(
+            "benchmark.small_batch",
+            "batch",
             f"prompts are computed in pieces of {step} tokens (--max-num-batched-tokens)",
             f"raise it to {SMALL_STEP} or more where memory allows",
             slows=(PREFILL,),
@@ -204,10 +218,41 @@ def preemption(document: Document) -> Iterator[Cause]:
         raise NotChecked("the server does not count preemptions")
     point, most = max(counts, key=lambda pair: pair[1])
     if most:
-        yield Cause(
-            "preemption",
+        yield _cause(
+            "benchmark.preemption",
+            "KV cache",
             f"{most} requests were interrupted and computed again at {point['concurrency']} at a time: the KV cache was full",
             "give the cache more memory (vllm_serve_gpu_memory_utilization), keep it in fp8, or take fewer requests at a time (vllm_serve_max_num_seqs)",
+        )
+
+
+def node_findings(facts: Mapping[str, Any], node: str) -> Iterator[Finding]:
+    """Return what of a node spoils a measurement on it.
+
+    Args:
+        facts: ``strangers`` (see ``facts.strangers``), and ``load`` with ``cpus``, each where it is known.
+        node: what to call the node.
+    """
+    held = [each for each in facts.get("strangers") or () if (each.get("memory_mib") or 0) >= STRANGER_MIB]
+    if held:
+        names = ", ".join(f"{each['process']} (pid {each['pid']}, {each['memory_mib']} MiB)" for each in held[:3])
+        yield Finding(
+            "benchmark.gpu_shared",
+            YELLOW,
+            "other programs",
+            f"other programs hold the GPU of {node}: {names}",
+            "stop them; playbooks/takeover.yml does it for what it knows, and says how to bring it back",
+            subject=node,
+        )
+    load, cpus = facts.get("load"), facts.get("cpus")
+    if load is not None and cpus and load > LOAD_PER_CPU * cpus:
+        yield Finding(
+            "benchmark.node_busy",
+            YELLOW,
+            "other programs",
+            f"{node} was busy before the run began (load {load:g} on {cpus} CPU cores)",
+            "see what runs there with `top`, stop it, and measure again",
+            subject=node,
         )
 
 
@@ -215,34 +260,17 @@ def others(document: Document) -> Iterator[Cause]:
     """Somebody else used the endpoint, the GPU or the CPU."""
     counts = [point["other_requests"] for point in document["points"] if point.get("other_requests") is not None]
     if sum(counts) > OTHERS_SHARE * sum(point.get("requests", 0) for point in document["points"]):
-        yield Cause(
-            "others",
+        yield _cause(
+            "benchmark.other_requests",
+            "other requests",
             f"{sum(counts)} requests of others were answered during the run",
             "measure again while nobody uses the endpoint",
         )
     seen = len(counts)
     for node, facts in document["evidence"].items():
-        if facts.get("strangers") is not None:
-            seen += 1
-            held = [each for each in facts["strangers"] if (each.get("memory_mib") or 0) >= STRANGER_MIB]
-            if held:
-                names = ", ".join(
-                    f"{each['process']} (pid {each['pid']}, {each['memory_mib']} MiB)" for each in held[:3]
-                )
-                yield Cause(
-                    "others",
-                    f"other programs hold the GPU of {node}: {names}",
-                    "stop them; playbooks/takeover.yml does it for what it knows, and says how to bring it back",
-                )
-        load, cpus = facts.get("load_before"), facts.get("cpus")
-        if load is not None and cpus:
-            seen += 1
-            if load > LOAD_PER_CPU * cpus:
-                yield Cause(
-                    "others",
-                    f"{node} was busy before the run began (load {load:g} on {cpus} CPU cores)",
-                    "see what runs there with `top`, stop it, and measure again",
-                )
+        known = {"strangers": facts.get("strangers"), "load": facts.get("load_before"), "cpus": facts.get("cpus")}
+        seen += (known["strangers"] is not None) + bool(known["load"] is not None and known["cpus"])
+        yield from (Cause(finding) for finding in node_findings(known, node))
     if not seen:
         raise NotChecked("neither requests, nor GPU, nor CPU load were readable")
 
@@ -288,7 +316,7 @@ class Verdict:
             worst = min(self.shortfalls, key=lambda each: (each.against != "plan", each.measured / each.expected))
             cause = next((each for each in self.causes if each.fits(worst)), None)
             why = (
-                f"likely cause: {cause.fact}; {cause.remedy}"
+                f"likely cause: {cause.finding.found}; {cause.finding.remedy}"
                 if cause
                 else f"no cause found among: {', '.join(self.excluded) or 'nothing, no check had facts'}"
             )
@@ -309,8 +337,8 @@ class Verdict:
             "level": self.level,
             "sentence": self.sentence(document),
             "shortfalls": [each.as_facts() for each in self.shortfalls],
-            "causes": [asdict(each) for each in self.causes],
-            "remarks": [asdict(each) for each in self.remarks],
+            "causes": [each.as_facts() for each in self.causes],
+            "remarks": [each.as_facts() for each in self.remarks],
             "excluded": list(self.excluded),
             "unchecked": list(self.unchecked),
             "earlier_runs": self.runs,
@@ -322,8 +350,9 @@ def too_good(document: Document) -> Iterator[Cause]:
     for point in document["points"]:
         share = point.get("prefix_hit_share")
         if share is not None and share > PREFIX_SHARE:
-            yield Cause(
-                "prefix_cache",
+            yield _cause(
+                "benchmark.prefix_cache",
+                "prefix cache",
                 f"{share:.0%} of the prompt tokens at {point['concurrency']} at a time came from the prefix cache: "
                 "this prefill rate is too good",
                 "use more tokens of prompt (vllm_benchmark_prompt_tokens), so that no two prompts begin alike",
@@ -333,8 +362,9 @@ def too_good(document: Document) -> Iterator[Cause]:
     limit = expectation(document["plan"]).limit
     single = [point["decode_tok_s_request"] for point in document["points"] if point["concurrency"] == 1]
     if limit and single and max(single) > ABOVE_LIMIT * limit:
-        yield Cause(
-            "above_limit",
+        yield _cause(
+            "benchmark.above_limit",
+            "plan",
             f"one request gets {rate(max(single))} tok/s, more than memory bandwidth allows by the plan ({rate(limit)})",
             "check the plan's memory_bandwidth_gb_s; speculative decoding beats this limit by design",
             slows=(),

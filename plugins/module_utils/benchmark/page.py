@@ -447,8 +447,8 @@ def _why(verdict: Mapping[str, Any]) -> str:
         )
     for title, name in (("Likely causes", "causes"), ("Also seen", "remarks")):
         if verdict[name]:
-            rows = [(cause["fact"], cause["remedy"]) for cause in verdict[name]]
-            parts.append(f"<h2>{title}</h2>\n" + _table(("Seen in this run", "What to do"), rows, prose=True))
+            rows = [(cause["found"], cause["remedy"], cause["code"]) for cause in verdict[name]]
+            parts.append(f"<h2>{title}</h2>\n" + _table(("Seen in this run", "What to do", "Code"), rows, prose=True))
     looked = []
     if verdict["excluded"]:
         looked.append(f"Checked and not found: {', '.join(verdict['excluded'])}.")

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..report.finding import RED, YELLOW, Finding, fine
 from ..system.run import Runner
 from . import cli
 
@@ -36,57 +37,43 @@ UVM = "/dev/nvidia-uvm"
 DOCKER_WITH_CDI = (25, 0)
 #: First toolkit that writes the specification anew at boot and after a new driver (its documentation, cdi-support).
 TOOLKIT_WITH_REFRESH = (1, 18)
-#: Red stops a run, yellow is told, and neither is shown for what is in order.
-RED, YELLOW, GREEN = "red", "yellow", "green"
+#: What was looked at: how containers come by their GPU, and what one container really gets.
+DOCKER, PROOF, DRIVER = "Docker", "GPU in a container", "driver"
 
 _CDI_NAME = re.compile(r"^(?P<kind>[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)=(?P<name>\S+)$")
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 _DRIVER_LIBRARY = re.compile(r"/libcuda\.so\.(\d+\.\d+(?:\.\d+)?)$")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is not as it should be: ``text`` says what and ``remedy`` what to do, each without a full stop."""
-
-    name: str
-    level: str
-    text: str
-    remedy: str
-
-    def sentence(self) -> str:
-        return f"{self.text}: {self.remedy}"
-
-
 #: What role container_runtime installs, switches on or writes anew.
 MENDED = frozenset(
     {
-        "docker_missing",
-        "docker_silent",
-        "toolkit_missing",
-        "cdi_off",
-        "device_unknown",
-        "spec_stale",
-        "spec_other_driver",
-        "spec_without_uvm",
+        "docker.missing",
+        "docker.silent",
+        "docker.toolkit_missing",
+        "docker.cdi_off",
+        "docker.device_unknown",
+        "docker.spec_stale",
+        "docker.spec_other_driver",
+        "docker.spec_without_uvm",
     }
 )
 
 
-def rows(check: str, findings: Sequence[Finding], fine: str, mended: Container[str] = ()) -> list[dict[str, Any]]:
-    """Return findings as rows of the preflight's report; ``fine`` is the green row of a check in which nothing is red.
+def reported(findings: Sequence[Finding], well: str, *, managed: bool = False, check: str = DOCKER) -> list[Finding]:
+    """Return findings for the report, with a green one where nothing was red.
 
-    ``mended`` names findings that the run to come mends; they are yellow. The driver is a check of its own, which other looks judge as well.
+    Args:
+        findings: what was found.
+        well: what the green one says.
+        managed: whether role container_runtime comes next; what it mends is yellow then.
+        check: what the green one is about.
     """
-    found = []
-    for finding in findings:
-        row = {"check": check, "level": finding.level, "found": finding.text, "remedy": finding.remedy}
-        if finding.name.startswith("driver_"):
-            row["check"] = "driver"
-        if finding.level == RED and finding.name in mended:
-            row |= {"level": YELLOW, "remedy": "site.yml mends it (role container_runtime)"}
-        found.append(row)
-    red = any(finding.level == RED for finding in findings)
-    return found if red else [*found, {"check": check, "level": GREEN, "found": fine, "remedy": ""}]
+    told = [
+        finding.milder("site.yml mends it (role container_runtime)") if managed and finding.code in MENDED else finding
+        for finding in findings
+    ]
+    return told if any(finding.level == RED for finding in findings) else [*told, fine("docker", check, well)]
 
 
 @dataclass(frozen=True)
@@ -489,8 +476,9 @@ def judge(runtime: Runtime, devices: Sequence[str] = ()) -> list[Finding]:
     if runtime.settings_error:
         found.append(
             Finding(
-                "settings_broken",
+                "docker.settings_broken",
                 RED,
+                DOCKER,
                 f"{SETTINGS} is not JSON ({runtime.settings_error}), and Docker will not start with it",
                 "correct it, or remove it if you do not need it",
             )
@@ -502,8 +490,9 @@ def judge(runtime: Runtime, devices: Sequence[str] = ()) -> list[Finding]:
     if not runtime.toolkit:
         found.append(
             Finding(
-                "toolkit_missing",
+                "docker.toolkit_missing",
                 RED,
+                DOCKER,
                 "NVIDIA's container toolkit is not installed (there is no nvidia-ctk)",
                 "install package nvidia-container-toolkit; where apt does not know it, name NVIDIA's repository in "
                 "container_runtime_repositories",
@@ -512,7 +501,7 @@ def judge(runtime: Runtime, devices: Sequence[str] = ()) -> list[Finding]:
     if runtime.docker.version:
         found += _cdi_findings(runtime.docker)
     # Without a driver there is nothing that a specification could describe.
-    if runtime.toolkit and not any(finding.name == "driver_missing" for finding in driver):
+    if runtime.toolkit and runtime.driver_loaded:
         found += _spec_findings(runtime, wanted)
         found += _order_findings(runtime)
     return found
@@ -522,20 +511,22 @@ def _docker_findings(docker: Docker) -> Iterable[Finding]:
     if docker.installed:
         if docker.error:
             yield Finding(
-                "docker_silent",
+                "docker.silent",
                 RED,
+                DOCKER,
                 f"Docker's daemon does not answer ({docker.error})",
                 "look at `systemctl status docker` and `journalctl --unit docker`",
             )
     elif docker.snap:
         yield Finding(
-            "docker_snap",
+            "docker.snap",
             RED,
+            DOCKER,
             "Docker is installed as a snap, which sees neither /etc/cdi nor the node's secrets",
             "`snap remove docker` once nothing runs in it, then run this again: Docker is then installed as a package",
         )
     else:
-        yield Finding("docker_missing", RED, "Docker is not installed", "run role container_runtime")
+        yield Finding("docker.missing", RED, DOCKER, "Docker is not installed", "run role container_runtime")
 
 
 def _driver_findings(runtime: Runtime) -> Iterable[Finding]:
@@ -550,11 +541,14 @@ def _driver_findings(runtime: Runtime) -> Iterable[Finding]:
             if runtime.driver_installed
             else "install it, or set spark_devices: [] for a node without a GPU"
         )
-        yield Finding("driver_missing", RED, lack, remedy)
+        yield Finding(
+            "gpu.driver_not_loaded" if runtime.driver_installed else "gpu.driver_missing", RED, DRIVER, lack, remedy
+        )
     elif runtime.driver_installed and runtime.driver_installed != runtime.driver_loaded:
         yield Finding(
-            "driver_mismatch",
+            "gpu.driver_mismatch",
             RED,
+            DRIVER,
             f"the kernel runs NVIDIA driver {runtime.driver_loaded} while the libraries are of {runtime.driver_installed} "
             "(what nvidia-smi calls a driver/library version mismatch)",
             "reboot this node; to be spared it, hold the driver's packages and upgrade them by hand",
@@ -566,15 +560,17 @@ def _cdi_findings(docker: Docker) -> Iterable[Finding]:
         return
     if version_of(docker.version) < DOCKER_WITH_CDI:
         yield Finding(
-            "docker_without_cdi",
+            "docker.without_cdi",
             RED,
+            DOCKER,
             f"Docker {docker.version} knows no CDI, which came with {DOCKER_WITH_CDI[0]}.{DOCKER_WITH_CDI[1]}",
             "install a newer Docker, Docker's own packages for example, and run this again",
         )
     else:
         yield Finding(
-            "cdi_off",
+            "docker.cdi_off",
             RED,
+            DOCKER,
             f"CDI is switched off in Docker {docker.version}",
             'run role container_runtime, which adds {"features": {"cdi": true}} to /etc/docker/daemon.json and restarts Docker',
         )
@@ -589,31 +585,41 @@ def _spec_findings(runtime: Runtime, wanted: Sequence[str]) -> Iterable[Finding]
     for spec in runtime.specs:
         if spec.error:
             yield Finding(
-                "spec_unreadable",
+                "docker.spec_unreadable",
                 YELLOW,
+                DOCKER,
                 f"{spec.path} is no CDI specification that can be read here ({spec.error})",
                 "remove it if nothing of yours needs it",
             )
     for device in wanted:
         holders = [spec for spec in runtime.specs if device in spec.names()]
         if not holders:
-            yield Finding("device_unknown", RED, f"no CDI specification names {device}", f"{refresh}, as root")
+            yield Finding(
+                "docker.device_unknown",
+                RED,
+                DOCKER,
+                f"no CDI specification names {device}",
+                f"{refresh}, as root",
+                subject=device,
+            )
             continue
         # The last folder counts, so the last holder is the one that a container gets.
         active = holders[-1]
         rivals = [spec.path for spec in holders if _folder(spec) == _folder(active)]
         if len(rivals) > 1:
             yield Finding(
-                "device_twice",
+                "docker.device_twice",
                 RED,
+                DOCKER,
                 f"{device} is named by {' and by '.join(rivals)}, and of two in one folder runtimes take neither",
                 f"remove the one that is not written by {REFRESH_UNIT}",
             )
             continue
         if len(holders) > 1:
             yield Finding(
-                "spec_shadowed",
+                "docker.spec_shadowed",
                 YELLOW,
+                DOCKER,
                 f"{holders[0].path} names {device} as well; it counts only until {active.path} is written at boot, and nobody "
                 "keeps it up to date",
                 f"remove {holders[0].path}",
@@ -621,29 +627,33 @@ def _spec_findings(runtime: Runtime, wanted: Sequence[str]) -> Iterable[Finding]
         if active.missing:
             more = f" and {len(active.missing) - 1} more" if len(active.missing) > 1 else ""
             yield Finding(
-                "spec_stale",
+                "docker.spec_stale",
                 RED,
+                DOCKER,
                 f"{active.path} asks for {active.missing[0]}{more}, which this node does not have, so no container with {device} starts",
                 f"{refresh}, as root",
             )
         elif active.driver and runtime.driver_loaded and active.driver != runtime.driver_loaded:
             yield Finding(
-                "spec_other_driver",
+                "docker.spec_other_driver",
                 RED,
+                DOCKER,
                 f"{active.path} was written for driver {active.driver} and the kernel runs {runtime.driver_loaded}",
                 f"{refresh}, as root",
             )
         elif runtime.uvm and not active.uvm and active.kind.startswith("nvidia.com/"):
             yield Finding(
-                "spec_without_uvm",
+                "docker.spec_without_uvm",
                 RED,
+                DOCKER,
                 f"{active.path} names no {UVM}, which this node has, so no CUDA program starts in a container with {device}",
                 f"{refresh}, as root",
             )
         elif runtime.docker.devices is not None and runtime.docker.cdi_folders and device not in runtime.docker.devices:
             yield Finding(
-                "device_unseen",
+                "docker.device_unseen",
                 RED,
+                DOCKER,
                 f"{active.path} names {device}, but Docker does not list it among its devices",
                 "look at `docker info` and `journalctl --unit docker` for what it says of that file",
             )
@@ -656,15 +666,17 @@ def _folder(spec: Spec) -> str:
 def _order_findings(runtime: Runtime) -> Iterable[Finding]:
     if version_of(runtime.toolkit) < TOOLKIT_WITH_REFRESH:
         yield Finding(
-            "toolkit_old",
+            "docker.toolkit_old",
             YELLOW,
+            DOCKER,
             f"NVIDIA's container toolkit {runtime.toolkit} does not renew the CDI specification after a new driver",
             f"upgrade it to {'.'.join(map(str, TOOLKIT_WITH_REFRESH))} or newer; until then {OWN_UNIT} renews it at boot",
         )
     if boot_order(runtime) == "none":
         yield Finding(
-            "boot_order",
+            "docker.boot_order",
             YELLOW,
+            DOCKER,
             "at boot nothing makes the cluster's containers wait for the CDI specification",
             f"run role container_runtime, which installs {OWN_UNIT}",
         )
@@ -717,8 +729,9 @@ def judge_proof(
     if gpu and not before.gpu:
         found.append(
             Finding(
-                "gpu_missing",
+                "docker.gpu_missing",
                 RED,
+                PROOF,
                 f"a container that is given the GPU does not see it (nvidia-smi: {before.said or 'no output'})",
                 "run `nvidia-smi` on the node; if that works, write the CDI specification anew",
             )
@@ -726,8 +739,9 @@ def judge_proof(
     elif gpu and after is not None and not after.gpu:
         found.append(
             Finding(
-                "gpu_lost",
+                "docker.gpu_lost",
                 RED,
+                PROOF,
                 f"a running container loses its GPU at `systemctl daemon-reload` (nvidia-smi: {after.said or 'no output'})",
                 "upgrade NVIDIA's container toolkit to 1.18 or newer and give the GPU by its CDI name, not by --gpus or --runtime",
             )
@@ -735,8 +749,9 @@ def judge_proof(
     if gpu and before.gpu and before.uvm is False:
         found.append(
             Finding(
-                "uvm_missing",
+                "docker.uvm_missing",
                 RED,
+                PROOF,
                 f"a container that is given the GPU has no {UVM}, which this node has, so no CUDA program starts in it",
                 f"`systemctl restart {OWN_UNIT}`, which writes the CDI specification anew",
             )
@@ -747,17 +762,20 @@ def judge_proof(
         if has is not None and has != soft:
             found.append(
                 Finding(
-                    f"limit_{name}",
+                    "docker.limit",
                     RED,
+                    PROOF,
                     f"a container that is given {name} {soft} has {has}" + (f" (Docker {docker})" if docker else ""),
                     "look for LimitNOFILE and LimitMEMLOCK in `systemctl cat docker containerd`",
+                    subject=name,
                 )
             )
     if rdma and not any(name.startswith("uverbs") for name in before.rdma):
         found.append(
             Finding(
-                "rdma_missing",
+                "docker.rdma_missing",
                 RED,
+                PROOF,
                 "a container that is given /dev/infiniband sees no RDMA device (uverbs) in it",
                 "load ib_uverbs and mlx5_ib on the node; without them NCCL falls back to TCP",
             )

@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..report.finding import RED, YELLOW, Finding
 from ..system.run import Runner, last_words
 from .cli import DockerError, throwaway
 
+#: What was looked at.
+CHECK = "serving image"
 #: First Ray with token authentication, without which its port runs anybody's code (CVE-2023-48022).
 RAY_WITH_TOKENS = (2, 52)
 #: (first and last vLLM, Ray, what happens) that are known not to work together.
@@ -114,14 +117,23 @@ def architecture(name: str) -> str:
     return _ARCHITECTURES.get(name, name)
 
 
-def architecture_problem(image: str, has: str, node: str) -> str:
-    """Return a sentence where an image is for another architecture than the node; both in whosever words."""
+def judge_architecture(image: str, has: str, node: str) -> Finding | None:
+    """Return what is wrong where an image is for another architecture than the node; both in whosever words."""
     if not has or not node or architecture(has) == architecture(node):
-        return ""
-    return (
-        f"image {image!r} is for {architecture(has)} and this node is {architecture(node)}: "
-        f"name one that is built for {architecture(node)}"
+        return None
+    return Finding(
+        "image.architecture",
+        RED,
+        "image",
+        f"image {image!r} is for {architecture(has)} and this node is {architecture(node)}",
+        f"name one that is built for {architecture(node)}",
     )
+
+
+def architecture_problem(image: str, has: str, node: str) -> str:
+    """Return the same as a sentence; empty where nothing is wrong."""
+    found = judge_architecture(image, has, node)
+    return found.sentence() if found else ""
 
 
 def pull_problem(reference: str, output: str) -> str:
@@ -303,38 +315,73 @@ def ray_problem(facts: ImageFacts) -> str:
 
 def judge_image(
     facts: ImageFacts, *, node_architecture: str = "", ray_version: str = "", min_vllm: str = ""
-) -> tuple[list[str], list[str]]:
-    """Return (problems, notes) of a serving image, each one sentence.
+) -> list[Finding]:
+    """Return what speaks against a serving image: red what keeps it from serving, yellow what is worth a word.
 
     Args:
         facts: what is in it.
         node_architecture: of the node that shall run it; empty accepts any.
-        ray_version: version that was to be added where it lacked; another good one is a note.
+        ray_version: version that was to be added where it lacked; another good one is yellow.
         min_vllm: oldest vLLM that this collection's flags are for; empty accepts any.
     """
-    problems, notes = [], []
+    return [*_judge_vllm(facts, node_architecture, min_vllm), *_judge_ray(facts, ray_version), *_judge_nccl(facts)]
+
+
+def _judge_vllm(facts: ImageFacts, node_architecture: str, min_vllm: str) -> Iterator[Finding]:
     if node_architecture and facts.architecture and architecture(node_architecture) != facts.architecture:
         here = architecture(node_architecture)
-        problems.append(f"it is for {facts.architecture} and this node is {here}: name one that is built for {here}")
+        yield Finding(
+            "image.architecture",
+            RED,
+            CHECK,
+            f"it is for {facts.architecture} and this node is {here}",
+            f"name one that is built for {here}",
+        )
     if not facts.vllm or "vllm" not in facts.programs:
         lack = "no vLLM" if not facts.vllm else f"vLLM {facts.vllm}, but no program vllm on its PATH"
-        problems.append(f"it has {lack}: name an image that serves, NVIDIA's nvidia/vllm for example")
+        yield Finding(
+            "image.no_vllm",
+            RED,
+            CHECK,
+            f"it has {lack}",
+            "name an image that serves, NVIDIA's nvidia/vllm for example",
+        )
     elif min_vllm and numbers(facts.vllm) < numbers(min_vllm):
-        problems.append(f"its vLLM {facts.vllm} is older than {min_vllm}: name a newer image")
-    lack = ray_problem(facts)
-    if lack:
-        problems.append(f"{lack}: set serving_image_base, on which the pinned Ray is then added")
+        yield Finding(
+            "image.old_vllm", RED, CHECK, f"its vLLM {facts.vllm} is older than {min_vllm}", "name a newer image"
+        )
+
+
+def _judge_ray(facts: ImageFacts, ray_version: str) -> Iterator[Finding]:
+    if lack := ray_problem(facts):
+        yield Finding(
+            "image.ray_unusable", RED, CHECK, lack, "set serving_image_base, on which the pinned Ray is then added"
+        )
     elif "ray" not in facts.programs:
-        problems.append(
-            f"it has Ray {facts.ray}, but no program ray on its PATH: set serving_image_base to another image"
+        yield Finding(
+            "image.ray_not_on_path",
+            RED,
+            CHECK,
+            f"it has Ray {facts.ray}, but no program ray on its PATH",
+            "set serving_image_base to another image",
         )
     elif ray_version and facts.ray != ray_version:
-        notes.append(
-            f"it came with Ray {facts.ray}, which is kept; {ray_version} would have been added where Ray lacked"
+        yield Finding(
+            "image.other_ray",
+            YELLOW,
+            CHECK,
+            f"it came with Ray {facts.ray}, which is kept; {ray_version} would have been added where Ray lacked",
         )
+
+
+def _judge_nccl(facts: ImageFacts) -> Iterator[Finding]:
     if not facts.nccl and not facts.torch.endswith("+cpu"):
-        notes.append("its NCCL could not be found, so nothing can be said of CUDA graphs from its version")
-    return problems, notes
+        yield Finding(
+            "image.nccl_unknown",
+            YELLOW,
+            CHECK,
+            "its NCCL could not be found, so nothing can be said of CUDA graphs from its version",
+        )
 
 
 def layer_problem(base: ImageFacts, built: ImageFacts) -> str:

@@ -6,15 +6,19 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..report.finding import YELLOW, Finding, fine
 from ..system.files import read_json
 from ..system.run import Runner
 from .cli import DockerError, inspect_container
 from .service import differences
+
+#: What was looked at.
+CHECK = "services"
 
 RECORDS = Path("/etc/dgx-spark/containers")
 UNITS = Path("/etc/systemd/system")
@@ -148,3 +152,31 @@ def service_status(
     elif waits_behind_old_gates(state, units / f"{name}.service"):
         status["differs"] = ["it waits at the gates that it had before its unit was changed"]
     return status
+
+
+def judge_units(units: Sequence[Mapping[str, Any]], *, stopped: bool, message: str) -> Finding:
+    """Return what the report says of our units together.
+
+    Args:
+        units: what ``service_status`` returned of each.
+        stopped: whether the operator stopped the cluster on purpose.
+        message: the units in one sentence.
+    """
+    failed = [str(unit["name"]) for unit in units if unit["active"] == "failed"]
+    if failed:
+        commands = tuple(f"journalctl --unit {name} --lines 50 --no-pager" for name in failed)
+        # Not red: site.yml, which stops at red, is what starts it again.
+        return Finding(
+            "service.failed", YELLOW, CHECK, message, "read why; site.yml starts it again", commands, ", ".join(failed)
+        )
+    if stopped:
+        return Finding(
+            "service.stopped",
+            YELLOW,
+            CHECK,
+            "the cluster is stopped on purpose",
+            "run playbooks/start.yml to serve again",
+        )
+    if not all(unit["settled"] for unit in units):
+        return Finding("service.waits", YELLOW, CHECK, message, "wait for it, or read `systemctl status` of what waits")
+    return fine("service", CHECK, message)

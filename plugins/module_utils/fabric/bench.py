@@ -18,13 +18,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from .link import FabricError, Finding
+from ..report.finding import RED, YELLOW, Finding
+from .link import FabricError
 
 PORT = 12000
 NCCL_PORT = 12100
 CONTAINER = "spark-fabric-benchmark"
 #: Line that the probe in the container prints its result in.
 RESULT = "FABRIC-PROBE-RESULT "
+#: What was looked at.
+RDMA, TCP, NCCL, CONTAINER_CHECK = "RDMA", "TCP", "NCCL", "serving container"
 
 # What is expected, by how many ports have a cable. The sums of a port's two RDMA devices that were published for one
 # cable: 189.85 Gb/s (92.57 + 97.28, NVIDIA's
@@ -208,12 +211,12 @@ def parse_probe(text: str) -> dict[str, Any]:
 # --- judging ----------------------------------------------------------------------------------------------------
 
 #: What says only that a sound transport is slow.
-BANDWIDTH = ("rdma_slow", "nccl_slow")
+BANDWIDTH = ("fabric.rdma_slow", "fabric.nccl_slow")
 
 
 def without_bandwidth(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings with a bandwidth that falls short as a warning: the cluster serves over such a link, if slowly."""
-    return [replace(found, level="warning") if found.code in BANDWIDTH else found for found in findings]
+    """Return the findings with a bandwidth that falls short in yellow: the cluster serves over such a link, if slowly."""
+    return [replace(found, level=YELLOW) if found.code in BANDWIDTH else found for found in findings]
 
 
 def judge_rdma(results: Sequence[RdmaResult], devices: Sequence[str], cables: int) -> list[Finding]:
@@ -226,26 +229,29 @@ def judge_rdma(results: Sequence[RdmaResult], devices: Sequence[str], cables: in
     if silent:
         found.append(
             Finding(
-                "problem",
-                "rdma_silent",
-                f"{', '.join(silent)} gave no RDMA bandwidth: see that its twin has an address and that the other node answers there",
+                "fabric.rdma_silent",
+                RED,
+                RDMA,
+                f"{', '.join(silent)} gave no RDMA bandwidth",
+                "see that its twin has an address and that the other node answers there",
             )
         )
     if results and total < limits.low:
         found.append(
             Finding(
-                "problem",
-                "rdma_slow",
-                f"RDMA brings {total:g} Gb/s ({parts}), published are {limits.published}: see cable, port speed and MTU on both "
-                "nodes; after a cable was plugged "
-                "anew, reboot both nodes",
+                "fabric.rdma_slow",
+                RED,
+                RDMA,
+                f"RDMA brings {total:g} Gb/s ({parts}), published are {limits.published}",
+                "see cable, port speed and MTU on both nodes; after a cable was plugged anew, reboot both nodes",
             )
         )
     elif results and total < limits.good:
         found.append(
             Finding(
-                "warning",
-                "rdma_low",
+                "fabric.rdma_low",
+                YELLOW,
+                RDMA,
                 f"RDMA brings {total:g} Gb/s ({parts}), a little less than published ({limits.published})",
             )
         )
@@ -254,16 +260,17 @@ def judge_rdma(results: Sequence[RdmaResult], devices: Sequence[str], cables: in
 
 def judge_tcp(gbits: float) -> list[Finding]:
     """Return what is wrong with the TCP bandwidth."""
-    if gbits < TCP_GBITS.low:
-        return [
-            Finding(
-                "problem",
-                "tcp_slow",
-                f"TCP brings {gbits:g} Gb/s over the fabric, published are {TCP_GBITS.published}: see that the way leads over "
-                "the QSFP link (`ip route get`)",
-            )
-        ]
-    return []
+    if gbits >= TCP_GBITS.low:
+        return []
+    return [
+        Finding(
+            "fabric.tcp_slow",
+            RED,
+            TCP,
+            f"TCP brings {gbits:g} Gb/s over the fabric, published are {TCP_GBITS.published}",
+            "see that the way leads over the QSFP link (`ip route get`)",
+        )
+    ]
 
 
 def judge_container(probe: Mapping[str, Any]) -> list[Finding]:
@@ -272,27 +279,31 @@ def judge_container(probe: Mapping[str, Any]) -> list[Finding]:
     if not probe.get("uverbs"):
         found.append(
             Finding(
-                "problem",
-                "no_uverbs",
-                "the serving container sees no /dev/infiniband/uverbs*, so that NCCL would use TCP in silence: add /dev/infiniband to spark_devices",
+                "fabric.no_uverbs",
+                RED,
+                CONTAINER_CHECK,
+                "the serving container sees no /dev/infiniband/uverbs*, so that NCCL would use TCP in silence",
+                "add /dev/infiniband to spark_devices",
             )
         )
     elif probe.get("uverbs_denied"):
         found.append(
             Finding(
-                "problem",
-                "uverbs_denied",
+                "fabric.uverbs_denied",
+                RED,
+                CONTAINER_CHECK,
                 f"the serving container may not open {', '.join(probe['uverbs_denied'])}: {probe.get('uverbs_error') or 'no reason given'}",
+                "see that spark_devices has /dev/infiniband and that nothing limits the container's devices (`docker inspect`)",
             )
         )
     if probe.get("memlock") is not None and probe["memlock"] != -1:
         found.append(
             Finding(
-                "problem",
-                "memlock",
-                f"the serving container may lock {probe['memlock'] // 1024} KiB of memory, RDMA needs it unlimited: set "
-                "memlock: -1 in ray_head_ulimits, ray_worker_ulimits "
-                "and vllm_serve_ulimits",
+                "fabric.memlock",
+                RED,
+                CONTAINER_CHECK,
+                f"the serving container may lock {probe['memlock'] // 1024} KiB of memory, RDMA needs it unlimited",
+                "set memlock: -1 in ray_head_ulimits, ray_worker_ulimits and vllm_serve_ulimits",
             )
         )
     return found
@@ -300,37 +311,45 @@ def judge_container(probe: Mapping[str, Any]) -> list[Finding]:
 
 def judge_nccl(log: NcclLog, devices: Sequence[str], gbytes: float | None, cables: int) -> list[Finding]:
     """Return what is wrong with NCCL in the serving container: its transport by its own log, then its bandwidth."""
-    limits = expected(NCCL_GBYTES, cables)
-    found = []
     if not log.network and not log.devices and not log.channels:
         return [
             Finding(
-                "problem",
-                "nccl_mute",
-                "NCCL's log does not say what it uses: run the benchmark again, and see that nothing sets NCCL_DEBUG",
+                "fabric.nccl_mute",
+                RED,
+                NCCL,
+                "NCCL's log does not say what it uses",
+                "run the benchmark again, and see that nothing sets NCCL_DEBUG",
             )
         ]
+    found = _transport(log, devices)
+    return [*found, *_nccl_bandwidth(gbytes, expected(NCCL_GBYTES, cables), found)]
+
+
+def _transport(log: NcclLog, devices: Sequence[str]) -> list[Finding]:
+    """Judge what NCCL's log says of its way."""
+    found = []
+    missing = [device for device in devices if device not in log.used()]
     if devices and not log.rdma():
         by = f" ({', '.join(log.sockets)})" if log.sockets else ""
         found.append(
             Finding(
-                "problem",
-                "nccl_socket",
-                f"NCCL in the serving container uses NET/Socket{by}, that is TCP, instead of NET/IB over {', '.join(devices)}: "
-                "see that the container has /dev/infiniband and "
-                "unlimited memlock, and that NCCL_IB_HCA names this node's devices",
+                "fabric.nccl_socket",
+                RED,
+                NCCL,
+                f"NCCL in the serving container uses NET/Socket{by}, that is TCP, instead of NET/IB over {', '.join(devices)}",
+                "see that the container has /dev/infiniband and unlimited memlock, and that NCCL_IB_HCA names this node's devices",
             )
         )
-    elif devices:
-        missing = [device for device in devices if device not in log.used()]
-        if missing:
-            found.append(
-                Finding(
-                    "problem",
-                    "nccl_one_twin",
-                    f"NCCL uses {', '.join(log.used()) or 'no device'}, not {', '.join(missing)}: give that twin its address and name it in NCCL_IB_HCA",
-                )
+    elif missing:
+        found.append(
+            Finding(
+                "fabric.nccl_one_twin",
+                RED,
+                NCCL,
+                f"NCCL uses {', '.join(log.used()) or 'no device'}, not {', '.join(missing)}",
+                "give that twin its address and name it in NCCL_IB_HCA",
             )
+        )
     bare = [
         name
         for number, kind in (log.gid_kinds or {}).items()
@@ -341,29 +360,32 @@ def judge_nccl(log: NcclLog, devices: Sequence[str], gbytes: float | None, cable
     if bare:
         found.append(
             Finding(
-                "warning",
-                "nccl_gid",
-                f"NCCL reaches {', '.join(bare)} by a link-local address, not by RoCE v2 over IPv4: the twin has no IPv4 address on one of the nodes",
-            )
-        )
-    if gbytes is not None and gbytes < limits.low:
-        cause = (
-            "that is what TCP brings"
-            if any(entry.code == "nccl_socket" for entry in found)
-            else "although it uses NET/IB over all devices, which was seen after a cable was plugged anew and was cured by a reboot of both nodes"
-            if not any(entry.level == "problem" for entry in found)
-            else "as the transport above explains"
-        )
-        found.append(
-            Finding("problem", "nccl_slow", f"NCCL brings {gbytes:g} GB/s, published are {limits.published}: {cause}")
-        )
-    elif gbytes is not None and gbytes < limits.good:
-        found.append(
-            Finding(
-                "warning", "nccl_low", f"NCCL brings {gbytes:g} GB/s, a little less than published ({limits.published})"
+                "fabric.nccl_gid",
+                YELLOW,
+                NCCL,
+                f"NCCL reaches {', '.join(bare)} by a link-local address, not by RoCE v2 over IPv4",
+                "give the twin an IPv4 address on both nodes",
             )
         )
     return found
+
+
+def _nccl_bandwidth(gbytes: float | None, limits: Expected, transport: Sequence[Finding]) -> list[Finding]:
+    """Judge NCCL's bandwidth, with what its transport explains of it."""
+    if gbytes is None or gbytes >= limits.good:
+        return []
+    if gbytes >= limits.low:
+        said = f"NCCL brings {gbytes:g} GB/s, a little less than published ({limits.published})"
+        return [Finding("fabric.nccl_low", YELLOW, NCCL, said)]
+    said = f"NCCL brings {gbytes:g} GB/s, published are {limits.published}"
+    if any(entry.code == "fabric.nccl_socket" for entry in transport):
+        said, remedy = f"{said}; that is what TCP brings", "mend the transport first"
+    elif any(entry.level == RED for entry in transport):
+        said, remedy = f"{said}, as the transport above explains", "mend the transport first"
+    else:
+        said = f"{said}, although it uses NET/IB over all devices"
+        remedy = "reboot both nodes, which cured it where it was seen after a cable was plugged anew"
+    return [Finding("fabric.nccl_slow", RED, NCCL, said, remedy)]
 
 
 def judge_counters(
@@ -386,9 +408,12 @@ def judge_counters(
             if moved < least:
                 found.append(
                     Finding(
-                        "problem",
-                        "counter_still",
-                        f"{device} moved {moved} bytes by RDMA during the test: NCCL's data went another way",
+                        "fabric.counter_still",
+                        RED,
+                        NCCL,
+                        f"{device} moved {moved} bytes by RDMA during the test, so NCCL's data went another way",
+                        "see what NCCL's log says of its transport, and that NCCL_IB_HCA names this device",
+                        subject=device,
                     )
                 )
         for name in sorted(set(first) - {"sent_bytes", "received_bytes"}):
@@ -396,9 +421,12 @@ def judge_counters(
             if lost > 0:
                 found.append(
                     Finding(
-                        "warning",
-                        "counter_trouble",
-                        f"{device} counted {lost} times {name} during the test: the cable, or a switch between, loses packets",
+                        "fabric.packets_lost",
+                        YELLOW,
+                        NCCL,
+                        f"{device} counted {lost} times {name} during the test, so the cable, or a switch between, loses packets",
+                        "plug the cable anew or take another one, and see the flow control of a switch between",
+                        subject=device,
                     )
                 )
     return found

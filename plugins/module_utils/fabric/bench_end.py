@@ -8,10 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..report.finding import RED, Finding
 from . import nccl_probe
 from .bench import (
     CONTAINER,
+    CONTAINER_CHECK,
+    NCCL,
     NCCL_PORT,
+    RDMA,
+    TCP,
     Job,
     ib_write_bw,
     iperf3,
@@ -27,12 +32,14 @@ from .bench import (
     probe_job,
     run_jobs,
 )
-from .link import FabricError, Finding, Machine
+from .link import FabricError, Machine
 
 #: Lines of NCCL's log worth keeping; a whole one has thousands.
 TELLING = re.compile(
     r"NET/(IB|Socket)\s*: (Using|No device|Made virtual device)|Using network|NCCL WARN|NCCL version|Channel 0[01]/|set by environment|GPU Direct RDMA"
 )
+#: What each test looks at.
+TITLES = {"container": CONTAINER_CHECK, "rdma": RDMA, "tcp": TCP, "nccl": NCCL}
 
 
 def probe_source() -> str:
@@ -81,13 +88,23 @@ class Benchmark:
             )
         return found
 
-    def unfinished(self, code: str, what: str, status: int, output: str) -> None:
+    def unfinished(self, what: str, status: int, output: str) -> None:
         """Note a run that gave no figure."""
         words = [line.strip() for line in output.splitlines() if line.strip()]
         self.log += words[-5:]
-        waited = f"was not done within {self.params['timeout']} s: see that the other end runs the same test and that no firewall closes the port"
-        reason = waited if status == 124 else f"failed ({words[-1][:200] if words else f'exit status {status}'})"
-        self.findings.append(Finding("problem", code, f"{what} {reason}"))
+        if status == 124:
+            found = f"{what} was not done within {self.params['timeout']} s"
+        else:
+            found = f"{what} failed ({words[-1][:200] if words else f'exit status {status}'})"
+        self.findings.append(
+            Finding(
+                "fabric.test_failed",
+                RED,
+                TITLES[self.params["test"]],
+                found,
+                "see that the other end runs the same test and that no firewall closes the port",
+            )
+        )
 
     def rdma(self) -> None:
         """Measure all RDMA devices at once."""
@@ -105,7 +122,7 @@ class Benchmark:
         for rail, (status, output) in zip(rails, self.run(jobs), strict=True):
             found = parse_ib_write_bw(output) if status == 0 else None
             if found is None:
-                self.unfinished("rdma_failed", f"ib_write_bw over {rail['rdma']}", status, output)
+                self.unfinished(f"ib_write_bw over {rail['rdma']}", status, output)
             else:
                 results.append(found)
         self.result = {
@@ -126,7 +143,7 @@ class Benchmark:
             [iperf3(self.params["port"], self.params["seconds"], rails[0]["address"].split("/")[0], peer)]
         )[0]
         if status:
-            self.unfinished("tcp_failed", f"iperf3 over {rails[0]['interface']}", status, output)
+            self.unfinished(f"iperf3 over {rails[0]['interface']}", status, output)
             return
         self.result = {"gbits": parse_iperf3(output)}
         self.findings += judge_tcp(self.result["gbits"])
@@ -185,7 +202,13 @@ class Benchmark:
         after = {device: self.machine.counters(device) for device in self.devices()}
         if self.result.get("error"):
             self.findings.append(
-                Finding("problem", "nccl_failed", f"NCCL in the serving image failed: {self.result['error']}")
+                Finding(
+                    "fabric.nccl_failed",
+                    RED,
+                    NCCL,
+                    f"NCCL in the serving image failed: {self.result['error']}",
+                    "read the lines in `log`, and run playbooks/fabric.yml, which checks the link below it",
+                )
             )
             return
         log = parse_nccl_log(output)
@@ -201,9 +224,11 @@ class Benchmark:
         if not self.result.get("right"):
             self.findings.append(
                 Finding(
-                    "problem",
-                    "nccl_wrong",
-                    "NCCL's collectives gave wrong results between the nodes: use another serving image, whose NCCL is newer",
+                    "fabric.nccl_wrong",
+                    RED,
+                    NCCL,
+                    "NCCL's collectives gave wrong results between the nodes",
+                    "use another serving image, whose NCCL is newer",
                 )
             )
         self.findings += judge_nccl(log, self.devices(), self.result.get("bus_gbytes"), params["cables"])

@@ -6,7 +6,7 @@ A DGX Spark reaches its ConnectX-7 over two PCIe links of four lanes each. Every
 RDMA device each, in two PCI domains (``enp1s0f1np1``/``rocep1s0f1`` and ``enP2p1s0f1np1``/``roceP2p1s0f1``); one of them carries about half of
 what the cable does. Source: NVIDIA/dgx-spark-playbooks @0db7c14, nvidia/connect-two-sparks.
 
-Reading (``Machine``, ``collect``) and judging (``judge``, ``pair_problems``) are apart: the judge takes plain data and needs no machine.
+Reading (``Machine``, ``collect``) and judging (``judge``, ``judge_pair``) are apart: the judge takes plain data and needs no machine.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..report.finding import RED, YELLOW, Finding
 from ..system.run import Runner
 from .environment import network_environment
 
+#: What was looked at.
+CHECK = "fabric"
 # PCI vendor of ConnectX (Mellanox), as /sys/class/net/*/device/vendor has it.
 MELLANOX = "0x15b3"
 # A Spark's port does 200 Gb/s; `ethtool` says `Speed: 200000Mb/s` where autonegotiation got there (NVIDIA/dgx-spark-playbooks
@@ -122,15 +125,6 @@ class Fabric:
     def as_facts(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return {**asdict(self), "cables": len(self.cabled())}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is wrong: ``level`` is ``problem`` (stop) or ``warning`` (go on, but say so)."""
-
-    level: str
-    code: str
-    text: str
 
 
 # --- parsing ----------------------------------------------------------------------------------------------------
@@ -425,24 +419,38 @@ def _checked(text: str, setting: str) -> str:
     return str(interface)
 
 
-def rail_problems(rails: Sequence[Rail], fabric: Fabric) -> list[str]:
-    """Return each way in which the wanted addresses collide, with each other or with what the node has."""
-    problems = []
+def judge_rails(rails: Sequence[Rail], fabric: Fabric) -> list[Finding]:
+    """Return where the rails' subnets collide with each other or with what the node has."""
+    found = []
     for place, rail in enumerate(rails):
         network = rail.network()
         for other in rails[:place]:
             if network.overlaps(other.network()):
-                problems.append(
-                    f"{other.interface} ({other.address}) and {rail.interface} ({rail.address}) would be in one subnet, so that the kernel sends both "
-                    "ways over one of them: give each twin a subnet of its own"
+                found.append(
+                    Finding(
+                        "fabric.subnet",
+                        RED,
+                        CHECK,
+                        f"{other.interface} ({other.address}) and {rail.interface} ({rail.address}) would be in one subnet, so that the kernel "
+                        "sends both ways over one of them",
+                        "give each twin a subnet of its own",
+                        subject=rail.interface,
+                    )
                 )
         names = {entry.interface for entry in rails}
         taken = _overlaps(network, names, fabric)
         if taken:
-            problems.append(
-                f"the fabric's subnet {network} for {rail.interface} collides with {taken} on this node: choose another spark_fabric_address"
+            found.append(
+                Finding(
+                    "fabric.subnet",
+                    RED,
+                    CHECK,
+                    f"the fabric's subnet {network} for {rail.interface} collides with {taken} on this node",
+                    "choose another spark_fabric_address",
+                    subject=rail.interface,
+                )
             )
-    return problems
+    return found
 
 
 def _overlaps(network: ipaddress.IPv4Network, own: Iterable[str], fabric: Fabric) -> str:
@@ -484,30 +492,14 @@ class Demands:
     named: bool = False
 
 
+#: What role fabric writes.
+WRITTEN = frozenset({"fabric.address", "fabric.mtu"})
+
+
 def judge(fabric: Fabric, wanted: Demands) -> list[Finding]:
     """Return everything that is wrong with the link; empty when it is as wanted."""
     twins = {twin.interface: twin for twin in fabric.twins}
-    found: list[Finding] = []
-    if wanted.rdma and not fabric.twins:
-        found.append(
-            Finding(
-                "problem",
-                "no_rdma_port",
-                "no ConnectX port with an RDMA device is on this node, so that NCCL would use TCP: see that `lspci` shows it and that the kernel's "
-                "mlx5_ib is loaded, or take /dev/infiniband out of spark_devices",
-            )
-        )
-    if fabric.twins and not fabric.cabled():
-        reasons = ", ".join(sorted({twin.why_down for twin in fabric.twins if twin.why_down}))
-        why = f" ({reasons})" if reasons else ""
-        found.append(
-            Finding(
-                "problem",
-                "no_carrier",
-                f"no QSFP port of this node has a link{why}: plug the cable into the same port of "
-                "both nodes until it clicks, and see that the other node is on",
-            )
-        )
+    found = list(_port_findings(fabric, wanted))
     for rail in wanted.rails:
         twin = twins.get(rail.interface)
         if twin is not None:
@@ -517,88 +509,141 @@ def judge(fabric: Fabric, wanted: Demands) -> list[Finding]:
             if rail.address not in held:
                 found.append(_address_finding(rail, held))
     found.extend(_half_findings(fabric, wanted))
-    found.extend(Finding("problem", "subnet", text) for text in rail_problems(wanted.rails, fabric))
+    found.extend(judge_rails(wanted.rails, fabric))
     return [_foreseen(finding, set(twins), wanted) for finding in found] if wanted.managed else found
 
 
 def _foreseen(finding: Finding, ports: set[str], wanted: Demands) -> Finding:
-    """Return a warning in place of a problem that role fabric is about to mend.
+    """Return in yellow what role fabric is about to mend.
 
     A carrier that is missing before an interface was ever switched on says little, where the interfaces are named.
     """
-    mended = {"address", "mtu"} | ({"no_carrier"} if wanted.named else set())
-    interface = finding.text.partition(" ")[0]
-    if finding.code not in mended or (finding.code != "no_carrier" and interface not in ports):
-        return finding
-    text, _colon, _remedy = finding.text.partition(": ")
-    return Finding("warning", finding.code, f"{text}: role fabric sees to it")
+    written = finding.code in WRITTEN and finding.subject in ports
+    dark = finding.code in {"fabric.no_link", "fabric.port_down"} and wanted.named
+    return finding.milder("role fabric sees to it") if written or dark else finding
+
+
+def _port_findings(fabric: Fabric, wanted: Demands) -> Iterator[Finding]:
+    """Judge the node's ports together."""
+    if wanted.rdma and not fabric.twins:
+        yield Finding(
+            "fabric.no_rdma_port",
+            RED,
+            CHECK,
+            "no ConnectX port with an RDMA device is on this node, so that NCCL would use TCP",
+            "see that `lspci` shows it and that the kernel's mlx5_ib is loaded, or take /dev/infiniband out of spark_devices",
+        )
+    if fabric.twins and not fabric.cabled():
+        reasons = ", ".join(sorted({twin.why_down for twin in fabric.twins if twin.why_down}))
+        yield Finding(
+            "fabric.no_link",
+            RED,
+            CHECK,
+            f"no QSFP port of this node has a link{f' ({reasons})' if reasons else ''}",
+            "plug the cable into the same port of both nodes until it clicks, and see that the other node is on",
+        )
 
 
 def _address_finding(rail: Rail, held: Sequence[str]) -> Finding:
     return Finding(
-        "problem",
-        "address",
-        f"{rail.interface} has {', '.join(held) or 'no IPv4 address'}, not {rail.address}: run playbooks/site.yml with "
-        "fabric_manage: true, or configure it",
+        "fabric.address",
+        RED,
+        CHECK,
+        f"{rail.interface} has {', '.join(held) or 'no IPv4 address'}, not {rail.address}",
+        "run playbooks/site.yml with fabric_manage: true, or configure it",
+        subject=rail.interface,
     )
 
 
 def _twin_findings(twin: Twin, rail: Rail, wanted: Demands) -> Iterator[Finding]:
+    yield from _speed_findings(twin)
+    if rail.address not in twin.addresses:
+        yield _address_finding(rail, twin.addresses)
+    if wanted.mtu and twin.mtu != wanted.mtu:
+        yield Finding(
+            "fabric.mtu",
+            RED,
+            CHECK,
+            f"{twin.interface} has MTU {twin.mtu}, not {wanted.mtu}",
+            "run playbooks/site.yml with fabric_manage: true, or set fabric_mtu",
+            subject=twin.interface,
+        )
+    if wanted.rdma:
+        yield from _rdma_findings(twin, rail)
+    if twin.link_local:
+        yield Finding(
+            "fabric.link_local",
+            YELLOW,
+            CHECK,
+            f"{twin.interface} has the link-local address {twin.link_local[0]}, which shifts the indices of its RDMA addresses",
+            "set `link-local: []` in netplan, as fabric_manage writes it",
+            subject=twin.interface,
+        )
+
+
+def _speed_findings(twin: Twin) -> Iterator[Finding]:
+    """Judge carrier, speed and PCIe link of a twin."""
     name = twin.interface
     if not twin.carrier:
-        why = f" ({twin.why_down})" if twin.why_down else ""
         yield Finding(
-            "problem",
-            "no_carrier",
-            f"{name} has no link{why}: see that the cable sits in this port on both nodes and that the other node is on",
+            "fabric.port_down",
+            RED,
+            CHECK,
+            f"{name} has no link{f' ({twin.why_down})' if twin.why_down else ''}",
+            "see that the cable sits in this port on both nodes and that the other node is on",
+            subject=name,
         )
     elif twin.speed is not None and twin.speed < PORT_MBPS:
         yield Finding(
-            "problem",
-            "port_speed",
-            f"{name} runs at {twin.speed // 1000} of {PORT_MBPS // 1000} Gb/s: use an approved QSFP112 or QSFP56 cable for "
-            "200 Gb/s, and behind a switch fix its port at 200G "
-            "without autonegotiation",
-        )
-    if rail.address not in twin.addresses:
-        yield _address_finding(rail, twin.addresses)
-    elif wanted.rdma and twin.rdma and (twin.gids or twin.rdma_state) and twin.roce_gid() is None:
-        yield Finding(
-            "problem",
-            "no_gid",
-            f"RDMA device {twin.rdma} has no RoCE v2 entry for {rail.address.split('/')[0]} of {name}: take the interface down and up again "
-            "(`ip link set`), or reboot the node",
-        )
-    if wanted.mtu and twin.mtu != wanted.mtu:
-        yield Finding(
-            "problem",
-            "mtu",
-            f"{name} has MTU {twin.mtu}, not {wanted.mtu}: run playbooks/site.yml with fabric_manage: true, or set fabric_mtu",
-        )
-    if wanted.rdma and not twin.rdma:
-        yield Finding(
-            "problem", "no_rdma", f"{name} has no RDMA device, so that NCCL would use TCP: load the kernel's mlx5_ib"
-        )
-    elif wanted.rdma and twin.carrier and twin.rdma_state and twin.rdma_state != "ACTIVE":
-        yield Finding(
-            "problem",
-            "rdma_state",
-            f"RDMA device {twin.rdma} of {name} is {twin.rdma_state}, not ACTIVE: see `rdma link` and `dmesg`",
+            "fabric.port_speed",
+            RED,
+            CHECK,
+            f"{name} runs at {twin.speed // 1000} of {PORT_MBPS // 1000} Gb/s",
+            "use an approved QSFP112 or QSFP56 cable for 200 Gb/s, and behind a switch fix its port at 200G without autonegotiation",
+            subject=name,
         )
     if twin.pcie and twin.pcie_best and twin.pcie != twin.pcie_best:
         # No stop: boxes of partners are known that always run so (ASUS GX10: the second controller at x2 of x4; forums.developer.nvidia.com 367853).
         yield Finding(
-            "warning",
-            "pcie",
-            f"the PCIe link of {name} runs at {twin.pcie}, it can do {twin.pcie_best}: update the firmware (`fwupdmgr update`), then take its power "
-            "away for a minute",
+            "fabric.pcie",
+            YELLOW,
+            CHECK,
+            f"the PCIe link of {name} runs at {twin.pcie}, it can do {twin.pcie_best}",
+            "update the firmware (`fwupdmgr update`), then take its power away for a minute",
+            subject=name,
         )
-    if twin.link_local:
+
+
+def _rdma_findings(twin: Twin, rail: Rail) -> Iterator[Finding]:
+    """Judge the RDMA device of a twin."""
+    name = twin.interface
+    if not twin.rdma:
         yield Finding(
-            "warning",
-            "link_local",
-            f"{name} has the link-local address {twin.link_local[0]}, which shifts the indices of its RDMA addresses: "
-            "link-local: [] in netplan, as fabric_manage writes it",
+            "fabric.no_rdma_device",
+            RED,
+            CHECK,
+            f"{name} has no RDMA device, so that NCCL would use TCP",
+            "load the kernel's mlx5_ib",
+            subject=name,
+        )
+        return
+    if rail.address in twin.addresses and (twin.gids or twin.rdma_state) and twin.roce_gid() is None:
+        yield Finding(
+            "fabric.no_gid",
+            RED,
+            CHECK,
+            f"RDMA device {twin.rdma} has no RoCE v2 entry for {rail.address.split('/')[0]} of {name}",
+            "take the interface down and up again (`ip link set`), or reboot the node",
+            subject=name,
+        )
+    if twin.carrier and twin.rdma_state and twin.rdma_state != "ACTIVE":
+        yield Finding(
+            "fabric.rdma_state",
+            RED,
+            CHECK,
+            f"RDMA device {twin.rdma} of {name} is {twin.rdma_state}, not ACTIVE",
+            "see `rdma link` and `dmesg`",
+            subject=name,
         )
 
 
@@ -611,93 +656,125 @@ def _half_findings(fabric: Fabric, wanted: Demands) -> Iterator[Finding]:
         if mine and len(mine) < len(names):
             rest = ", ".join(name for name in names if name not in used)
             yield Finding(
-                "problem",
-                "one_twin",
-                f"of the port's two interfaces only {', '.join(mine)} is used, which halves the bandwidth: add {rest} to fabric_interfaces",
+                "fabric.one_twin",
+                RED,
+                CHECK,
+                f"of the port's two interfaces only {', '.join(mine)} is used, which halves the bandwidth",
+                f"add {rest} to fabric_interfaces",
+                subject=mine[0],
             )
 
 
-def pair_problems(nodes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def judge_pair(nodes: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
     """Return what does not fit between nodes: ``nodes`` maps inventory names to ``rails`` (dicts with interface, address, mtu).
 
     Every node must use the same interfaces, since NCCL and Ray take one list of names for all, and the n-th rail of all must be in one subnet.
     """
-    problems = []
     names = list(nodes)
-    for name in names[1:]:
-        first, other = nodes[names[0]]["rails"], nodes[name]["rails"]
-        if [rail["interface"] for rail in first] != [rail["interface"] for rail in other]:
-            problems.append(
-                f"{names[0]} uses {', '.join(rail['interface'] for rail in first) or 'no port'}, {name} uses "
-                f"{', '.join(rail['interface'] for rail in other) or 'no port'}: put the cable into the same port of both, or "
-                "set fabric_interfaces per host"
-            )
-        for mine, theirs in zip(first, other, strict=False):
-            here, there = ipaddress.IPv4Interface(mine["address"]), ipaddress.IPv4Interface(theirs["address"])
-            if here.network != there.network:
-                problems.append(
-                    f"{mine['interface']} of {names[0]} ({here}) and {theirs['interface']} of {name} ({there}) are in different subnets: correct "
-                    "spark_fabric_address or fabric_addresses of one of them"
-                )
-            if mine["mtu"] != theirs["mtu"]:
-                problems.append(
-                    f"{mine['interface']} has MTU {mine['mtu']} on {names[0]} and {theirs['mtu']} on {name}: set fabric_mtu the same for both"
-                )
+    found = [
+        finding
+        for name in names[1:]
+        for finding in _against_first(names[0], nodes[names[0]]["rails"], name, nodes[name]["rails"])
+    ]
     seen: dict[str, str] = {}
     for name in names:
         for rail in nodes[name]["rails"]:
             address = rail["address"].split("/")[0]
             if seen.setdefault(address, name) != name:
-                problems.append(
-                    f"{seen[address]} and {name} both have the address {address}: give one of them another spark_fabric_address"
+                found.append(
+                    Finding(
+                        "fabric.address_twice",
+                        RED,
+                        CHECK,
+                        f"{seen[address]} and {name} both have the address {address}",
+                        "give one of them another spark_fabric_address",
+                        subject=address,
+                    )
                 )
-    return problems
+    return found
+
+
+def _against_first(
+    one: str, first: Sequence[Mapping[str, Any]], name: str, other: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    """Compare a node's rails with those of the first node."""
+    if [rail["interface"] for rail in first] != [rail["interface"] for rail in other]:
+        yield Finding(
+            "fabric.other_interfaces",
+            RED,
+            CHECK,
+            f"{one} uses {', '.join(rail['interface'] for rail in first) or 'no port'}, {name} uses "
+            f"{', '.join(rail['interface'] for rail in other) or 'no port'}",
+            "put the cable into the same port of both, or set fabric_interfaces per host",
+            subject=name,
+        )
+    for mine, theirs in zip(first, other, strict=False):
+        here, there = ipaddress.IPv4Interface(mine["address"]), ipaddress.IPv4Interface(theirs["address"])
+        if here.network != there.network:
+            yield Finding(
+                "fabric.other_subnet",
+                RED,
+                CHECK,
+                f"{mine['interface']} of {one} ({here}) and {theirs['interface']} of {name} ({there}) are in different subnets",
+                "correct spark_fabric_address or fabric_addresses of one of them",
+                subject=name,
+            )
+        if mine["mtu"] != theirs["mtu"]:
+            yield Finding(
+                "fabric.other_mtu",
+                RED,
+                CHECK,
+                f"{mine['interface']} has MTU {mine['mtu']} on {one} and {theirs['mtu']} on {name}",
+                "set fabric_mtu the same for both",
+                subject=name,
+            )
 
 
 # --- end to end -------------------------------------------------------------------------------------------------
 
 
-def jumbo_ping(run: Runner, rail: Rail, peer: str, mtu: int) -> str:
-    """Return why packets of full size do not reach ``peer`` over the rail, or an empty string."""
-    argv = [
-        "ping",
-        "-n",
-        "-q",
-        "-c",
-        "3",
-        "-i",
-        "0.2",
-        "-W",
-        "2",
-        "-M",
-        "do",
-        "-s",
-        str(mtu - PING_OVERHEAD),
-        "-I",
-        rail.interface,
-        peer,
-    ]
-    status, out, err = run(argv)
+def jumbo_ping(run: Runner, rail: Rail, peer: str, mtu: int) -> Finding | None:
+    """Return why packets of full size do not reach ``peer`` over the rail, or None."""
+    argv = ["ping", "-n", "-q", "-c", "3", "-i", "0.2", "-W", "2", "-M", "do"]
+    payload = ["-s", str(mtu - PING_OVERHEAD)]
+    way = ["-I", rail.interface, peer]
+    status, out, err = run([*argv, *payload, *way])
     if status == 0:
-        return ""
-    said = f"{out}\n{err}"
+        return None
     if status == 127:
-        return "`ping` is missing: install iputils-ping on the node"
-    if found := re.search(r"[Mm]essage too long, mtu\s*=\s*(\d+)", said):
-        return (
-            f"packets of {mtu} bytes do not leave {rail.interface}, whose MTU is {found[1]}: set fabric_mtu on this node, "
-            f"or fabric_mtu: {found[1]} on both"
+        return Finding(
+            "fabric.no_ping",
+            RED,
+            CHECK,
+            "`ping` is missing",
+            "install iputils-ping on the node",
+            subject=rail.interface,
         )
-    small = [*argv]
-    small[small.index("-s") + 1] = "56"
-    if run(small)[0] == 0:
-        return (
-            f"small packets reach {peer} over {rail.interface}, packets of {mtu} bytes do not: "
-            "set the same fabric_mtu on both nodes, and on a switch between them"
+    if found := re.search(r"[Mm]essage too long, mtu\s*=\s*(\d+)", f"{out}\n{err}"):
+        return Finding(
+            "fabric.packet_size",
+            RED,
+            CHECK,
+            f"packets of {mtu} bytes do not leave {rail.interface}, whose MTU is {found[1]}",
+            f"set fabric_mtu on this node, or fabric_mtu: {found[1]} on both",
+            subject=rail.interface,
         )
-    return (
-        f"{peer} does not answer over {rail.interface}: see that the other node has this address on the same twin, "
-        "and that the cable is in the same port"
+    if run([*argv, "-s", "56", *way])[0] == 0:
+        return Finding(
+            "fabric.packet_size",
+            RED,
+            CHECK,
+            f"small packets reach {peer} over {rail.interface}, packets of {mtu} bytes do not",
+            "set the same fabric_mtu on both nodes, and on a switch between them",
+            subject=rail.interface,
+        )
+    return Finding(
+        "fabric.peer_silent",
+        RED,
+        CHECK,
+        f"{peer} does not answer over {rail.interface}",
+        "see that the other node has this address on the same twin, and that the cable is in the same port",
+        subject=rail.interface,
     )
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..docker.cli import DOCKER, remove_container, running
+from ..report.finding import RED, YELLOW, Finding, as_dicts, fine, sentences
 from ..system.files import write_atomic
 from ..system.run import GIVEN_UP, MISSING, Runner, run
 from .kernel_probe import CHECKS, FORMAT, MARKER
-from .policy import ALLOWED, BROKEN, TRY, UNKNOWN, Evidence, Trial, verdicts
-from .runtime import GREEN, RED, YELLOW, Finding, Gpu, clock_finding, number, parse_reasons
+from .policy import ALLOWED, BROKEN, REFUSED, TRY, UNKNOWN, Evidence, Trial, verdicts
+from .runtime import Gpu, clock_finding, number, parse_reasons
 
 #: Name of the probe's container, so that one that was left behind is found and removed.
 CONTAINER = "spark-kernel-check"
@@ -28,12 +29,22 @@ CONTAINER = "spark-kernel-check"
 SERVING = ("spark-ray-head", "spark-ray-worker", "spark-vllm", "spark-vllm-worker")
 #: GiB that the probe needs: torch's and vLLM's libraries, a CUDA context and some small matrices.
 NEED_GIB = 6.0
+#: What was looked at, where no single check can be named.
+KERNELS = "kernels"
 #: Checks that must pass whatever is served; what the others mean is for the policy to say.
 ESSENTIAL = ("versions", "device", "bf16_matmul")
 
 
 class KernelCheckError(Exception):
     """The probe could not be run; ``str()`` is one sentence."""
+
+
+class ProbeError(KernelCheckError):
+    """The probe's container failed; ``finding`` says what that means."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.sentence())
+        self.finding = finding
 
 
 @dataclass(frozen=True)
@@ -103,14 +114,19 @@ def run_probe(probe: Probe, source: str, run: Runner = run) -> dict[str, Any]:
     code, out, err = run(probe.argv(), probe.total_seconds, data=source)
     if code == GIVEN_UP:
         remove_container(run, CONTAINER)
-        raise KernelCheckError(
-            f"the kernel check gave no result within {probe.total_seconds:g} s and was stopped: a kernel hangs in a way that "
-            "cannot be killed; look at `dmesg | grep -i xid` and reboot the node"
+        raise ProbeError(
+            Finding(
+                "gpu.probe_hangs",
+                RED,
+                KERNELS,
+                f"the kernel check gave no result within {probe.total_seconds:g} s and was stopped, so a kernel hangs in a way that cannot be killed",
+                "look at `dmesg | grep -i xid` and reboot the node",
+            )
         )
     if code == MISSING and err.startswith(f"{DOCKER}:"):
         raise KernelCheckError(f"{err}; run role container_runtime first")
     if code != 0:
-        raise KernelCheckError(explain_docker(code, err, probe))
+        raise ProbeError(explain_docker(code, err, probe))
     return parse_document(out, err)
 
 
@@ -133,30 +149,60 @@ def parse_document(out: str, err: str = "") -> dict[str, Any]:
     return document
 
 
-def explain_docker(code: int, err: str, probe: Probe) -> str:
-    """Return why ``docker run`` failed, in one sentence with a remedy."""
+def explain_docker(code: int, err: str, probe: Probe) -> Finding:
+    """Return why ``docker run`` failed."""
     lines = [line.strip() for line in err.splitlines() if line.strip() and "docker run --help" not in line]
     said = " ".join(lines)[-300:].removeprefix("docker: ") or f"status {code}"
     lowered = said.lower()
     device = ", ".join(probe.devices)
+
+    def red(code: str, found: str, remedy: str) -> Finding:
+        return Finding(code, RED, KERNELS, found, remedy)
+
     if "unresolvable cdi devices" in lowered:
-        return f"Docker knows no device {device} ({said}): run role container_runtime, which sets up CDI"
+        return red(
+            "docker.device_unknown",
+            f"Docker knows no device {device} ({said})",
+            "run role container_runtime, which sets up CDI",
+        )
     # The daemon's words; and those of a client before 25, to which a CDI name looks like a path.
     if "could not select device driver" in lowered or "is not an absolute path" in lowered:
-        return (
-            f"Docker here does not do CDI ({said}): it wants Docker 25 or newer with CDI on; run role container_runtime"
+        return red(
+            "docker.without_cdi",
+            f"Docker here does not do CDI ({said})",
+            "it wants Docker 25 or newer with CDI on; run role container_runtime",
         )
     if "error gathering device information" in lowered:
-        return f"Docker found no device {device} ({said}): does this node have an NVIDIA GPU and its driver?"
+        return red(
+            "docker.device_missing",
+            f"Docker found no device {device} ({said})",
+            "see that this node has an NVIDIA GPU and its driver",
+        )
     if "mismatch" in lowered:
-        return f"driver and library differ ({said}): the driver was updated under the running kernel, reboot this node"
+        return red(
+            "gpu.driver_mismatch",
+            f"driver and library differ ({said})",
+            "the driver was updated under the running kernel: reboot this node",
+        )
     if "exec format error" in lowered or "does not match the detected host platform" in lowered:
-        return f"image {probe.image_id} is for another architecture ({said}): take the image for this machine"
+        return red(
+            "image.architecture",
+            f"image {probe.image_id} is for another architecture ({said})",
+            "take the image for this machine",
+        )
     if "no such image" in lowered or "unable to find image" in lowered:
-        return f"image {probe.image_id} is not on this node: run role serving_image first"
+        return red("image.missing", f"image {probe.image_id} is not on this node", "run role serving_image first")
     if code == 127 or "executable file not found" in lowered:
-        return f"image {probe.image_id} has no python3 ({said}): it is no serving image"
-    return f"the container of the kernel check failed: {said}"
+        return red(
+            "image.no_python",
+            f"image {probe.image_id} has no python3 ({said})",
+            "it is no serving image: name another one",
+        )
+    return red(
+        "gpu.probe_failed",
+        f"the container of the kernel check failed: {said}",
+        "look at `journalctl --unit docker`, and run it again",
+    )
 
 
 # --- judging ------------------------------------------------------------------------------------------------
@@ -186,32 +232,40 @@ def judge(
         nodes: Sparks that one model is spread over.
 
     Returns:
-        ``healthy``, ``capabilities`` (see ``runtime_policy.verdicts``), ``findings`` (rows of a report) and ``problems``
-        (a sentence for each red row).
+        ``healthy``, ``capabilities`` (see ``policy.verdicts``), ``findings`` and ``problems`` (a sentence for each red one).
     """
     decided = verdicts(evidence(document, nodes, trial))
     for name in required:
         if name not in decided:
             raise ValueError(f"required: {name!r} is unknown, expected {', '.join(decided)}")
-    findings = [*_check_findings(document)]
-    for name, said in decided.items():
-        findings.append(
-            Finding(name, _level(said["verdict"], name in required), f"{name} is {said['verdict']}: {said['reason']}")
-        )
-    problems = [finding.sentence() for finding in findings if finding.level == RED]
+    findings = [
+        *_check_findings(document),
+        *(_capability(name, said, name in required) for name, said in decided.items()),
+    ]
+    problems = sentences(findings)
     return {
         "healthy": not problems,
         "capabilities": decided,
-        "findings": [vars(finding) for finding in findings],
+        "findings": as_dicts(findings),
         "problems": problems,
     }
 
 
-def _level(verdict: str, required: bool) -> str:
-    """Return the level of a capability: what nobody needs may be refused without spoiling a healthy node."""
-    if required:
-        return {ALLOWED: GREEN, TRY: YELLOW}.get(verdict, RED)
-    return YELLOW if verdict == UNKNOWN else GREEN
+def without_result(message: str) -> list[Finding]:
+    """Return what the report says where no kernel was run: it is no fault."""
+    return [fine("gpu", KERNELS, message)]
+
+
+def _capability(name: str, said: Mapping[str, str], required: bool) -> Finding:
+    """Return the finding of a capability: what nobody needs may be refused without spoiling a healthy node."""
+    found, remedy = f"{name} is {said['verdict']}: {said['reason']}", said["remedy"]
+    if said["verdict"] == ALLOWED or (not required and said["verdict"] != UNKNOWN):
+        return fine("gpu", name, f"{found}; {remedy}" if remedy else found, name)
+    if said["verdict"] == REFUSED:
+        return Finding("gpu.capability_refused", RED, name, found, remedy, subject=name)
+    if said["verdict"] == TRY:
+        return Finding("gpu.capability_untried", YELLOW, name, found, remedy, subject=name)
+    return Finding("gpu.capability_unknown", RED if required else YELLOW, name, found, remedy, subject=name)
 
 
 def _check_findings(document: Mapping[str, Any]) -> list[Finding]:
@@ -225,12 +279,18 @@ def _check_findings(document: Mapping[str, Any]) -> list[Finding]:
         if name in ESSENTIAL:
             rows.append(_essential(name, state, check["reason"], details))
         if name == "versions" and state == "passed" and details.get("torch_error"):
-            rows.append(Finding("torch", RED, details["torch_error"], "take a serving image"))
+            rows.append(Finding("gpu.torch_broken", RED, "torch", details["torch_error"], "take a serving image"))
         if name == "load" and state == "passed" and (gpu := _sampled(details)):
             rows.append(clock_finding(gpu, busy=True))
         elif name == "load" and state in BROKEN:
             rows.append(
-                Finding("load", RED, f"the GPU failed under load ({check['reason']})", "look at `dmesg | grep -i xid`")
+                Finding(
+                    "gpu.load_failed",
+                    RED,
+                    "load",
+                    f"the GPU failed under load ({check['reason']})",
+                    "look at `dmesg | grep -i xid`",
+                )
             )
     versions = next((check for check in document["checks"] if check["name"] == "versions"), None)
     if versions and capability == "12.1":
@@ -246,19 +306,21 @@ def _essential(name: str, state: str, reason: str, details: Mapping[str, Any]) -
                 "see that driver and image fit (CUDA 13 wants a driver of the 580 branch), and that the container gets the GPU by CDI: "
                 "run role container_runtime"
             )
-        return Finding(name, RED, f"check {name} {state.replace('_', ' ')}: {reason}", remedy)
+        return Finding(
+            "gpu.check_failed", RED, name, f"check {name} {state.replace('_', ' ')}: {reason}", remedy, subject=name
+        )
     if name == "versions":
         packages = ", ".join(f"{package} {version}" for package, version in (details.get("packages") or {}).items())
-        return Finding(
+        return fine(
+            "gpu",
             name,
-            GREEN,
             f"the image holds {packages or 'none of the packages looked for'}, NCCL {details.get('nccl') or 'unknown'}",
         )
     if name == "device":
-        return Finding(
-            name, GREEN, f"the container sees {details['name']}, compute capability {details['compute_capability']}"
+        return fine(
+            "gpu", name, f"the container sees {details['name']}, compute capability {details['compute_capability']}"
         )
-    return Finding(name, GREEN, f"a bfloat16 product is right (off by {details['error']:g})")
+    return fine("gpu", name, f"a bfloat16 product is right (off by {details['error']:g})")
 
 
 def _sampled(details: Mapping[str, Any]) -> Gpu | None:
@@ -286,7 +348,11 @@ def _assembler(found: Sequence[Mapping[str, Any]]) -> list[Finding]:
     remedy = (
         f"set TRITON_PTXAS_PATH={able} in the serving environment" if able else "take an image with CUDA 12.9 or newer"
     )
-    return [Finding("ptxas", YELLOW, f"Triton's assembler {found[0]['path']} does not know sm_121a", remedy)]
+    return [
+        Finding(
+            "gpu.ptxas_old", YELLOW, "ptxas", f"Triton's assembler {found[0]['path']} does not know sm_121a", remedy
+        )
+    ]
 
 
 # --- the record ---------------------------------------------------------------------------------------------

@@ -63,13 +63,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of the policy: for which capability, when, which verdict, and the reason as a template."""
+    """One line of the policy: for which capability, when, which verdict, the reason as a template, and what to do about it."""
 
     capability: str
     name: str
     when: Callable[[Evidence], bool]
     verdict: str
     reason: str
+    remedy: str = ""
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -97,6 +98,7 @@ POLICY: tuple[Rule, ...] = (
         lambda seen: seen.state("awq_marlin_moe") in BROKEN,
         REFUSED,
         "Marlin's kernel for experts with AWQ weights does not work here: {awq_marlin_moe}",
+        "take another serving image, or a model whose weights are not AWQ",
     ),
     Rule(
         "awq",
@@ -104,6 +106,7 @@ POLICY: tuple[Rule, ...] = (
         lambda seen: seen.state("awq_marlin_moe") != "passed",
         UNKNOWN,
         "whether Marlin's kernel for experts with AWQ weights works here is not known: {awq_marlin_moe}",
+        "see the findings of the checks before it, and run the kernel check again",
     ),
     Rule(
         "awq",
@@ -111,7 +114,8 @@ POLICY: tuple[Rule, ...] = (
         lambda seen: _below(seen.vllm, VLLM_AWQ_SM120),
         TRY,
         "Marlin's kernel gave right results, but vLLM {vllm} is older than 0.26, whose builds are known to hold code for GB10: "
-        "older ones were reported to write gibberish in silence; look at an answer before you trust it",
+        "older ones were reported to write gibberish in silence",
+        "look at an answer before you trust it",
     ),
     Rule(
         "awq", "right", lambda _seen: True, ALLOWED, "Marlin's kernel for experts with AWQ weights gave right results"
@@ -123,14 +127,16 @@ POLICY: tuple[Rule, ...] = (
         lambda seen: seen.state("nvfp4_gemm") in BROKEN,
         REFUSED,
         "the NVFP4 kernels do not work here ({nvfp4_gemm}); on GB10 CUTLASS kernels were not fully compiled for sm_121a, and "
-        "FlashInfer's fallback fails with 'FP4 gemm Runner': take the AWQ model",
+        "FlashInfer's fallback fails with 'FP4 gemm Runner'",
+        "take the AWQ model",
     ),
     Rule(
         "nvfp4",
         "not compiled",
         lambda seen: seen.state("nvfp4_gemm") == "unsupported",
         REFUSED,
-        "{nvfp4_gemm}: take the AWQ model",
+        "{nvfp4_gemm}",
+        "take the AWQ model",
     ),
     Rule(
         "nvfp4",
@@ -138,14 +144,15 @@ POLICY: tuple[Rule, ...] = (
         lambda seen: seen.state("nvfp4_gemm") != "passed",
         UNKNOWN,
         "whether the NVFP4 kernels work here is not known: {nvfp4_gemm}",
+        "see the findings of the checks before it, and run the kernel check again",
     ),
     Rule(
         "nvfp4",
         "right, old vLLM",
         lambda seen: _up_to(seen.vllm, VLLM_NVFP4_WRONG),
         REFUSED,
-        "one NVFP4 product was right, but with vLLM up to 0.19 (here {vllm}) others were reported wrong or slow on GB10: take a "
-        "newer image, or the AWQ model",
+        "one NVFP4 product was right, but with vLLM up to 0.19 (here {vllm}) others were reported wrong or slow on GB10",
+        "take a newer image, or the AWQ model",
     ),
     Rule(
         "nvfp4",
@@ -153,7 +160,8 @@ POLICY: tuple[Rule, ...] = (
         lambda _seen: True,
         TRY,
         "an NVFP4 product was right; the layer of experts has kernels of its own that this check does not run, and recipes for "
-        "GB10 still give `--moe-backend marlin`: try it, and compare answers with the AWQ model's",
+        "GB10 still give `--moe-backend marlin`",
+        "try it, and compare answers with the AWQ model's",
     ),
     # --- CUDA graphs: the kernel on one node; NCCL, vLLM and a trial where a graph holds a collective between machines ---
     Rule(
@@ -162,13 +170,15 @@ POLICY: tuple[Rule, ...] = (
         lambda seen: seen.state("cuda_graph") in BROKEN,
         REFUSED,
         "a captured graph does not replay rightly on this GPU: {cuda_graph}",
+        "stay eager, or take another serving image",
     ),
     Rule(
         "cuda_graphs",
         "not run",
         lambda seen: seen.state("cuda_graph") != "passed",
         UNKNOWN,
-        "whether CUDA graphs work here is not known ({cuda_graph}): eager until then",
+        "whether CUDA graphs work here is not known ({cuda_graph})",
+        "stay eager until it is",
     ),
     Rule(
         "cuda_graphs",
@@ -183,6 +193,7 @@ POLICY: tuple[Rule, ...] = (
         lambda seen: seen.trial_fits() and seen.trial is not None and not seen.trial.passed,
         REFUSED,
         "the trial of graphs with vLLM {vllm} and NCCL {nccl} failed",
+        "stay eager, or take another serving image",
     ),
     Rule(
         "cuda_graphs",
@@ -196,7 +207,8 @@ POLICY: tuple[Rule, ...] = (
         "NCCL unknown",
         lambda seen: not version(seen.nccl),
         UNKNOWN,
-        "the image does not say which NCCL it loads, and graphs between two Sparks depend on it: eager until then",
+        "the image does not say which NCCL it loads, and graphs between two Sparks depend on it",
+        "stay eager, or take another serving image",
     ),
     Rule(
         "cuda_graphs",
@@ -204,22 +216,23 @@ POLICY: tuple[Rule, ...] = (
         lambda seen: _below(seen.nccl, NCCL_GRAPHS),
         REFUSED,
         "NCCL {nccl} is older than 2.30.4: graphs that hold a collective between two Sparks were reported to hang with 2.28.9 "
-        "and to run with 2.30.4; take an image with a newer NCCL, or stay eager",
+        "and to run with 2.30.4",
+        "take an image with a newer NCCL, or stay eager",
     ),
     Rule(
         "cuda_graphs",
         "executor too old",
         lambda seen: _below(seen.vllm, VLLM_RAY_V2),
         REFUSED,
-        "vLLM {vllm} runs over Ray's compiled graphs by default (before 0.21), which were reported to hang on two Sparks: take a "
-        "newer image, or stay eager",
+        "vLLM {vllm} runs over Ray's compiled graphs by default (before 0.21), which were reported to hang on two Sparks",
+        "take a newer image, or stay eager",
     ),
     Rule(
         "cuda_graphs",
         "to be tried",
         lambda _seen: True,
         TRY,
-        "captured graphs replay rightly and NCCL {nccl} is new enough, but between these nodes they have not been tried: "
+        "captured graphs replay rightly and NCCL {nccl} is new enough, but between these nodes they have not been tried",
         "site.yml tries them where vllm_serve_cuda_graphs is auto",
     ),
 )
@@ -228,7 +241,7 @@ CAPABILITIES = tuple(dict.fromkeys(rule.capability for rule in POLICY))
 
 
 def verdicts(seen: Evidence) -> dict[str, dict[str, str]]:
-    """Return for each capability ``verdict``, ``reason`` and the ``rule`` that decided."""
+    """Return for each capability ``verdict``, ``reason``, ``remedy`` (empty for none) and the ``rule`` that decided."""
     words = {check: seen.reason(check) for check in ("awq_marlin_moe", "nvfp4_gemm", "cuda_graph")}
     words |= {"vllm": seen.vllm or "of unknown version", "nccl": seen.nccl or "of unknown version"}
     found: dict[str, dict[str, str]] = {}
@@ -237,6 +250,7 @@ def verdicts(seen: Evidence) -> dict[str, dict[str, str]]:
             found[rule.capability] = {
                 "verdict": rule.verdict,
                 "reason": rule.reason.format(**words),
+                "remedy": rule.remedy,
                 "rule": rule.name,
             }
     return found

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..node.requirements import parse_meminfo
+from ..report.finding import RED, YELLOW, Finding, fine
 from ..system.run import GIVEN_UP, Runner
 
 #: What nvidia-smi is asked of each GPU. Without the reasons where a driver does not know the field.
@@ -324,35 +325,33 @@ def _one_line(text: str) -> str:
 
 # --- judging ------------------------------------------------------------------------------------------------
 
-GREEN, YELLOW, RED = "green", "yellow", "red"
+#: What can be looked at; whoever looks at memory or toolkit with more knowledge leaves them out here.
+CHECKS = ("gpu", "memory", "driver", "clocks", "toolkit")
+#: First driver branch with one report of hanging CUDA graphs (not confirmed).
+UNPROVEN_BRANCH = 590
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One row of a report: what was looked at, how it is, in one sentence, and what to do where it is not green."""
-
-    check: str
-    level: str
-    text: str
-    remedy: str = ""
-
-    def sentence(self) -> str:
-        """Return text and remedy as one sentence."""
-        return f"{self.text}: {self.remedy}" if self.remedy else self.text
-
-
-def judge(runtime: Runtime, *, require_gpu: bool = True, min_available_gib: float = 0.0) -> list[Finding]:
+def judge(
+    runtime: Runtime, *, require_gpu: bool = True, min_available_gib: float = 0.0, checks: Sequence[str] = CHECKS
+) -> list[Finding]:
     """Return one finding for each thing looked at.
 
     Args:
         require_gpu: a node without a GPU is red; otherwise it is green, and nothing else of the GPU is judged.
         min_available_gib: GiB that the kernel must call available.
+        checks: what of CHECKS to look at.
     """
-    gpu = list(_judge_gpu(runtime, require_gpu))
-    findings = [*gpu, _judge_memory(runtime, min_available_gib)]
+    looks: list[tuple[str, Iterator[Finding]]] = [
+        ("gpu", _judge_gpu(runtime, require_gpu)),
+        ("memory", _judge_memory(runtime, min_available_gib)),
+    ]
     if runtime.gpus:
-        findings += [*_judge_driver(runtime), *_judge_clocks(runtime), *_judge_toolkit(runtime)]
-    return findings
+        looks += [
+            ("driver", _judge_driver(runtime)),
+            ("clocks", _judge_clocks(runtime)),
+            ("toolkit", _judge_toolkit(runtime)),
+        ]
+    return [finding for name, found in looks if name in checks for finding in found]
 
 
 def no_gpu(runtime: Runtime) -> str:
@@ -367,8 +366,8 @@ def no_gpu(runtime: Runtime) -> str:
 
 def _judge_gpu(runtime: Runtime, required: bool) -> Iterator[Finding]:
     if missing := no_gpu(runtime):
-        remedy = "run on a DGX Spark, or use the simulation's inventory" if required else ""
-        yield Finding("gpu", RED if required else GREEN, missing, remedy)
+        remedy = "run on a DGX Spark, or use the simulation's inventory"
+        yield Finding("gpu.no_gpu", RED, "gpu", missing, remedy) if required else fine("gpu", "gpu", missing)
         return
     if not runtime.gpus:
         yield _without_smi(runtime)
@@ -376,13 +375,21 @@ def _judge_gpu(runtime: Runtime, required: bool) -> Iterator[Finding]:
     for gpu in runtime.gpus:
         label = f"GPU {gpu.index} is {gpu.name}, compute capability {gpu.compute_capability or 'unknown'}"
         if gpu.capability and gpu.capability < MIN_CAPABILITY:
-            yield Finding("gpu", RED, label, "vLLM's AWQ kernels need 7.5 or newer; this GPU is not supported")
+            yield Finding(
+                "gpu.unsupported", RED, "gpu", label, "vLLM's AWQ kernels need 7.5 or newer; this GPU is not supported"
+            )
         elif not gpu.is_gb10:
-            yield Finding("gpu", YELLOW, label, "the settings are made for a DGX Spark (NVIDIA GB10, 12.1); check them")
+            yield Finding(
+                "gpu.not_gb10",
+                YELLOW,
+                "gpu",
+                label,
+                "the settings are made for a DGX Spark (NVIDIA GB10, 12.1); check them",
+            )
         elif gpu.capability != GB10_CAPABILITY:
-            yield Finding("gpu", YELLOW, label, "a GB10 says 12.1; update the driver")
+            yield Finding("gpu.odd_capability", YELLOW, "gpu", label, "a GB10 says 12.1; update the driver")
         else:
-            yield Finding("gpu", GREEN, label)
+            yield fine("gpu", "gpu", label, str(gpu.index))
 
 
 def _without_smi(runtime: Runtime) -> Finding:
@@ -390,47 +397,57 @@ def _without_smi(runtime: Runtime) -> Finding:
     where = f"GPU at {', '.join(runtime.pci_gpus)}" if runtime.pci_gpus else "GPU"
     if not runtime.smi_found:
         return Finding(
-            "gpu", RED, f"{where}, but nvidia-smi is not installed", "install the NVIDIA driver (580 branch)"
+            "gpu.driver_missing",
+            RED,
+            "gpu",
+            f"{where}, but nvidia-smi is not installed",
+            "install the NVIDIA driver (580 branch)",
         )
     error = runtime.smi_error
     if "mismatch" in error.lower():
         loaded = f"the kernel has {runtime.kernel_module} loaded" if runtime.kernel_module else "the kernel has another"
         return Finding(
-            "gpu",
+            "gpu.driver_mismatch",
             RED,
+            "gpu",
             f"driver and library differ ({error}; {loaded})",
             "the driver was updated under the running kernel: reboot this node",
         )
     if not runtime.kernel_module and not error.startswith("no answer"):
         return Finding(
-            "gpu",
+            "gpu.driver_not_loaded",
             RED,
+            "gpu",
             f"{where}, but the driver is not loaded ({error or 'nvidia-smi shows nothing'})",
             "reboot; if that does not help, install the driver's module for this kernel "
             f"({runtime.kernel or 'unknown'}) and look at `dmesg | grep -i nvrm`",
         )
     return Finding(
-        "gpu",
+        "gpu.not_answering",
         RED,
+        "gpu",
         f"nvidia-smi does not answer ({error or 'it shows no GPU'})",
         "look at `dmesg | grep -i -e nvrm -e xid`, and take the node off its power supply where a reboot does not help",
     )
 
 
-def _judge_memory(runtime: Runtime, needed: float) -> Finding:
+def _judge_memory(runtime: Runtime, needed: float) -> Iterator[Finding]:
     said = f"{runtime.memory_available_gib:g} of {runtime.memory_total_gib:g} GiB are available"
     if not runtime.memory_total_gib:
-        return Finding("memory", RED, "/proc/meminfo cannot be read", "look at the node")
+        yield Finding("node.memory_unreadable", RED, "memory", "/proc/meminfo cannot be read", "look at the node")
+        return
     if runtime.memory_available_gib >= needed:
-        return Finding("memory", GREEN, said)
+        yield fine("gpu", "memory", said)
+        return
     held = sorted(runtime.holders, key=lambda holder: -(holder.memory_mib or 0))[:3]
     by = ", ".join(
         f"{holder.process} (pid {holder.pid}{f', {holder.memory_mib} MiB' if holder.memory_mib else ''})"
         for holder in held
     )
-    return Finding(
-        "memory",
+    yield Finding(
+        "node.memory_taken",
         RED,
+        "memory",
         f"{said}, {needed:g} GiB are needed" + (f"; the GPU's memory is held by {by}" if by else ""),
         "stop what holds it" if by else "stop what holds it (`ps aux --sort=-rss | head`)",
     )
@@ -442,22 +459,26 @@ def _judge_driver(runtime: Runtime) -> Iterator[Finding]:
     branch = number(driver)
     if runtime.kernel_module and driver and runtime.kernel_module != driver:
         yield Finding(
-            "driver",
+            "gpu.driver_mismatch",
             RED,
+            "driver",
             f"{said}, but the kernel has {runtime.kernel_module} loaded",
             "the driver was updated under the running kernel: reboot this node",
         )
     elif runtime.gpus[0].is_gb10 and branch is not None and int(branch) < DRIVER_BRANCH:
-        yield Finding("driver", RED, said, f"GB10 and CUDA 13 need the {DRIVER_BRANCH} branch: update DGX OS")
-    elif runtime.gpus[0].is_gb10 and branch is not None and int(branch) >= 590:
         yield Finding(
-            "driver",
+            "gpu.driver_old", RED, "driver", said, f"GB10 and CUDA 13 need the {DRIVER_BRANCH} branch: update DGX OS"
+        )
+    elif runtime.gpus[0].is_gb10 and branch is not None and int(branch) >= UNPROVEN_BRANCH:
+        yield Finding(
+            "gpu.driver_unproven",
             YELLOW,
+            "driver",
             said,
-            f"one report says that CUDA graphs hang with 590 (not confirmed); the {DRIVER_BRANCH} branch is what Sparks are served with",
+            f"one report says that CUDA graphs hang with {UNPROVEN_BRANCH} (not confirmed); the {DRIVER_BRANCH} branch is what Sparks are served with",
         )
     else:
-        yield Finding("driver", GREEN, said)
+        yield fine("gpu", "driver", said)
 
 
 def _judge_clocks(runtime: Runtime) -> Iterator[Finding]:
@@ -465,7 +486,11 @@ def _judge_clocks(runtime: Runtime) -> Iterator[Finding]:
         bits = gpu.reasons
         if bits is None:
             yield Finding(
-                "clocks", YELLOW, f"GPU {gpu.index} does not say why its clock is low", "see the kernel check"
+                "gpu.clock_unknown",
+                YELLOW,
+                "clocks",
+                f"GPU {gpu.index} does not say why its clock is low",
+                "see the kernel check",
             )
             continue
         yield clock_finding(gpu, busy=(gpu.utilization_percent or 0) >= BUSY_PERCENT)
@@ -480,7 +505,13 @@ def clock_finding(gpu: Gpu, *, busy: bool) -> Finding:
     said += f" ({', '.join(words)})" if words else ""
     bits = gpu.reasons or 0
     if bits & HARDWARE_FAULTS:
-        return Finding("clocks", RED, said, "use the power supply that came with it, and see that air reaches it")
+        return Finding(
+            "gpu.power_limited",
+            RED,
+            "clocks",
+            said,
+            "use the power supply that came with it, and see that air reaches it",
+        )
     if (
         busy
         and gpu.clock_sm_mhz is not None
@@ -488,22 +519,24 @@ def clock_finding(gpu: Gpu, *, busy: bool) -> Finding:
         and gpu.clock_sm_mhz < LOW_CLOCK * gpu.clock_sm_max_mhz
     ):
         return Finding(
-            "clocks",
+            "gpu.clock_low",
             RED,
+            "clocks",
             said,
             "less than half of what it can do: shut it down and take it off its power supply for some minutes; "
             "a cap that somebody set goes with `sudo nvidia-smi -rgc`",
         )
     if bits & THERMAL_SOFTWARE:
-        return Finding("clocks", YELLOW, said, "it slows down by heat: see that air reaches it")
-    return Finding("clocks", GREEN, said)
+        return Finding("gpu.hot", YELLOW, "clocks", said, "it slows down by heat: see that air reaches it")
+    return fine("gpu", "clocks", said, str(gpu.index))
 
 
 def _judge_toolkit(runtime: Runtime) -> Iterator[Finding]:
     if not runtime.toolkit:
         yield Finding(
-            "toolkit",
+            "docker.toolkit_missing",
             RED,
+            "toolkit",
             "NVIDIA's container toolkit is not installed",
             "run role container_runtime, which installs it",
         )
@@ -513,17 +546,19 @@ def _judge_toolkit(runtime: Runtime) -> Iterator[Finding]:
     run = [path for path in runtime.cdi_files if path.startswith("/var/run/")]
     if not runtime.cdi_devices:
         yield Finding(
-            "toolkit",
+            "docker.device_unknown",
             RED,
+            "toolkit",
             f"{said}, but no CDI device nvidia.com/gpu",
             "run `sudo systemctl restart nvidia-cdi-refresh.service` (toolkit 1.18 or newer), or role container_runtime",
         )
     elif etc and run:
         yield Finding(
-            "toolkit",
+            "docker.spec_shadowed",
             YELLOW,
+            "toolkit",
             f"{said}, with two CDI specifications ({', '.join([*etc, *run])})",
             f"the toolkit keeps {run[0]} up to date, {etc[0]} goes stale with the next driver: remove it",
         )
     else:
-        yield Finding("toolkit", GREEN, f"{said}, CDI {', '.join(runtime.cdi_devices)}")
+        yield fine("docker", "toolkit", f"{said}, CDI {', '.join(runtime.cdi_devices)}")

@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One verified copy of the weights: the store, the hub's client, the download and its queue.
 
-Imports: system.
+Imports: system, report.
 May be imported by: peer, service, modules.
 """

@@ -21,7 +21,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from .store import (
     Digests,
@@ -55,15 +55,26 @@ MOST_PATIENCE = 20
 SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
+class Told(NamedTuple):
+    """What a hub's answer means and what to do; a sentence of both is made last."""
+
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.found}: {self.remedy}."
+
+
 class HubError(StoreError):
-    """One sentence about a hub; ``kind`` tells programs what it was.
+    """One sentence about a hub; ``kind`` tells programs what it was, ``told`` has what was found and what to do apart.
 
     Kinds: repo, revision, file, gated, denied, unreachable, timeout, tls, busy, broken, answer.
     """
 
-    def __init__(self, kind: str, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, kind: str, told: Told) -> None:
+        super().__init__(str(told))
         self.kind = kind
+        self.told = told
 
 
 @dataclass(frozen=True)
@@ -76,28 +87,45 @@ class Question:
     token_note: str = "no token was sent"
 
 
-def sentence(kind: str, asked: Question, detail: str = "") -> str:
-    """Return the one sentence for a kind of failure; ``detail`` is a pause, a status, a file or a reason."""
+def sentence(kind: str, asked: Question, detail: str = "") -> Told:
+    """Return what to tell of a kind of failure; ``detail`` is a pause, a status, a file or a reason."""
     where, repo, revision = asked.endpoint, asked.repo_id, asked.revision
     told = {
-        "repo": f"{where} knows no repository '{repo}' ({asked.token_note}): check repo_id; where the repository is "
-        "private, the token must belong to a user who may read it.",
-        "revision": f"'{repo}' has no revision '{revision}' at {where}: check revision; it is a branch, a tag or a "
-        "full commit of that repository.",
-        "file": f"{where} does not give out the file '{detail}' of '{repo}' at '{revision}' although its own list "
-        "names it: the repository changed or is broken; try again, or choose another revision.",
-        "gated": f"'{repo}' is gated at {where} ({asked.token_note}): accept its licence on {where}/{repo} with your "
-        "account, and set that account's token.",
-        "denied": f"{where} refuses '{repo}' with status {detail} ({asked.token_note}): set a token that may read it.",
-        "unreachable": f"the hub {where} cannot be reached from this node ({detail}): check endpoint, the node's "
-        "network and name service, or a proxy.",
-        "timeout": f"the hub {where} did not answer in time ({detail}): check the node's network and try again.",
-        "tls": f"the certificate of {where} is not trusted ({detail}): where a proxy or a private hub signs with its "
-        "own authority, set spark_ca_bundle to its certificate file.",
-        "busy": f"the hub {where} answers 429, too many requests{detail}: run again after that; "
-        "a token raises the limit.",
-        "broken": f"the hub {where} failed{detail} while asked for '{repo}': nothing is wrong here; try again later.",
-        "answer": f"{where} does not answer like a Hugging Face hub ({detail}): check endpoint.",
+        "repo": Told(
+            f"{where} knows no repository '{repo}' ({asked.token_note})",
+            "check repo_id; where the repository is private, the token must belong to a user who may read it",
+        ),
+        "revision": Told(
+            f"'{repo}' has no revision '{revision}' at {where}",
+            "check revision; it is a branch, a tag or a full commit of that repository",
+        ),
+        "file": Told(
+            f"{where} does not give out the file '{detail}' of '{repo}' at '{revision}' although its own list names it",
+            "the repository changed or is broken; try again, or choose another revision",
+        ),
+        "gated": Told(
+            f"'{repo}' is gated at {where} ({asked.token_note})",
+            f"accept its licence on {where}/{repo} with your account, and set that account's token",
+        ),
+        "denied": Told(
+            f"{where} refuses '{repo}' with status {detail} ({asked.token_note})", "set a token that may read it"
+        ),
+        "unreachable": Told(
+            f"the hub {where} cannot be reached from this node ({detail})",
+            "check endpoint, the node's network and name service, or a proxy",
+        ),
+        "timeout": Told(f"the hub {where} did not answer in time ({detail})", "check the node's network and try again"),
+        "tls": Told(
+            f"the certificate of {where} is not trusted ({detail})",
+            "where a proxy or a private hub signs with its own authority, set spark_ca_bundle to its certificate file",
+        ),
+        "busy": Told(
+            f"the hub {where} answers 429, too many requests{detail}", "run again after that; a token raises the limit"
+        ),
+        "broken": Told(
+            f"the hub {where} failed{detail} while asked for '{repo}'", "nothing is wrong here; try again later"
+        ),
+        "answer": Told(f"{where} does not answer like a Hugging Face hub ({detail})", "check endpoint"),
     }
     return told[kind]
 
@@ -265,7 +293,9 @@ class Hub:
             if origin(url) != origin(self.endpoint):
                 raise HubError("answer", sentence("answer", asked, "its list of files goes on at another host"))
         if not entries:
-            raise HubError("answer", f"'{repo_id}' at {commit[:12]} holds no files at {self.endpoint}: check revision.")
+            raise HubError(
+                "answer", Told(f"'{repo_id}' at {commit[:12]} holds no files at {self.endpoint}", "check revision")
+            )
         return Listing(commit, check_entries(entries))
 
     def probe(self, repo_id: str, commit: str, path: str) -> None:

@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from ..system.files import make_folder
-from .client import Arrived, Hub, HubError, Listing, Question, combined_ca, retry_after, sentence
+from .client import Arrived, Hub, HubError, Listing, Question, Told, combined_ca, retry_after, sentence
 from .parts import Flush, Part, Stopped, by_content, flush, open_part, open_parts, part_name
 from .store import Digests, FileEntry, StoreError, escape_pattern, explain, gib, remove_tree
 
@@ -301,7 +301,7 @@ def explain_library_error(error: Exception, asked: Question) -> StoreError:
                 return HubError("denied", sentence("denied", asked, str(status)))
             if status == 416:
                 told = f"the hub {asked.endpoint} ends a file of '{asked.repo_id}' before the size that it announced"
-                return HubError("answer", f"{told}: the repository is broken or a proxy cuts; try again.")
+                return HubError("answer", Told(told, "the repository is broken or a proxy cuts; try again"))
             if status >= 500:
                 return HubError("broken", sentence("broken", asked, f" with status {status}"))
         if "TimeoutException" in names or isinstance(link, TimeoutError):
@@ -315,7 +315,7 @@ def explain_library_error(error: Exception, asked: Question) -> StoreError:
         if "Consistency check failed" in str(link):
             first = str(link).splitlines()[0].removeprefix("Consistency check failed: ")
             told = f"the hub {asked.endpoint} sent a file of '{asked.repo_id}' with another size than it announced"
-            return HubError("answer", f"{told} ({first}): the repository is broken or a proxy cuts; try again.")
+            return HubError("answer", Told(f"{told} ({first})", "the repository is broken or a proxy cuts; try again"))
     last = chain[-1]
     return StoreError(f"huggingface_hub could not fetch '{asked.repo_id}': {type(last).__name__}: {first_line(last)}")
 

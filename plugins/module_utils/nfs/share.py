@@ -113,8 +113,8 @@ def network_of(facts: Mapping[str, Any], address: str) -> str:
             if row.get("address") == address:
                 return str(ipaddress.ip_network(f"{row['network']}/{row['netmask']}", strict=False))
     raise ValueError(
-        f"the network of {address} is asked for, but no interface in the gathered facts holds it: run role node_preflight "
-        "first, and see that the inventory is right"
+        f"the network of {address} is asked for, but no interface in the gathered facts holds it: gather the "
+        "facts of subset network first, and see that the inventory is right"
     )
 
 

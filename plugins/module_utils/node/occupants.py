@@ -18,7 +18,7 @@ from typing import Any
 
 from ..docker.service import DIGEST_LABEL
 from ..nfs.share import Mounted, parse_exports, parse_mountinfo, unescape
-from ..report.report import GREEN, RED, YELLOW, Row
+from ..report.finding import RED, YELLOW, Finding, fine
 from .requirements import GIB, Machine, parse_cgroup, parse_meminfo, parse_os_release
 
 #: Units of ours carry this prefix.
@@ -480,15 +480,15 @@ def _hf_mounts(mounts: Iterable[Mounted]) -> Iterator[str]:
 # --- judging ----------------------------------------------------------------------------------------------------------
 
 
-def judge(survey: Survey, wanted: Wanted) -> list[Row]:
+def judge(survey: Survey, wanted: Wanted) -> list[Finding]:
     """Return what was looked at, each with its level and remedy."""
     return [
-        *_container_rows(survey),
-        *_memory_rows(survey, wanted),
-        *_share_rows(survey),
-        *_port_rows(survey, wanted),
-        *_driver_rows(survey),
-        *_update_rows(survey),
+        *_containers(survey),
+        *_memory(survey, wanted),
+        *_shares(survey),
+        *_port_files(survey, wanted),
+        *_driver(survey),
+        *_updates(survey),
     ]
 
 
@@ -509,23 +509,25 @@ def takeover(survey: Survey, wanted: Wanted) -> dict[str, list[str]]:
     return {"containers": sorted(found["container"]), "units": sorted(found["unit"])}
 
 
-def _container_rows(survey: Survey) -> Iterator[Row]:
+def _containers(survey: Survey) -> Iterator[Finding]:
     others = [entry for entry in survey.containers if not entry.ours]
     seeds = [entry for entry in others if entry.seed]
     for entry in seeds:
         what = f"container {entry.name} of run_cluster.sh ({entry.image})"
         if entry.running:
-            yield Row(
-                "containers",
+            yield Finding(
+                "node.seed_runs",
                 RED,
+                "containers",
                 f"{what} runs: its Ray and its model hold the GPU's memory and Ray's ports",
                 "end run_cluster.sh in its terminal with Ctrl-C, or stop the container; its model cache stays",
                 stop_container(entry.name),
             )
         else:
-            yield Row(
-                "containers",
+            yield Finding(
+                "node.seed_left",
                 YELLOW,
+                "containers",
                 f"{what} is left over; it is stopped and in nobody's way",
                 "remove it",
                 (f"docker rm {entry.name}",),
@@ -534,35 +536,38 @@ def _container_rows(survey: Survey) -> Iterator[Row]:
     for entry in rest:
         returns = entry.restart in {"always", "unless-stopped"}
         if entry.running:
-            yield Row(
-                "containers",
+            yield Finding(
+                "node.container_runs",
                 YELLOW,
+                "containers",
                 f"container {entry.name} ({entry.image}) runs and has the GPU"
                 + (", and comes back at every boot" if returns else ""),
                 "stop it unless both fit into the memory together",
                 stop_container(entry.name),
             )
         elif entry.restart == "always":
-            yield Row(
-                "containers",
+            yield Finding(
+                "node.container_returns",
                 YELLOW,
+                "containers",
                 f"container {entry.name} ({entry.image}) has the GPU and starts with Docker (restart policy always)",
                 "keep it from starting",
                 (f"docker update --restart=no {shlex.quote(entry.name)}",),
             )
     if survey.loose:
-        yield Row(
-            "containers",
+        yield Finding(
+            "node.loose_processes",
             YELLOW,
+            "containers",
             f"Ray or vLLM runs outside of Docker: {', '.join(survey.loose)}",
             "stop what started it; Ray's own way is `ray stop`",
         )
     if not any(entry.running or entry.restart == "always" for entry in rest) and not seeds and not survey.loose:
         own = ", ".join(entry.name for entry in survey.containers if entry.ours and entry.running)
-        yield Row("containers", GREEN, f"only our own run ({own})" if own else "no container of others has the GPU")
+        yield fine("node", "containers", f"only our own run ({own})" if own else "no container of others has the GPU")
 
 
-def _memory_rows(survey: Survey, wanted: Wanted) -> Iterator[Row]:
+def _memory(survey: Survey, wanted: Wanted) -> Iterator[Finding]:
     others = [holder for holder in survey.holders if not holder.ours]
     ours = [holder for holder in survey.holders if holder.ours]
     serving = [entry.name for entry in survey.containers if entry.ours and entry.running]
@@ -577,132 +582,152 @@ def _memory_rows(survey: Survey, wanted: Wanted) -> Iterator[Row]:
     commands = tuple(command for holder in named[:5] for command in holder.commands())
     if need is not None and not serving and available < need:
         if named:
-            yield Row(
-                "memory",
+            yield Finding(
+                "node.memory_taken",
                 RED,
+                "memory",
                 f"{state}, {need:g} GiB are needed; {told}",
                 "stop what holds it, then look again",
                 commands,
             )
         else:
-            yield Row(
-                "memory",
+            yield Finding(
+                "node.memory_lost",
                 RED,
+                "memory",
                 f"{state}, {need:g} GiB are needed, and no program is seen that holds the rest",
                 "reboot the node: memory of a GPU program that died badly comes back with nothing else; or choose a smaller model",
                 ("sudo reboot",),
             )
         return
     if need is not None and serving and named and available + held < need:
-        yield Row(
-            "memory",
+        yield Finding(
+            "node.memory_short_at_restart",
             YELLOW,
+            "memory",
             f"{state}; a restart would not find its {need:g} GiB, {told}",
             "stop what holds it",
             commands,
         )
         return
     if serving and available < HEADROOM_GIB:
-        yield Row(
-            "memory",
+        yield Finding(
+            "node.memory_low",
             YELLOW,
+            "memory",
             f"{state}: a Spark was reported to freeze under load below about {HEADROOM_GIB:g} GiB",
             "lower vllm_serve_gpu_memory_utilization, or stop what else runs",
             commands,
         )
         return
-    yield Row(
-        "memory", GREEN, state + (f" ({need:g} GiB are needed for a start)" if need is not None and not serving else "")
+    yield fine(
+        "node",
+        "memory",
+        state + (f" ({need:g} GiB are needed for a start)" if need is not None and not serving else ""),
     )
     gpu = [holder for holder in others if holder.gpu_gib > 0 and holder.kind != "container"]
     if gpu:
-        yield Row(
-            "GPU in use",
+        yield Finding(
+            "node.gpu_in_use",
             YELLOW,
+            "GPU in use",
             f"others have the GPU: {', '.join(holder.words() for holder in gpu[:5])}",
             "stop them before a benchmark; a desktop goes with `sudo systemctl set-default multi-user.target` and a reboot",
             tuple(command for holder in gpu[:5] if holder.kind == "unit" for command in holder.commands()),
         )
 
 
-def _share_rows(survey: Survey) -> Iterator[Row]:
+def _shares(survey: Survey) -> Iterator[Finding]:
     for mount in survey.hf_mounts:
         point = mount.partition(" from ")[0]
-        yield Row(
-            "shares",
+        yield Finding(
+            "node.cache_over_nfs",
             YELLOW,
+            "shares",
             f"a Hugging Face cache is mounted over NFS: {mount}; compile caches that land on a share break",
             "nothing of ours uses it: unmount it once nothing else does, and take its line out of /etc/fstab",
             (f"sudo umount {shlex.quote(point)}",),
         )
     for path in survey.hf_exports:
-        yield Row(
-            "shares",
+        yield Finding(
+            "node.cache_exported",
             YELLOW,
+            "shares",
             f"this node exports a Hugging Face cache over NFS: {path}; the cache also holds the user's token",
             "take its line out of /etc/exports once no other machine mounts it",
             ("sudo exportfs -ra",),
         )
     rest = [path for path in survey.open_exports if path not in survey.hf_exports]
     if rest:
-        yield Row(
-            "shares",
+        yield Finding(
+            "node.open_export",
             YELLOW,
+            "shares",
             f"exported with no_root_squash, so root of any client is root there: {', '.join(rest)}",
             "use root_squash unless something needs the other",
         )
     if not survey.hf_mounts and not survey.hf_exports and not rest:
-        yield Row("shares", GREEN, "no cache is shared over NFS")
+        yield fine("node", "shares", "no cache is shared over NFS")
 
 
-def _port_rows(survey: Survey, wanted: Wanted) -> Iterator[Row]:
+def _port_files(survey: Survey, wanted: Wanted) -> Iterator[Finding]:
     plain = []
     for name, files in survey.ports.items():
         foreign = [path for path in files if path not in wanted.netplan_files]
         if len(files) > 1:
-            yield Row(
-                "network files",
+            yield Finding(
+                "node.port_configured_twice",
                 YELLOW,
+                "network files",
                 f"{name} is configured by {' and by '.join(files)}: netplan adds the addresses of both together",
                 "keep one of them, then `sudo netplan try`, with another way into the machine at hand",
             )
         elif foreign:
-            yield Row(
-                "network files",
+            yield Finding(
+                "node.port_configured_by_others",
                 YELLOW,
+                "network files",
                 f"{name} is configured by {foreign[0]}, which is not ours",
                 "it is left as it is; remove it first to have role fabric set the port up",
             )
         else:
             plain.append(f"{name} ({files[0]})" if files else f"{name} (no file)")
     if plain:
-        yield Row("network files", GREEN, f"nobody else configures {', '.join(plain)}")
+        yield fine("node", "network files", f"nobody else configures {', '.join(plain)}")
 
 
-def _driver_rows(survey: Survey) -> Iterator[Row]:
+def _driver(survey: Survey) -> Iterator[Finding]:
     driver = survey.identity.get("driver", "")
     kernel = survey.identity.get("kernel", "")
     if driver and survey.libraries and driver not in survey.libraries:
-        yield Row(
-            "driver",
+        yield Finding(
+            "gpu.driver_mismatch",
             RED,
+            "driver",
             f"the kernel runs NVIDIA driver {driver}, the libraries on disk are of {', '.join(survey.libraries)}: "
             "nothing new can use the GPU (driver/library version mismatch)",
             "reboot the node",
             ("sudo reboot",),
         )
     elif driver:
-        yield Row("driver", GREEN, f"NVIDIA driver {driver}, kernel module and libraries alike")
+        yield fine("node", "driver", f"NVIDIA driver {driver}, kernel module and libraries alike")
     if kernel in REPORTED_KERNELS:
-        yield Row("kernel", YELLOW, f"kernel {kernel} {REPORTED_KERNELS[kernel]}", "update the kernel and reboot")
+        yield Finding(
+            "node.reported_kernel",
+            YELLOW,
+            "kernel",
+            f"kernel {kernel} {REPORTED_KERNELS[kernel]}",
+            "update the kernel and reboot",
+        )
 
 
-def _update_rows(survey: Survey) -> Iterator[Row]:
+def _updates(survey: Survey) -> Iterator[Finding]:
     if survey.reboot_for is not None:
         why = f" for {', '.join(survey.reboot_for[:6])}" if survey.reboot_for else ""
-        yield Row(
-            "updates",
+        yield Finding(
+            "node.reboot_pending",
             YELLOW,
+            "updates",
             f"the node waits for a reboot{why}",
             "reboot while nothing is being served",
             ("sudo reboot",),
@@ -710,17 +735,18 @@ def _update_rows(survey: Survey) -> Iterator[Row]:
     if survey.upgrades and survey.driver_packages:
         names = survey.driver_packages
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-        yield Row(
-            "updates",
+        yield Finding(
+            "node.driver_updates_itself",
             YELLOW,
+            "updates",
             f"unattended upgrades are on and may exchange the driver or the kernel below a running model: {', '.join(names[:4])}{more}",
             "hold these packages, and update them yourself, on all nodes at one time (`sudo apt-mark unhold` lifts it)",
             (f"sudo apt-mark hold {' '.join(names)}",),
         )
     elif survey.reboot_for is None:
-        yield Row(
+        yield fine(
+            "node",
             "updates",
-            GREEN,
             "the driver is not updated by itself" if survey.upgrades else "unattended upgrades are off",
         )
 

@@ -5,8 +5,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from ..report.finding import RED, Finding
+
+#: What was looked at.
+CHECK = "node"
 
 # What ssh, sudo and Ansible say (OpenSSH 9.2, sudo 1.9.13, ansible-core 2.19.14), as patterns, and what to do about it; the
 # first match counts.
@@ -19,17 +24,22 @@ _UNREACHABLE = (
     ("network is unreachable", "see that your own machine is in the same network"),
     ("timed out", "see that the machine is up and that no firewall is between"),
 )
-_FAILED = (
+# Pattern, what it means, what to do about it.
+_NO_SUDO = (
     (
         "missing sudo password|sudo: a password is required|sudo: a terminal is required",
-        "sudo asks user {user} for a password: run again with -K, or allow that user sudo without one",
+        "sudo asks user {user} for a password",
+        "run again with -K, or allow that user sudo without one",
     ),
-    ("incorrect sudo password", "the sudo password for user {user} is wrong: run again with -K"),
-    ("not in the sudoers file|is not allowed to", "user {user} may not use sudo: add it to the group sudo"),
-    (r"sudo\S*: (command )?not found", "sudo is missing: install it, or log in as root"),
+    ("incorrect sudo password", "the sudo password for user {user} is wrong", "run again with -K"),
+    ("not in the sudoers file|is not allowed to", "user {user} may not use sudo", "add it to the group sudo"),
+    (r"sudo\S*: (command )?not found", "sudo is missing", "install it, or log in as root"),
+)
+_NO_PYTHON = (
     (
         "interpreter .*was not found|python3?: not found|no python interpreters found",
-        "Python is missing at {python}: install python3, or correct ansible_python_interpreter",
+        "Python is missing at {python}",
+        "install python3, or correct ansible_python_interpreter",
     ),
 )
 # What Ansible puts before ssh's own words: with pipelining, and without.
@@ -40,8 +50,8 @@ _PREAMBLE = re.compile(
 )
 
 
-def reach_problem(result: Mapping[str, Any], host: str, variables: Mapping[str, Any]) -> str:
-    """Return why ``result`` of fact gathering is no success, or an empty string.
+def judge_reach(result: Mapping[str, Any], host: str, variables: Mapping[str, Any]) -> Finding | None:
+    """Return why ``result`` of fact gathering is no success, or None.
 
     Args:
         result: registered with ``ignore_unreachable: true``, or ``ansible_failed_result`` in a rescue.
@@ -49,7 +59,7 @@ def reach_problem(result: Mapping[str, Any], host: str, variables: Mapping[str, 
         variables: ``ansible_host``, ``ansible_port``, ``ansible_user`` and ``ansible_python_interpreter``, where set.
     """
     if not result.get("unreachable") and "ansible_facts" in result:
-        return ""
+        return None
     words = _words(result)
     lines = words.splitlines() or [""]
     address = str(variables.get("ansible_host") or host)
@@ -58,22 +68,33 @@ def reach_problem(result: Mapping[str, Any], host: str, variables: Mapping[str, 
         "user": variables.get("ansible_user") or "(yours)",
         "python": variables.get("ansible_python_interpreter") or "/usr/bin/python3",
     }
+    who = f"node {host} (ansible_host {address})"
     if result.get("unreachable"):
         # ssh may say much before (banners, a changed host key); its last line is the reason.
         reason = _PREAMBLE.sub("", lines[-1])
-        advice = _first(_UNREACHABLE, words) or "try it by hand: ssh {address}"
-        return (
-            f"node {host} (ansible_host {address}) does not answer over SSH: {_cut(reason)}; {advice.format(**names)}"
+        advice = next(
+            (text for pattern, text in _UNREACHABLE if _says(pattern, words)), "try it by hand: ssh {address}"
         )
-    text = _first(_FAILED, words)
-    if text:
-        return f"node {host} (ansible_host {address}) answers, but {text.format(**names)}"
+        said = f"{who} does not answer over SSH ({_cut(reason)})"
+        return Finding("node.unreachable", RED, CHECK, said, advice.format(**names))
+    for pattern, found, remedy in _NO_SUDO:
+        if _says(pattern, words):
+            return Finding("node.no_sudo", RED, CHECK, f"{who} answers, but {found.format(**names)}", remedy)
+    for pattern, found, remedy in _NO_PYTHON:
+        if _says(pattern, words):
+            return Finding("node.no_python", RED, CHECK, f"{who} answers, but {found.format(**names)}", remedy)
     said = _cut(" ".join(words.split())) or "it says nothing"
-    return f"node {host} (ansible_host {address}) answers, but no task can run on it: {said}"
+    return Finding(
+        "node.no_task_runs",
+        RED,
+        CHECK,
+        f"{who} answers, but no task can run on it: {said}",
+        f"try it by hand: `ansible {host} -m ansible.builtin.setup -vvv`",
+    )
 
 
-def _first(table: Sequence[tuple[str, str]], words: str) -> str:
-    return next((text for pattern, text in table if re.search(pattern, words, re.IGNORECASE)), "")
+def _says(pattern: str, words: str) -> bool:
+    return re.search(pattern, words, re.IGNORECASE) is not None
 
 
 def _words(result: Mapping[str, Any]) -> str:
@@ -94,7 +115,7 @@ def interface_of(facts: Mapping[str, Any], address: str) -> str:
     names = facts.get("interfaces")
     if not isinstance(names, list):
         raise ValueError(
-            f"the interface of {address} is asked for, but no network facts were gathered: run role node_preflight first"
+            f"the interface of {address} is asked for, but no network facts were gathered: gather the facts of subset network first"
         )
     held = []
     for name in names:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a machine is, read from /proc, /etc and a few commands, and what about it does not meet given requirements.
 
-Everything here only reads. Collecting (``Machine``, ``collect``) and judging (``evaluate``) are apart: the judge takes
+Everything here only reads. Collecting (``Machine``, ``collect``) and judging (``judge``) are apart: the judge takes
 plain data and needs no machine.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..nfs.share import Mounted, over_nfs, parse_mountinfo
-from ..report.report import GREEN, RED, Row, split_sentence
+from ..report.finding import RED, Finding, fine
 from ..system.run import Runner
 
 GIB = 1024**3
@@ -514,74 +514,86 @@ def collect(machine: Machine, requirements: Requirements) -> Node:
 # --- judging ------------------------------------------------------------------------------------------------
 
 
-def evaluate(node: Node, requirements: Requirements) -> list[str]:
-    """Return each way in which the node falls short, as one sentence with value and remedy; empty when it is fit."""
-    return [
-        *_identity_problems(node, requirements),
-        *_address_problems(node, requirements),
-        *_memory_problems(node, requirements),
-        *_nfs_problems(node, requirements),
-        *_space_problems(node, requirements),
-        *_port_problems(node, requirements),
-    ]
-
-
-def rows(node: Node, requirements: Requirements) -> list[Row]:
-    """Return each thing that was asked for as a row of the report: red with its remedy, or green with what is there."""
-    wanted = requirements
+def judge(node: Node, wanted: Requirements) -> list[Finding]:
+    """Return a finding for each thing that was asked for: red with value and remedy, or green with what is there."""
     system = f"{node.distribution_name or node.distribution or 'unknown system'} on {node.architecture}, kernel {node.kernel}"
-    spaces = [f"{found.path} ({found.free_gib:g} GiB free)" for found in node.file_systems]
-    own = sorted({entry.container or entry.unit.removesuffix(".service") for entry in node.listeners} - {""})
-    ports = f"{len(wanted.ports)} port{'s are' if len(wanted.ports) != 1 else ' is'} free" + (
-        f", or held by our own {', '.join(own)}" if own else ""
-    )
-    checks: list[tuple[str, Iterator[str], str]] = [
-        ("machine", _identity_problems(node, wanted), system),
+    checks: list[tuple[str, Iterator[Finding], str]] = [
+        ("machine", _identity(node, wanted), system),
         (
             "fabric address",
-            _address_problems(node, wanted),
+            _address(node, wanted),
             f"{wanted.fabric_address} is on {node.fabric_interface}" if wanted.fabric_address else "",
         ),
-        ("memory size", _memory_problems(node, wanted), f"{node.memory_total_gib:g} GiB"),
-        ("NFS", _nfs_problems(node, wanted), f"the kernel can be an NFS {wanted.nfs}" if wanted.nfs != "none" else ""),
-        (
-            "disk",
-            _space_problems(node, wanted),
-            f"room for what is still to come: {', '.join(spaces)}" if spaces else "",
-        ),
-        ("TCP ports", _port_problems(node, wanted), ports if wanted.ports else ""),
+        ("memory size", _memory(node, wanted), f"{node.memory_total_gib:g} GiB"),
+        ("NFS", _nfs(node, wanted), f"the kernel can be an NFS {wanted.nfs}" if wanted.nfs != "none" else ""),
+        ("disk", _space(node, wanted), _room(node)),
+        ("TCP ports", _ports(node, wanted), _free_ports(node, wanted)),
     ]
     found = []
-    for name, problems, fine in checks:
-        wrong = [split_sentence(problem) for problem in problems]
-        found += [Row(name, RED, what, remedy or "see docs/troubleshooting.md") for what, remedy in wrong]
-        if fine and not wrong:
-            found.append(Row(name, GREEN, fine))
+    for check, wrong, well in checks:
+        found += (faults := list(wrong))
+        if well and not faults:
+            found.append(fine("node", check, well))
     return found
 
 
-def _identity_problems(node: Node, wanted: Requirements) -> Iterator[str]:
+def _room(node: Node) -> str:
+    spaces = [f"{found.path} ({found.free_gib:g} GiB free)" for found in node.file_systems]
+    return f"room for what is still to come: {', '.join(spaces)}" if spaces else ""
+
+
+def _free_ports(node: Node, wanted: Requirements) -> str:
+    own = sorted({entry.container or entry.unit.removesuffix(".service") for entry in node.listeners} - {""})
+    held = f", or held by our own {', '.join(own)}" if own else ""
+    return f"{len(wanted.ports)} port{'s are' if len(wanted.ports) != 1 else ' is'} free{held}" if wanted.ports else ""
+
+
+def _identity(node: Node, wanted: Requirements) -> Iterator[Finding]:
     if wanted.root and not node.root:
-        yield f"tasks run as user {node.user}, not as root: set become: true, and see that this user may use sudo"
+        yield Finding(
+            "node.not_root",
+            RED,
+            "machine",
+            f"tasks run as user {node.user}, not as root",
+            "set become: true, and see that this user may use sudo",
+        )
     if wanted.architectures and node.architecture not in wanted.architectures:
-        yield f"architecture {node.architecture} is not supported: expected {_or(wanted.architectures)}"
+        yield Finding(
+            "node.architecture",
+            RED,
+            "machine",
+            f"architecture {node.architecture} is not supported, expected {_or(wanted.architectures)}",
+            "take a machine of this kind, or add the architecture to node_report_architectures where an image for it exists",
+        )
     family = {node.distribution, *node.distribution_like}
     if wanted.distributions and not family & set(wanted.distributions):
         name = node.distribution_name or node.distribution or "unknown"
-        yield f"operating system {name} is not supported: expected {_or(wanted.distributions)}, or one derived from it"
+        yield Finding(
+            "node.operating_system",
+            RED,
+            "machine",
+            f"operating system {name} is not supported, expected {_or(wanted.distributions)}, or one derived from it",
+            "install DGX OS or Ubuntu on the node: the roles install Debian packages",
+        )
     if wanted.systemd and node.init != "systemd":
-        yield (
-            f"process 1 is {node.init or 'unknown'}, not systemd: the services are systemd units; "
-            "boot the machine (or the container) with systemd"
+        yield Finding(
+            "node.no_systemd",
+            RED,
+            "machine",
+            f"process 1 is {node.init or 'unknown'}, not systemd, and the services are systemd units",
+            "boot the machine (or the container) with systemd",
         )
     if wanted.min_python and node.python < wanted.min_python:
-        yield (
-            f"Python {_dotted(node.python)} is too old: expected {_dotted(wanted.min_python)} or newer; "
-            "set ansible_python_interpreter to a newer one, or upgrade the operating system"
+        yield Finding(
+            "node.old_python",
+            RED,
+            "machine",
+            f"Python {_dotted(node.python)} is too old, expected {_dotted(wanted.min_python)} or newer",
+            "set ansible_python_interpreter to a newer one, or upgrade the operating system",
         )
 
 
-def _address_problems(node: Node, wanted: Requirements) -> Iterator[str]:
+def _address(node: Node, wanted: Requirements) -> Iterator[Finding]:
     if wanted.fabric_address and node.fabric_interface is None:
         held = [
             f"{interface.name} {entry.split('/')[0]}"
@@ -589,36 +601,51 @@ def _address_problems(node: Node, wanted: Requirements) -> Iterator[str]:
             for entry in interface.addresses
             if not ipaddress.ip_address(entry.split("/")[0]).is_loopback and ":" not in entry
         ]
-        yield (
-            f"fabric address {wanted.fabric_address} is on no interface of this node ({', '.join(held) or 'none'}): "
-            "give the QSFP interface that address, or correct spark_fabric_address in the inventory"
+        yield Finding(
+            "node.no_fabric_address",
+            RED,
+            "fabric address",
+            f"fabric address {wanted.fabric_address} is on no interface of this node ({', '.join(held) or 'none'})",
+            "give the QSFP interface that address, or correct spark_fabric_address in the inventory",
         )
 
 
-def _memory_problems(node: Node, wanted: Requirements) -> Iterator[str]:
+def _memory(node: Node, wanted: Requirements) -> Iterator[Finding]:
     if wanted.min_memory_gib is not None and node.memory_total_gib < wanted.min_memory_gib:
-        yield (
-            f"memory is {node.memory_total_gib:g} GiB, {wanted.min_memory_gib:g} GiB are needed: "
-            "choose a smaller model, or lower node_preflight_min_memory_gib if it fits"
+        yield Finding(
+            "node.too_little_memory",
+            RED,
+            "memory size",
+            f"memory is {node.memory_total_gib:g} GiB, {wanted.min_memory_gib:g} GiB are needed",
+            "choose a smaller model, or lower node_report_min_memory_gib if it fits",
         )
 
 
-def _nfs_problems(node: Node, wanted: Requirements) -> Iterator[str]:
+def _nfs(node: Node, wanted: Requirements) -> Iterator[Finding]:
     if wanted.nfs == "none":
         return
     lacks = [name for name in node.kernel_lacks if name != "rpcrdma"]
     if lacks:
         does = "serve" if wanted.nfs == "server" else "mount"
-        yield (
-            f"the kernel cannot {does} NFS (it has no module {lacks[0]}): install the kernel's extra modules, "
-            "or set model_share_method: copy"
+        yield Finding(
+            "node.no_nfs",
+            RED,
+            "NFS",
+            f"the kernel cannot {does} NFS (it has no module {lacks[0]})",
+            "install the kernel's extra modules, or set model_share_method: copy",
         )
     if wanted.nfs_transport == "rdma" and ("rpcrdma" in node.kernel_lacks or not node.rdma_devices):
         lack = "its kernel has no module rpcrdma" if "rpcrdma" in node.kernel_lacks else "it has no RDMA device"
-        yield f"NFS over RDMA is asked for, but {lack}: set model_share_nfs_transport: tcp"
+        yield Finding(
+            "node.no_nfs_over_rdma",
+            RED,
+            "NFS",
+            f"NFS over RDMA is asked for, but {lack}",
+            "set model_share_nfs_transport: tcp",
+        )
 
 
-def _space_problems(node: Node, wanted: Requirements) -> Iterator[str]:
+def _space(node: Node, wanted: Requirements) -> Iterator[Finding]:
     """Judge each file system once for all that is wanted on it: two paths on one disk share its space."""
     needs = {need.path: need.need_gib for need in wanted.paths}
     by_device: dict[int, list[FileSystem]] = {}
@@ -635,13 +662,18 @@ def _space_problems(node: Node, wanted: Requirements) -> Iterator[str]:
             + (f" of which {found.present_gib:g} are there" if found.present_gib else "")
             for found in group
         ]
-        yield (
+        yield Finding(
+            "node.disk_full",
+            RED,
+            "disk",
             f"disk space is short: {' and '.join(parts)}, but the file system at {group[0].existing} "
-            f"has {free:g} GiB free where {missing:g} GiB are still to come: free some, or choose a larger disk"
+            f"has {free:g} GiB free where {missing:g} GiB are still to come",
+            "free some, or choose a larger disk",
+            subject=group[0].existing,
         )
 
 
-def _port_problems(node: Node, wanted: Requirements) -> Iterator[str]:
+def _ports(node: Node, wanted: Requirements) -> Iterator[Finding]:
     for need in wanted.ports:
         names = {name.removesuffix(".service") for name in need.units}
         seen: set[str] = set()
@@ -655,9 +687,13 @@ def _port_problems(node: Node, wanted: Requirements) -> Iterator[str]:
                 continue
             seen.add(entry.owner())
             purpose = f" for {_or(need.units)}" if need.units else ""
-            yield (
-                f"port {need.port} is needed{purpose} but in use on {entry.address} by {entry.owner()}: "
-                "stop that, or move one of them to another port"
+            yield Finding(
+                "node.port_in_use",
+                RED,
+                "TCP ports",
+                f"port {need.port} is needed{purpose} but in use on {entry.address} by {entry.owner()}",
+                "stop that, or move one of them to another port",
+                subject=str(need.port),
             )
 
 

@@ -9,11 +9,15 @@ command ``ray status`` is no source: it ends with 0 for a dead node and still li
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from ..report.finding import RED, Finding
 from ..system.http_json import HttpError
+
+#: What was looked at.
+CHECK = "Ray"
 
 # The state API gives 100 rows unless told (ray.util.state.common.DEFAULT_LIMIT); dead nodes stay in the list for long.
 NODES_PATH = "/api/v0/nodes?detail=true&limit=10000"
@@ -52,13 +56,13 @@ class RayCluster:
 
     Attributes:
         reachable: the dashboard answered, and the key was right.
-        reason: why it was not reachable, in words; empty otherwise.
+        trouble: why it was not reachable; None otherwise.
         ray_version: of the head, as ``2.60.0``, or an empty string.
         nodes: every node that Ray remembers, dead ones included.
     """
 
     reachable: bool
-    reason: str = ""
+    trouble: Finding | None = None
     ray_version: str = ""
     nodes: list[RayNode] = field(default_factory=list)
 
@@ -134,7 +138,7 @@ def read_cluster(source: JsonSource) -> RayCluster:
         nodes = parse_nodes(source.get_json(NODES_PATH))
         version = source.get_json(VERSION_PATH)
     except HttpError as error:
-        return RayCluster(reachable=False, reason=_unreachable(error))
+        return RayCluster(reachable=False, trouble=_unreachable(error))
     return RayCluster(
         reachable=True,
         ray_version=str(version.get("ray_version", "")) if isinstance(version, Mapping) else "",
@@ -142,42 +146,41 @@ def read_cluster(source: JsonSource) -> RayCluster:
     )
 
 
-def _unreachable(error: HttpError) -> str:
+def _unreachable(error: HttpError) -> Finding:
     if error.refused:
-        return f"Ray's dashboard does not answer ({error}): the head is not running, or still starting"
+        return Finding(
+            "ray.silent",
+            RED,
+            CHECK,
+            f"Ray's dashboard does not answer ({error}), so the head is not running, or still starting",
+            "look at `systemctl status spark-ray-head` on the head",
+        )
     if error.status == 401:
-        return "Ray's dashboard wants the cluster token (401): give token_file"
+        return Finding(
+            "ray.token_missing", RED, CHECK, "Ray's dashboard wants the cluster token (401)", "give token_file"
+        )
     if error.status == 403:
-        return "Ray's dashboard refuses the cluster token (403): it is not the one that the head was started with"
-    return str(error)
+        return Finding(
+            "ray.token_refused",
+            RED,
+            CHECK,
+            "Ray's dashboard refuses the cluster token (403), which is not the one that the head was started with",
+            "run playbooks/site.yml, which gives all nodes the same token",
+        )
+    return Finding(
+        "ray.unknown_answer", RED, CHECK, str(error), "see that Ray's dashboard, and nothing else, listens on this port"
+    )
 
 
-def judge(cluster: RayCluster, expected_nodes: Sequence[str], expected_gpus: float | None) -> str:
-    """Return in one sentence why the cluster is not the expected one, or an empty string.
+def judge(cluster: RayCluster, expected_nodes: Sequence[str], expected_gpus: float | None) -> Finding | None:
+    """Return why the cluster is not the expected one, or None.
 
     Ready means exactly the expected nodes and GPUs: on a node too many, vLLM may place ranks where no weights are.
     With nothing expected, any cluster that has a living node is ready.
     """
     if not cluster.reachable:
-        return cluster.reason
-    found: list[str] = []
-    alive = Counter(cluster.alive)
-    missing = [address for address in expected_nodes if address not in alive]
-    dead = [address for address in missing if address in cluster.dead]
-    absent = [address for address in missing if address not in cluster.dead]
-    if absent:
-        found.append(f"{_and(absent)} never joined or left long ago")
-    for address in dead:
-        found.append(f"{address} is dead{_death(cluster, address)}")
-    if expected_nodes:
-        strangers = sorted(set(alive) - set(expected_nodes))
-        if strangers:
-            found.append(f"{_and(strangers)} joined though not expected")
-    twice = sorted(address for address, count in alive.items() if count > 1)
-    if twice:
-        found.append(
-            f"{_and(twice)} is listed alive more than once (Ray needs some 15 s to see that the earlier one died)"
-        )
+        return cluster.trouble
+    found = [*_other_nodes(cluster, expected_nodes)]
     if not cluster.alive:
         found.append("no node is alive")
     if expected_gpus is not None and cluster.gpus_alive != expected_gpus:
@@ -185,8 +188,32 @@ def judge(cluster: RayCluster, expected_nodes: Sequence[str], expected_gpus: flo
             f"{plain_number(cluster.gpus_alive)} GPUs are alive where {plain_number(expected_gpus)} are expected"
         )
     if not found:
-        return ""
-    return "Ray is not complete: " + "; ".join(found) + f" (alive: {', '.join(cluster.alive) or 'none'})"
+        return None
+    return Finding(
+        "ray.incomplete",
+        RED,
+        CHECK,
+        "Ray is not complete: " + "; ".join(found) + f" (alive: {', '.join(cluster.alive) or 'none'})",
+        "wait where it is just starting; else look at `systemctl status spark-ray-worker` on the node that is missing",
+    )
+
+
+def _other_nodes(cluster: RayCluster, expected: Sequence[str]) -> Iterator[str]:
+    """Say which nodes are missing, dead, too many, or listed twice."""
+    alive = Counter(cluster.alive)
+    missing = [address for address in expected if address not in alive]
+    dead = [address for address in missing if address in cluster.dead]
+    absent = [address for address in missing if address not in cluster.dead]
+    if absent:
+        yield f"{_and(absent)} never joined or left long ago"
+    for address in dead:
+        yield f"{address} is dead{_death(cluster, address)}"
+    strangers = sorted(set(alive) - set(expected)) if expected else []
+    if strangers:
+        yield f"{_and(strangers)} joined though not expected"
+    twice = sorted(address for address, count in alive.items() if count > 1)
+    if twice:
+        yield f"{_and(twice)} is listed alive more than once (Ray needs some 15 s to see that the earlier one died)"
 
 
 def _death(cluster: RayCluster, address: str) -> str:

@@ -1,9 +1,8 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One report of what looked at the nodes: rows in green, yellow and red, as a table for the terminal and as a page.
+"""One report of what looked at the nodes: findings in green, yellow and red, as a table for the terminal and as a page.
 
-Green: nothing to do. Yellow: it works, and here is what may spoil it. Red: it will not work, with what to do about it. A red row
-without a remedy is a mistake of whoever made it, and refused.
+Each finding that is not green names its code, which docs/troubleshooting.md explains.
 """
 
 from __future__ import annotations
@@ -12,83 +11,47 @@ import html
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-GREEN, YELLOW, RED = "green", "yellow", "red"
-#: The gravest first.
-LEVELS = (RED, YELLOW, GREEN)
+from .finding import GREEN, LEVELS, RED, YELLOW, Finding, fine, from_dicts, worst
+
 #: The word beside the colour: neither a colour-blind reader nor a log file sees colours.
 WORDS = {RED: "STOP", YELLOW: "LOOK", GREEN: "fine"}
 
 
 @dataclass(frozen=True)
-class Row:
-    """One thing that was looked at.
-
-    Attributes:
-        check: what was looked at, in a word or two.
-        level: GREEN, YELLOW or RED.
-        found: what was found, one sentence.
-        remedy: what to do; required where the level is RED.
-        commands: the remedy as commands, to be run by hand on the node; never run by this collection unless asked.
-    """
-
-    check: str
-    level: str
-    found: str
-    remedy: str = ""
-    commands: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise ValueError(f"row {self.check!r} has level {self.level!r}: expected {', '.join(LEVELS)}")
-        if self.level == RED and not (self.remedy or self.commands):
-            raise ValueError(f"row {self.check!r} is red and has no remedy ({self.found})")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row as plain data."""
-        return {**asdict(self), "commands": list(self.commands)}
-
-
-@dataclass(frozen=True)
 class Report:
-    """Rows of each node by its inventory name, rows of all nodes together, and a line on what the report is about."""
+    """Findings of each node by its inventory name, findings of all nodes together, and a line on what the report is about."""
 
-    nodes: Mapping[str, Sequence[Row]]
-    cluster: Sequence[Row] = ()
+    nodes: Mapping[str, Sequence[Finding]]
+    cluster: Sequence[Finding] = ()
     subject: str = ""
     made: str = ""
     title: str = "Preflight"
     notes: Sequence[str] = field(default_factory=tuple)
 
-    def rows(self) -> list[Row]:
-        """Return all rows."""
-        return [*self.cluster, *(row for rows in self.nodes.values() for row in rows)]
+    def findings(self) -> list[Finding]:
+        """Return all findings."""
+        return [*self.cluster, *(finding for found in self.nodes.values() for finding in found)]
 
-    def sections(self) -> list[tuple[str, list[Row]]]:
-        """Return a name and its rows, the gravest first, for each part of the report; parts without rows are left out."""
+    def sections(self) -> list[tuple[str, list[Finding]]]:
+        """Return a name and its findings, the gravest first, for each part of the report."""
         parts = [*self.nodes.items(), *([("all nodes", self.cluster)] if self.cluster else [])]
-        return [(name, sorted(rows, key=lambda row: LEVELS.index(row.level))) for name, rows in parts]
+        return [(name, sorted(found, key=lambda finding: LEVELS.index(finding.level))) for name, found in parts]
 
 
-def worst(rows: Iterable[Row]) -> str:
-    """Return the gravest level among the rows; green for none."""
-    levels = {row.level for row in rows}
-    return next((level for level in LEVELS if level in levels), GREEN)
-
-
-def counts(rows: Iterable[Row]) -> dict[str, int]:
-    """Return how many rows each level has."""
+def counts(findings: Iterable[Finding]) -> dict[str, int]:
+    """Return how many findings each level has."""
     found = dict.fromkeys(LEVELS, 0)
-    for row in rows:
-        found[row.level] += 1
+    for finding in findings:
+        found[finding.level] += 1
     return found
 
 
 def sentence(report: Report) -> str:
     """Return the report in one sentence."""
-    found = counts(report.rows())
+    found = counts(report.findings())
     names = ", ".join(report.nodes) or "no node"
     if found[RED]:
         where = [name for name, rows in report.sections() if worst(rows) == RED]
@@ -104,149 +67,68 @@ def sentence(report: Report) -> str:
 # --- from what modules return -------------------------------------------------------------------------------------
 
 
-def split_sentence(text: str) -> tuple[str, str]:
-    """Split a sentence of this collection, ``what is wrong: what to do``, into its two parts; the second may be empty.
-
-    The last colon counts, unless a setting or an entry of one stands before it (``model_share_method: copy``).
-    """
-    best = -1
-    for found in re.finditer(r": ", text):
-        before = text[: found.start()].rpartition(" ")[2].strip("`'\"(")
-        if (
-            "_" not in before
-            and before not in {"become", "true", "false"}
-            and text.count("(", 0, found.start()) == text.count(")", 0, found.start())
-        ):
-            best = found.start()
-    return (text, "") if best < 0 else (text[:best], text[best + 2 :])
-
-
-def rows_from(raw: Any) -> list[Row]:
-    """Return rows from plain data.
-
-    Raises:
-        ValueError: the data is no list of rows; one sentence.
-    """
-    if not isinstance(raw, Sequence) or isinstance(raw, str):
-        raise ValueError(f"rows are {type(raw).__name__}, expected a list of rows")
-    found = []
-    for entry in raw:
-        if not isinstance(entry, Mapping) or not {"check", "level", "found"} <= set(entry):
-            raise ValueError(f"row {entry!r} is not usable: expected check, level and found")
-        commands = entry.get("commands") or ()
-        found.append(
-            Row(
-                check=str(entry["check"]),
-                level=str(entry["level"]),
-                found=str(entry["found"]),
-                remedy=str(entry.get("remedy") or ""),
-                commands=tuple(str(command) for command in commands),
-            )
-        )
-    return found
-
-
-def rows_of(name: str, result: Mapping[str, Any]) -> list[Row]:
-    """Return the rows of one module's result, whatever road it took.
+def findings_of(name: str, result: Mapping[str, Any]) -> list[Finding]:
+    """Return the findings of one look.
 
     Args:
-        name: what the module looked at, for results that name nothing themselves.
-        result: the registered result. Understood are ``rows`` (as they are), ``findings`` with our levels, ``problems`` (red, one
-            each), ``warnings_found`` and ``notes`` (yellow), the units of container_service_info, a failure, a node out of reach, a
-            skipped task (no row) and, failing all of these, ``msg`` as one green row.
+        name: what was looked at, for a look that failed.
+        result: the registered result of a module: its ``findings``; without them a failure, a node out of reach, or a task that was skipped.
+
+    Raises:
+        ValueError: its findings are none; one sentence.
     """
     if result.get("skipped"):
         return []
+    if "findings" in result:
+        return from_dicts(result["findings"])
     message = str(result.get("msg") or "").strip()
     if result.get("unreachable"):
-        found, remedy = split_sentence(message)
         return [
-            Row(name, RED, found or "the node does not answer", remedy or "see that the node runs and answers over SSH")
-        ]
-    # `failed_when: false` hides a failure; what a module says when it works has one of these.
-    hidden = "failed_when_result" in result and not {"rows", "findings", "problems", "units"} & set(result)
-    if result.get("failed") or hidden:
-        found, remedy = split_sentence(message)
-        return [Row(name, RED, found or "it could not be looked at", remedy or "run with -vvv to see why it failed")]
-    if "rows" in result:
-        return rows_from(result["rows"])
-    if "units" in result and "settled" in result:
-        return [_units_row(name, result, message)]
-    if "capabilities" in result and not result.get("ran"):
-        why = message.partition(", so ")[0]
-        return [
-            Row(
+            Finding(
+                "node.unreachable",
+                RED,
                 name,
-                GREEN,
-                f"not run: the cluster serves ({why})" if result.get("gpu_present") and why != message else message,
+                message or "the node does not answer",
+                "see that the node runs and answers over SSH, and run it again",
             )
         ]
-    return _findings(name, result) or ([Row(name, GREEN, message)] if message else [])
-
-
-def _findings(name: str, result: Mapping[str, Any]) -> list[Row]:
-    """Return rows of ``findings`` that carry our levels, or of the sentences in ``problems``, ``warnings_found`` and ``notes``."""
-    findings = [entry for entry in result.get("findings") or [] if isinstance(entry, Mapping)]
-    if findings and all(entry.get("level") in LEVELS and entry.get("text") for entry in findings):
+    # `failed_when: false` hides a failure; what a module says when it works has findings.
+    if result.get("failed") or "failed_when_result" in result:
         return [
-            Row(
-                str(entry.get("check") or name),
-                str(entry["level"]),
-                str(entry["text"]),
-                str(entry.get("remedy") or ("see docs/troubleshooting.md" if entry["level"] == RED else "")),
+            Finding(
+                "node.look_failed",
+                RED,
+                name,
+                message or "it could not be looked at",
+                "mend what it says; where it says nothing, run again with -vvv",
             )
-            for entry in findings
         ]
-    rows = []
-    for key, level in (("problems", RED), ("warnings_found", YELLOW), ("notes", YELLOW)):
-        for text in result.get(key) or []:
-            found, remedy = split_sentence(str(text))
-            rows.append(Row(name, level, found, remedy or ("see docs/troubleshooting.md" if level == RED else "")))
-    return rows
+    return []
 
 
-def _units_row(name: str, result: Mapping[str, Any], message: str) -> Row:
-    """Return the row of what container_service_info says of our units."""
-    failed = [str(unit) for unit in result.get("failed_units") or []]
-    if failed:
-        commands = tuple(f"journalctl --unit {unit} --lines 50 --no-pager" for unit in failed)
-        # Not red: site.yml, which stops at red, is what starts it again.
-        return Row(name, YELLOW, message, "read why; site.yml starts it again", commands)
-    if result.get("stop_flag"):
-        return Row(name, YELLOW, "the cluster is stopped on purpose", "run playbooks/start.yml to serve again")
-    if not result["settled"]:
-        return Row(name, YELLOW, message, "wait for it, or read `systemctl status` of what waits")
-    return Row(name, GREEN, message)
+#: What follows from another finding and is not told beside it.
+FOLLOWS = {"gpu.driver_missing": "gpu.no_gpu"}
 
 
-#: What two looks tell alike, as look, check, and the looks and checks that tell it better. ``graver``: only where they say so at least as gravely.
-_TOLD_TWICE = (
-    # The survey knows what is ours, the runtime's look does not.
-    ("runtime", "memory", ("survey",), ("memory",), False),
-    # Docker's look judges every device's specification, and knows what the run is about to install.
-    ("runtime", "toolkit", ("docker",), ("Docker", "driver"), False),
-    ("docker", "driver", ("runtime",), ("gpu", "driver"), True),
-    ("survey", "driver", ("runtime", "docker"), ("gpu", "driver"), True),
-)
+def once(said: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """Return the findings of a node's looks, by what they looked at, each once.
 
-
-def once(said: Mapping[str, Sequence[Row]]) -> list[Row]:
-    """Return the rows of a node's looks, by what they looked at, without those that another look tells as well."""
-    rows = []
+    What several looks find is told by the first of them; a green one is told only where no other look says more of the same.
+    """
+    told: list[Finding] = []
+    codes = {finding.code for found in said.values() for finding in found}
     for look, found in said.items():
-        for row in found:
-            if not any(
-                look == mine and row.check == check and _tells(said, looks, checks, row if graver else None)
-                for mine, check, looks, checks, graver in _TOLD_TWICE
-            ):
-                rows.append(row)
-    return rows
-
-
-def _tells(said: Mapping[str, Sequence[Row]], looks: Sequence[str], checks: Sequence[str], row: Row | None) -> bool:
-    """Say whether one of the looks has a row of one of the checks, and where ``row`` is given, one at least as grave."""
-    others = [other for look in looks for other in said.get(look, ()) if other.check in checks]
-    return any(row is None or LEVELS.index(other.level) <= LEVELS.index(row.level) for other in others)
+        others = [finding for name, rest in said.items() if name != look for finding in rest]
+        more = {finding.check for finding in others if finding.level != GREEN}
+        before = {(finding.code, finding.subject) for finding in told}
+        green = {finding.check for finding in told}
+        for finding in found:
+            if finding.level == GREEN:
+                if finding.check not in more | green:
+                    told.append(finding)
+            elif (finding.code, finding.subject) not in before and FOLLOWS.get(finding.code) not in codes:
+                told.append(finding)
+    return told
 
 
 def takeover_note(takeovers: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
@@ -259,59 +141,81 @@ def takeover_note(takeovers: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
 
 
 def red_sentences(report: Report) -> list[str]:
-    """Return each red finding with where it is and its remedy, one sentence each."""
+    """Return each red finding with where it is, its remedy and its code, one sentence each."""
     return [
-        f"{name}: {row.found}: {row.remedy or '; '.join(row.commands)}"
-        for name, rows in report.sections()
-        for row in rows
-        if row.level == RED
+        f"{name}: {finding.sentence()} [{finding.code}]"
+        for name, found in report.sections()
+        for finding in found
+        if finding.level == RED
     ]
 
 
 # --- nodes beside each other --------------------------------------------------------------------------------------
 
-#: What two nodes should have alike: key of ``identity``, its name, how grave a difference is, what to do.
+#: What two nodes should have alike: key of ``identity``, its code and name, how grave a difference is, what to do.
 #: NVIDIA's guides for several Sparks ask for the same system and firmware on all of them; what really breaks is another architecture (the
 #: image does not run) or another branch of the driver (the image's CUDA may need the newer one).
 ALIKE = (
-    ("architecture", "architecture", RED, "use machines of one kind: one serving image runs on all of them"),
+    (
+        "architecture",
+        "cluster.architecture",
+        "architecture",
+        RED,
+        "use machines of one kind: one serving image runs on all of them",
+    ),
     (
         "os",
+        "cluster.operating_system",
         "operating system",
         YELLOW,
         "bring all nodes to the same release with `sudo apt update && sudo apt full-upgrade`",
     ),
     (
         "dgx_os",
+        "cluster.dgx_os",
         "DGX OS",
         YELLOW,
         "bring all nodes to the same release with the DGX Dashboard or `sudo apt full-upgrade`",
     ),
-    ("kernel", "kernel", YELLOW, "bring all nodes to the same kernel and reboot them"),
+    ("kernel", "cluster.kernel", "kernel", YELLOW, "bring all nodes to the same kernel and reboot them"),
     (
         "firmware",
+        "cluster.firmware",
         "firmware",
         YELLOW,
         "update the firmware of the older one: `sudo fwupdmgr refresh && sudo fwupdmgr upgrade`",
     ),
     (
         "nic_firmware",
+        "cluster.nic_firmware",
         "ConnectX firmware",
         YELLOW,
         "update the older one: `sudo fwupdmgr refresh && sudo fwupdmgr upgrade`",
     ),
-    ("driver", "NVIDIA driver", YELLOW, "bring all nodes to the same driver and reboot them"),
-    ("toolkit", "NVIDIA container toolkit", YELLOW, "bring all nodes to the same version with `sudo apt full-upgrade`"),
-    ("docker", "Docker", YELLOW, "bring all nodes to the same version: image ids and defaults changed in Docker 29"),
+    ("driver", "cluster.driver", "NVIDIA driver", YELLOW, "bring all nodes to the same driver and reboot them"),
+    (
+        "toolkit",
+        "cluster.toolkit",
+        "NVIDIA container toolkit",
+        YELLOW,
+        "bring all nodes to the same version with `sudo apt full-upgrade`",
+    ),
+    (
+        "docker",
+        "cluster.docker",
+        "Docker",
+        YELLOW,
+        "bring all nodes to the same version: image ids and defaults changed in Docker 29",
+    ),
 )
 
 
-def compare(identities: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """Return a row for each thing that nodes should have alike and that at least two of them know."""
+def compare(identities: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """Return a finding for each thing that nodes should have alike and that at least two of them know."""
     if len(identities) < 2:
         return []
-    rows = []
-    for key, name, level, remedy in ALIKE:
+    found = []
+    for key, code, name, level, remedy in ALIKE:
         held = {node: str(identity.get(key) or "") for node, identity in identities.items()}
         known = {node: value for node, value in held.items() if value}
         if not known:
@@ -319,21 +223,15 @@ def compare(identities: Mapping[str, Mapping[str, Any]]) -> list[Row]:
         values = sorted(set(known.values()))
         lacking = sorted(set(held) - set(known))
         if lacking:
-            rows.append(
-                Row(
-                    name,
-                    YELLOW,
-                    f"{', '.join(lacking)} has none that could be read, {', '.join(known)} has {' and '.join(values)}",
-                    remedy,
-                )
-            )
+            said = f"{', '.join(lacking)} has none that could be read, {', '.join(known)} has {' and '.join(values)}"
+            found.append(Finding(code, YELLOW, name, said, remedy))
         elif len(values) == 1:
-            rows.append(Row(name, GREEN, f"the same on all nodes: {values[0]}"))
+            found.append(fine("cluster", name, f"the same on all nodes: {values[0]}"))
         else:
             grave = RED if key == "driver" and len({value.partition(".")[0] for value in values}) > 1 else level
             told = ", ".join(f"{node} has {value}" for node, value in held.items())
-            rows.append(Row(name, grave, f"the nodes differ: {told}", remedy))
-    return rows
+            found.append(Finding(code, grave, name, f"the nodes differ: {told}", remedy))
+    return found
 
 
 # --- the terminal -------------------------------------------------------------------------------------------------
@@ -342,26 +240,36 @@ def compare(identities: Mapping[str, Mapping[str, Any]]) -> list[Row]:
 def table(report: Report, width: int = 120) -> list[tuple[str, str]]:
     """Return the report as lines for a terminal of ``width`` columns, each with the level that colours it ('' for none)."""
     width = max(60, min(width, 160))
-    checks = max((len(row.check) for row in report.rows()), default=0)
-    checks = min(checks, 26)
-    left = 2 + 6 + checks + 2
+    checks = min(max((len(finding.check) for finding in report.findings()), default=0), 26)
     lines: list[tuple[str, str]] = []
-    for name, rows in report.sections():
-        found = counts(rows)
+    for name, findings in report.sections():
+        found = counts(findings)
         head = ", ".join(f"{found[level]} {level}" for level in LEVELS if found[level]) or "nothing was looked at"
-        lines += [("", ""), (worst(rows), f"{name}: {head}")]
-        for row in rows:
-            start = f"  {WORDS[row.level]:<6}{row.check:<{checks}}  "
-            said = _wrap(row.found, width - left)
-            lines.append((row.level, start + said[0]))
-            lines += [(row.level, " " * left + line) for line in said[1:]]
-            if row.level != GREEN and row.remedy:
-                told = _wrap(f"-> {row.remedy}", width - left)
-                lines += [("", " " * left + line) for line in (told[0], *(f"   {rest}" for rest in told[1:]))]
-            if row.level != GREEN:
-                lines += [("", f"{' ' * left}   {command}") for command in row.commands]
-    lines += [("", ""), (worst(report.rows()), sentence(report)), *(("", note) for note in report.notes)]
+        lines += [("", ""), (worst(findings), f"{name}: {head}")]
+        for finding in findings:
+            lines += _entry(finding, checks, width)
+    notes = [*report.notes]
+    if worst(report.findings()) != GREEN:
+        notes.append("what a code in brackets means, and what to do: docs/troubleshooting.md")
+    lines += [("", ""), (worst(report.findings()), sentence(report)), *(("", note) for note in notes)]
     return lines[1:] if lines and lines[0] == ("", "") else lines
+
+
+def _entry(finding: Finding, checks: int, width: int) -> list[tuple[str, str]]:
+    """Return the lines of one finding: what was found with its code, what to do, and the commands."""
+    left = 2 + 6 + checks + 2
+    start = f"  {WORDS[finding.level]:<6}{finding.check:<{checks}}  "
+    if finding.level == GREEN:
+        said = _wrap(finding.found, width - left)
+    else:
+        said = _wrap(f"{finding.found} [{finding.code}]", width - left)
+    lines = [(finding.level, start + said[0]), *((finding.level, " " * left + line) for line in said[1:])]
+    if finding.level == GREEN:
+        return lines
+    if finding.remedy:
+        told = _wrap(f"-> {finding.remedy}", width - left)
+        lines += [("", " " * left + line) for line in (told[0], *(f"   {rest}" for rest in told[1:]))]
+    return lines + [("", f"{' ' * left}   {command}") for command in finding.commands]
 
 
 def _wrap(text: str, width: int) -> list[str]:
@@ -390,6 +298,7 @@ thead th { border-top: 0; font-size: .8rem; color: var(--faint); font-weight: 60
 td.state { width: 6.5rem; white-space: nowrap; }
 td.check { width: 13rem; font-weight: 600; }
 td.remedy { width: 40%; }
+td.remedy .code { margin: .4rem 0 0; }
 td { overflow-wrap: anywhere; }
 .pill { display: inline-block; min-width: 4.6rem; padding: .1rem .5rem; border-radius: 1rem; text-align: center; font-size: .82rem; font-weight: 700; }
 .red { color: var(--red); background: var(--red-back); border-color: var(--red); }
@@ -409,8 +318,8 @@ nav a { display: inline-block; margin: .2rem 1rem .2rem 0; color: inherit; }
 def page(report: Report) -> str:
     """Return the report as one HTML page that needs nothing beside itself: no script, no font, no picture, no address."""
     parts = [_contents(report)]
-    for number, (name, rows) in enumerate(report.sections()):
-        body = "\n".join(_row(row) for row in rows) or "<tr><td colspan='4'>nothing was looked at</td></tr>"
+    for number, (name, findings) in enumerate(report.sections()):
+        body = "\n".join(_row(finding) for finding in findings) or "<tr><td colspan='4'>nothing was looked at</td></tr>"
         parts.append(
             f"<section id='part-{number}' aria-labelledby='head-{number}'>\n<h2 id='head-{number}'>{_text(name)}</h2>\n"
             "<table>\n<thead><tr><th scope='col'>State</th><th scope='col'>What</th><th scope='col'>Found</th>"
@@ -421,11 +330,11 @@ def page(report: Report) -> str:
     return (
         "<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        # Nothing is fetched from anywhere, whatever stands in the rows.
+        # Nothing is fetched from anywhere, whatever stands in the findings.
         "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{_text(report.title)}: {_text(worst(report.rows()))}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n"
+        f"<title>{_text(report.title)}: {_text(worst(report.findings()))}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n"
         f"<h1>{_text(report.title)}</h1>\n<p class='faint'>{about}</p>\n"
-        f"<p class='verdict {worst(report.rows())}'>{_text(sentence(report))}</p>\n"
+        f"<p class='verdict {worst(report.findings())}'>{_text(sentence(report))}</p>\n"
         + "\n".join(parts)
         + f"\n{notes}</body>\n</html>\n"
     )
@@ -433,20 +342,23 @@ def page(report: Report) -> str:
 
 def _contents(report: Report) -> str:
     links = []
-    for number, (name, rows) in enumerate(report.sections()):
-        found = counts(rows)
+    for number, (name, findings) in enumerate(report.sections()):
+        found = counts(findings)
         told = " ".join(f"<span class='pill {level}'>{found[level]} {level}</span>" for level in LEVELS if found[level])
         links.append(f"<a href='#part-{number}'>{_text(name)}</a> {told}")
     return "<nav aria-label='Parts'>" + "".join(f"<p>{link}</p>" for link in links) + "</nav>"
 
 
-def _row(row: Row) -> str:
-    remedy = f"{_text(row.remedy)}" if row.level != GREEN else ""
-    if row.commands and row.level != GREEN:
-        remedy += "<pre>" + "\n".join(_text(command) for command in row.commands) + "</pre>"
+def _row(finding: Finding) -> str:
+    remedy = ""
+    if finding.level != GREEN:
+        remedy = _text(finding.remedy)
+        if finding.commands:
+            remedy += "<pre>" + "\n".join(_text(command) for command in finding.commands) + "</pre>"
+        remedy += f"<p class='code faint'><code>{_text(finding.code)}</code></p>"
     return (
-        f"<tr><td class='state'><span class='pill {row.level}'>{row.level}</span></td><td class='check'>{_text(row.check)}</td>"
-        f"<td>{_text(row.found)}</td><td class='remedy'>{remedy}</td></tr>"
+        f"<tr><td class='state'><span class='pill {finding.level}'>{finding.level}</span></td><td class='check'>{_text(finding.check)}</td>"
+        f"<td>{_text(finding.found)}</td><td class='remedy'>{remedy}</td></tr>"
     )
 
 

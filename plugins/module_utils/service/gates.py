@@ -206,7 +206,8 @@ def ray_obstacle(dashboard: str, token_file: str, nodes: Sequence[str], gpus: in
         client = HttpClient(dashboard, token=read_secret_file(token_file), timeout=10)
     except (OSError, ValueError) as error:
         return f"the cluster's token cannot be read: {error}"
-    return judge(read_cluster(client), list(nodes), gpus)
+    found = judge(read_cluster(client), list(nodes), gpus)
+    return found.found if found else ""
 
 
 def serving_obstacle(url: str, model: str, api_key_file: str) -> str:

@@ -142,7 +142,7 @@ def _hint(reason: str, options: ParserOptions) -> str:
 
 
 def nvfp4_verdict(path: Path) -> tuple[str, str]:
-    """Return verdict and reason for NVFP4 on this node, from what gb10_kernel_check kept.
+    """Return verdict and reason (with what to do) for NVFP4 on this node, from what gb10_kernel_check kept.
 
     The record belongs to an image, a driver and a boot; role runtime_check, which ran before, has renewed it where one of them
     changed.
@@ -152,7 +152,7 @@ def nvfp4_verdict(path: Path) -> tuple[str, str]:
         said = judge(document, [])["capabilities"]["nvfp4"]
     except (OSError, ValueError, KeyError, TypeError):
         return "unknown", "the kernels were not tried here; role runtime_check tries them on a node with a GPU"
-    return said["verdict"], said["reason"]
+    return said["verdict"], "; ".join(part for part in (said["reason"], said["remedy"]) if part)
 
 
 def _digest(line: Sequence[str]) -> str:

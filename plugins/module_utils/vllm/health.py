@@ -14,7 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..report.finding import RED, Finding
 from ..system.http_json import HttpClient, HttpError
+
+#: What was looked at.
+CHECK = "server"
 
 # name{label="value",...} number [timestamp], after the Prometheus text format 0.0.4.
 _SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?$")
@@ -61,7 +65,7 @@ class ServerState:
         health_status: HTTP status of /health, or None.
         models: id, root and max_model_len of each model listed.
         metrics: figures by the names of GAUGES and COUNTERS, and ``cache_config`` (the labels of cache_config_info).
-        reason: why it is not serving, in words; empty when it is.
+        trouble: why it is not serving; None when it is.
     """
 
     reachable: bool = False
@@ -69,7 +73,7 @@ class ServerState:
     version: str = ""
     models: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
-    reason: str = ""
+    trouble: Finding | None = None
 
     @property
     def healthy(self) -> bool:
@@ -79,7 +83,7 @@ class ServerState:
     @property
     def serving(self) -> bool:
         """True when healthy, and the model asked for (or any, if none was) is listed."""
-        return self.healthy and not self.reason
+        return self.healthy and self.trouble is None
 
     def as_facts(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -91,7 +95,7 @@ class ServerState:
             "version": self.version,
             "models": self.models,
             "metrics": self.metrics,
-            "reason": self.reason,
+            "reason": self.trouble.sentence() if self.trouble else "",
         }
 
 
@@ -151,7 +155,7 @@ def read_server(client: HttpClient, model: str | None) -> ServerState:
     except HttpError as error:
         state.health_status = error.status
         state.reachable = error.status is not None
-        state.reason = _not_healthy(client.base_url, error)
+        state.trouble = _not_healthy(client.base_url, error)
         return state
     # Information only: whatever stands in front of vLLM may hide these two pages.
     with suppress(HttpError):
@@ -162,15 +166,24 @@ def read_server(client: HttpClient, model: str | None) -> ServerState:
     try:
         state.models = _models(client.get_json("/v1/models"))
     except HttpError as error:
-        state.reason = _no_models(client.base_url, error)
+        state.trouble = _no_models(client.base_url, error)
         return state
     listed = [entry["id"] for entry in state.models]
     if not listed:
-        state.reason = f"the server at {client.base_url} is healthy but lists no model"
+        state.trouble = Finding(
+            "vllm.no_model",
+            RED,
+            CHECK,
+            f"the server at {client.base_url} is healthy but lists no model",
+            "look at `journalctl --unit spark-vllm` on the head",
+        )
     elif model is not None and model not in listed:
-        state.reason = (
-            f"the server at {client.base_url} is healthy but serves {', '.join(listed)} instead of {model}: "
-            "it runs with another served model name"
+        state.trouble = Finding(
+            "vllm.other_model",
+            RED,
+            CHECK,
+            f"the server at {client.base_url} is healthy but serves {', '.join(listed)} instead of {model}",
+            "ask for the served model name that it runs with, or run playbooks/site.yml to serve the wanted one",
         )
     return state
 
@@ -186,17 +199,49 @@ def _models(answer: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _not_healthy(base_url: str, error: HttpError) -> str:
+def _not_healthy(base_url: str, error: HttpError) -> Finding:
     if error.refused:
-        return f"no server answers at {base_url} ({error}): it is not running, or still loading the model"
+        return Finding(
+            "vllm.silent",
+            RED,
+            CHECK,
+            f"no server answers at {base_url} ({error}), so it is not running, or still loading the model",
+            "look at `systemctl status spark-vllm` on the head, which says what it waits for",
+        )
     if error.status == 503:
-        return f"the engine of the server at {base_url} is dead (/health answers 503): restart it, and see its journal"
+        return Finding(
+            "vllm.engine_dead",
+            RED,
+            CHECK,
+            f"the engine of the server at {base_url} is dead (/health answers 503)",
+            "stop and start it with playbooks/stop.yml and playbooks/start.yml, and see its journal",
+        )
     if error.status is not None:
-        return f"/health at {base_url} answers {error.status}: it is not vLLM, or something in front of it refuses"
-    return str(error)
+        return Finding(
+            "vllm.not_vllm",
+            RED,
+            CHECK,
+            f"/health at {base_url} answers {error.status}, so it is not vLLM, or something in front of it refuses",
+            "see what listens there, and correct spark_api_port",
+        )
+    return Finding(
+        "vllm.unknown_answer", RED, CHECK, str(error), "see that vLLM, and nothing else, listens on this port"
+    )
 
 
-def _no_models(base_url: str, error: HttpError) -> str:
+def _no_models(base_url: str, error: HttpError) -> Finding:
     if error.status in (401, 403):
-        return f"the server at {base_url} refuses the API key ({error.status}): give the key that it was started with"
-    return f"the server at {base_url} is healthy but does not list its models: {error}"
+        return Finding(
+            "vllm.key_refused",
+            RED,
+            CHECK,
+            f"the server at {base_url} refuses the API key ({error.status})",
+            "give the key that it was started with",
+        )
+    return Finding(
+        "vllm.no_model",
+        RED,
+        CHECK,
+        f"the server at {base_url} is healthy but does not list its models: {error}",
+        "look at `journalctl --unit spark-vllm` on the head",
+    )

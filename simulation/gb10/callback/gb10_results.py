@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026, dgx_spark.vllm contributors
-"""Ansible callback: keeps the rows of the report, and each sentence that a run stopped with, as JSON lines."""
+"""Ansible callback: keeps the findings of the report, and each sentence that a run stopped with, as JSON lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: gb10_results
 type: aggregate
-short_description: Keeps rows and failures
+short_description: Keeps findings and failures
 description: Writes to the file in the environment variable GB10_RESULTS.
 """
 
@@ -34,7 +34,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_ok(self, result: Any) -> None:
         found = result.result
         if result.task.action == "dgx_spark.vllm.preflight_report":
-            self._keep(rows=found["rows"], level=found["level"], counts=found["counts"])
+            self._keep(findings=found["findings"], level=found["level"], counts=found["counts"])
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         self._keep(

@@ -227,7 +227,7 @@ LATCHED = row(
     ],
 )
 def test_a_verdict_needs_node_colour_row_sentence_and_remedy(node_name: str, entry: dict[str, str], fits: bool) -> None:
-    verdict = check.judge(by_name("power supply latched"), "spark-1", [{"rows": {node_name: [entry]}}])
+    verdict = check.judge(by_name("power supply latched"), "spark-1", [{"findings": {node_name: [entry]}}])
     assert verdict.fits is fits
     assert bool(verdict.why) is not fits
 
@@ -247,7 +247,7 @@ def test_a_sentence_that_a_run_stopped_with_is_a_verdict() -> None:
 def test_the_table_is_put_between_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{check.START}\nold\n{check.END}\nafter\n")
-    verdict = check.judge(by_name("power supply latched"), "spark-1", [{"rows": {"spark-1": [LATCHED]}}])
+    verdict = check.judge(by_name("power supply latched"), "spark-1", [{"findings": {"spark-1": [LATCHED]}}])
     check.write_table(page, [verdict])
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text

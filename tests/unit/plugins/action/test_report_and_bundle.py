@@ -16,11 +16,11 @@ from ansible_collections.dgx_spark.vllm.plugins.action import diagnosis_bundle, 
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system import redact
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.redact import leaks
 
-FINE = {"check": "disk", "level": "green", "found": "room"}
-STOP = {"check": "memory", "level": "red", "found": "taken", "remedy": "free it"}
+FINE = {"code": "node.ok", "check": "disk", "level": "green", "found": "room"}
+STOP = {"code": "node.memory_taken", "check": "memory", "level": "red", "found": "taken", "remedy": "free it"}
 NODES = {
-    "spark-1": {"survey": {"rows": [FINE], "identity": {"kernel": "6.17.0-1014-nvidia"}}},
-    "spark-2": {"survey": {"rows": [FINE, STOP], "identity": {"kernel": "6.17.0-1021-nvidia"}}},
+    "spark-1": {"survey": {"findings": [FINE], "identity": {"kernel": "6.17.0-1014-nvidia"}}},
+    "spark-2": {"survey": {"findings": [FINE, STOP], "identity": {"kernel": "6.17.0-1021-nvidia"}}},
 }
 KEY = "k3y-of-the-endpoint"
 
@@ -67,7 +67,7 @@ def test_the_report_is_shown_in_colours_and_written(tmp_path: Path) -> None:
     result, screen = run(preflight_report, nodes=NODES, page=str(page), subject="qwen3")
     assert (result["level"], result["changed"]) == ("red", True)
     assert result["counts"] == {"red": 1, "yellow": 1, "green": 2}
-    assert [row["check"] for row in result["rows"]["all nodes"]] == ["kernel"]
+    assert [row["check"] for row in result["findings"]["all nodes"]] == ["kernel"]
     assert ("spark-2: 1 red, 1 green", "red") in screen.lines
     assert any("-> free it" in line for line, _color in screen.lines)
     assert "qwen3" in page.read_text()
@@ -94,7 +94,7 @@ def test_red_fails_only_when_asked() -> None:
     result, _screen = run(preflight_report, nodes=NODES, fail_on_red=True, show=False)
     assert (result["failed"], result["msg"], _screen.lines) == (
         True,
-        "spark-2: taken: free it",
+        "spark-2: taken: free it [node.memory_taken]",
         [],
     )
     assert "failed" not in run(preflight_report, nodes={"spark-1": NODES["spark-1"]}, fail_on_red=True)[0]
@@ -103,28 +103,31 @@ def test_red_fails_only_when_asked() -> None:
 def test_the_table_may_be_limited_and_the_page_has_all(tmp_path: Path) -> None:
     page = tmp_path / "r.html"
     nodes = {
-        "spark-1": {"survey": {"rows": [FINE]}, "image": {"rows": [FINE | {"check": "image", "found": "vLLM 0.31"}]}},
-        "spark-2": {"survey": {"rows": [FINE]}},
+        "spark-1": {
+            "survey": {"findings": [FINE]},
+            "image": {"findings": [FINE | {"check": "image", "found": "vLLM 0.31"}]},
+        },
+        "spark-2": {"survey": {"findings": [FINE]}},
     }
     result, screen = run(preflight_report, nodes=nodes, page=str(page), show_only=["image"])
     shown = " ".join(str(line) for line in screen.lines)
     assert ("vLLM 0.31" in shown, "room" in shown, "spark-2" in shown) == (True, False, False)
     assert ("vLLM 0.31" in page.read_text(), "room" in page.read_text()) == (True, True)
-    assert len(result["rows"]["spark-1"]) == 2
+    assert len(result["findings"]["spark-1"]) == 2
     _result, screen = run(preflight_report, nodes=nodes, show_only=["kernels"])
     assert screen.lines == []
 
 
 def test_what_two_looks_tell_is_in_the_report_once_and_the_takeover_is_offered() -> None:
-    memory = {"check": "memory", "level": "green", "text": "100 of 120 GiB", "found": "100 of 120 GiB"}
+    memory = FINE | {"check": "memory", "found": "100 of 120 GiB"}
     nodes = {
         "spark-1": {
-            "survey": {"rows": [memory], "takeover": {"containers": ["node-1"], "units": []}},
-            "runtime": {"findings": [memory]},
+            "survey": {"findings": [memory], "takeover": {"containers": ["node-1"], "units": []}},
+            "runtime": {"findings": [memory | {"code": "gpu.ok"}]},
         }
     }
     result, screen = run(preflight_report, nodes=nodes)
-    assert len(result["rows"]["spark-1"]) == 1
+    assert len(result["findings"]["spark-1"]) == 1
     assert "takeover.yml" in " ".join(str(line) for line in screen.lines)
 
 
@@ -132,9 +135,8 @@ def test_a_node_out_of_reach_is_a_finding() -> None:
     result, _screen = run(
         preflight_report, nodes=NODES | {"spark-3": {"node": {"unreachable": True, "msg": "no route: look"}}}
     )
-    assert result["rows"]["spark-3"] == [
-        {"check": "node", "level": "red", "found": "no route", "remedy": "look", "commands": []}
-    ]
+    (found,) = result["findings"]["spark-3"]
+    assert (found["code"], found["level"], found["found"]) == ("node.unreachable", "red", "no route: look")
 
 
 @pytest.mark.parametrize(
@@ -142,8 +144,11 @@ def test_a_node_out_of_reach_is_a_finding() -> None:
     [
         ({"spark-1": "x"}, "expected results by what they looked at"),
         ({"spark-1": {"survey": "x"}}, "expected the registered result of a module"),
-        ({"spark-1": {"survey": {"rows": [{"check": "x"}]}}}, "expected check, level and found"),
-        ({"spark-1": {"survey": {"rows": [{"check": "x", "level": "red", "found": "y"}]}}}, "red and has no remedy"),
+        ({"spark-1": {"survey": {"findings": [{"check": "x"}]}}}, "expected code, level, check and found"),
+        (
+            {"spark-1": {"survey": {"findings": [{"code": "node.x", "check": "x", "level": "red", "found": "y"}]}}},
+            "red and has no remedy",
+        ),
     ],
 )
 def test_unusable_results_fail_in_one_sentence(nodes: Any, words: str) -> None:
@@ -176,7 +181,7 @@ def unpacked(path: Path) -> dict[str, str]:
 def test_the_archive_holds_documents_and_results_without_secrets(tmp_path: Path) -> None:
     path = tmp_path / "d.tar.gz"
     results = {
-        "spark-2": {"survey": {"msg": f"{KEY} fine", "rows": [FINE], "invocation": {"x": 1}, "survey": {"y": 1}}}
+        "spark-2": {"survey": {"msg": f"{KEY} fine", "findings": [FINE], "invocation": {"x": 1}, "survey": {"y": 1}}}
     }
     result, _screen = run(
         diagnosis_bundle,
@@ -191,7 +196,7 @@ def test_the_archive_holds_documents_and_results_without_secrets(tmp_path: Path)
     files = unpacked(path)
     assert sorted(files) == ["d/README.txt", "d/spark-1/gpu/query.csv", "d/spark-2/results/survey.json"]
     assert files["d/spark-1/gpu/query.csv"] == "GB10 <redacted api_key>"
-    assert json.loads(files["d/spark-2/results/survey.json"]) == {"msg": "<redacted api_key> fine", "rows": [FINE]}
+    assert json.loads(files["d/spark-2/results/survey.json"]) == {"msg": "<redacted api_key> fine", "findings": [FINE]}
     assert "it hangs" in files["d/README.txt"]
     assert not leaks("".join(files.values()), [KEY])
     assert KEY not in json.dumps(result)

@@ -19,5 +19,9 @@ def test_interface_of() -> None:
         interface_of(None, "10.0.0.2")
 
 
-def test_reach_problem() -> None:
-    assert FilterModule().filters()["reach_problem"]({"ansible_facts": {}}, "spark-1", {}) == ""
+def test_reach_findings() -> None:
+    reach_findings = FilterModule().filters()["reach_findings"]
+    assert reach_findings({"ansible_facts": {}}, "spark-1", {}) == []
+    (found,) = reach_findings({"unreachable": True, "msg": "Connection refused"}, "spark-1", {})
+    assert (found["code"], found["level"]) == ("node.unreachable", "red")
+    assert reach_findings(None, "spark-1", {})[0]["code"] == "node.no_task_runs"

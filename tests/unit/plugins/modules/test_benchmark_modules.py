@@ -332,7 +332,7 @@ def test_a_result_is_saved_and_compared(run: Run, node: Node, tmp_path: Path) ->
     assert first["document"]["versions"] == {"vllm": "0.32.0", "image": "serving:1"}
     assert (first["verdict"]["level"], first["document"]["simulation"], first["earlier"]) == ("fine", False, [])
     assert (slow["verdict"]["level"], slow["verdict"]["earlier_runs"]) == ("below", 1)
-    assert [cause["check"] for cause in slow["verdict"]["causes"]] == ["swap", "eager"]
+    assert [cause["code"] for cause in slow["verdict"]["causes"]] == ["benchmark.swap", "benchmark.eager"]
     assert "1024 MiB back from swap" in slow["msg"]
     assert [each["key"] for each in slow["earlier"]] == [first["document"]["key"]]
     assert node.asked("journalctl")[0] == "journalctl --unit spark-vllm --output cat --since 2026-11-23 18:57:44 UTC"

@@ -239,7 +239,7 @@ def test_an_image_that_serves(run: Run, world: World) -> None:
     assert (result["healthy"], result["problems"], result["notes"]) == (True, [], [])
     assert (result["facts"]["vllm"], result["facts"]["nccl"]) == ("0.31.0", "2.30.7")
     assert result["msg"] == f"image '{NAME}' has vLLM 0.31.0, Ray 2.56.1, torch 2.15.0a0, NCCL 2.30.7"
-    assert [row["level"] for row in result["rows"]] == ["green"]
+    assert [row["level"] for row in result["findings"]] == ["green"]
 
 
 def test_an_image_without_ray(run: Run, world: World) -> None:
@@ -248,7 +248,7 @@ def test_an_image_without_ray(run: Run, world: World) -> None:
     assert result["healthy"] is False
     assert "failed" not in result
     assert "cannot serve: it has no Ray: set serving_image_base" in result["msg"]
-    (row,) = result["rows"]
+    (row,) = result["findings"]
     assert (row["level"], row["found"]) == ("red", "it has no Ray")
 
 
@@ -317,7 +317,7 @@ def test_what_a_container_lacks_is_told_and_not_remembered(
     result = run(container_gpu_check, **proof)
     assert result["proven"] is False
     assert words in result["msg"]
-    assert {row["level"] for row in result["rows"]} == {"red"}
+    assert {row["level"] for row in result["findings"]} == {"red"}
     assert not Path(proof["stamp"]).exists()
 
 
@@ -360,7 +360,7 @@ def test_nothing_is_tried_while_the_cluster_serves(run: Run, world: World, proof
     result = run(container_gpu_check, **proof)
     assert (result["proven"], result["problems"]) == (False, [])
     assert "spark-ray-head, spark-vllm runs" in result["msg"]
-    assert result["rows"][0]["level"] == "yellow"
+    assert result["findings"][0]["level"] == "yellow"
     assert ["daemon-reload"] not in world.get("log")
     assert run(container_gpu_check, while_serving=True, **proof)["proven"] is True
 
@@ -404,7 +404,7 @@ def test_this_machine_is_read(run: Run) -> None:
     assert result["wanted"] == []
     assert isinstance(result["runtime"]["docker"]["installed"], bool)
     assert result["healthy"] is (result["problems"] == [])
-    assert result["rows"]
+    assert result["findings"]
 
 
 def test_all_that_is_wrong_is_told_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,5 +413,9 @@ def test_all_that_is_wrong_is_told_at_once(run: Run, monkeypatch: pytest.MonkeyP
     result = run(container_runtime_info, devices=["nvidia.com/gpu=all", "/dev/infiniband"])
     assert "failed" not in result
     assert (result["healthy"], result["wanted"]) == (False, ["nvidia.com/gpu=all"])
-    assert [found["name"] for found in result["findings"]] == ["docker_missing", "driver_missing", "toolkit_missing"]
+    assert [found["code"] for found in result["findings"]] == [
+        "docker.missing",
+        "gpu.driver_missing",
+        "docker.toolkit_missing",
+    ]
     assert result["msg"] == "; ".join(result["problems"])

@@ -19,6 +19,7 @@ from ansible_collections.dgx_spark.vllm.plugins.filter.fabric import FilterModul
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric import netplan as core
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.bench import RESULT
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.link import Machine
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import Finding
 from ansible_collections.dgx_spark.vllm.plugins.modules import fabric_benchmark, fabric_info, fabric_netplan
 
 from tests.unit.plugins.module_utils.fabric.world import FIRST, FIXTURES, SECOND, Spark
@@ -59,9 +60,8 @@ def spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spark:
 def test_a_sound_link(run: Run, spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str, int]] = []
 
-    def ping(_run: Any, rail: Any, peer: str, mtu: int) -> str:
+    def ping(_run: Any, rail: Any, peer: str, mtu: int) -> None:
         asked.append((rail.interface, peer, mtu))
-        return ""
 
     monkeypatch.setattr(fabric_info, "jumbo_ping", ping)
     result = run(fabric_info, address="192.168.100.10", peers=PEERS)
@@ -75,17 +75,20 @@ def test_a_sound_link(run: Run, spark: Spark, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_everything_wrong_is_told_at_once(run: Run, spark: Spark, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fabric_info, "jumbo_ping", lambda *_arguments: "no answer")
+    def ping(_run: Any, rail: Any, *_rest: Any) -> Finding:
+        return Finding("fabric.peer_silent", "red", "fabric", f"no answer over {rail.interface}", "see the other node")
+
+    monkeypatch.setattr(fabric_info, "jumbo_ping", ping)
     spark.mtu, spark.speed, spark.link_local = 1500, 100000, (FIRST,)
     result = run(fabric_info, address="192.168.100.10", peers=PEERS)
     assert [finding["code"] for finding in result["findings"]] == [
-        "port_speed",
-        "mtu",
-        "link_local",
-        "port_speed",
-        "mtu",
-        "ping",
-        "ping",
+        "fabric.port_speed",
+        "fabric.mtu",
+        "fabric.link_local",
+        "fabric.port_speed",
+        "fabric.mtu",
+        "fabric.peer_silent",
+        "fabric.peer_silent",
     ]
     assert len(result["problems"]) == 6
     assert "spark-2: no answer" in result["msg"]
@@ -119,11 +122,11 @@ def test_what_role_fabric_writes_is_no_problem_before_it(run: Run, spark: Spark)
 def test_what_no_role_mends_stays_a_problem(run: Run, spark: Spark) -> None:
     spark.speed = 100000
     assert {finding["code"] for finding in run(fabric_info, address="192.168.100.10", managed=True)["findings"]} == {
-        "port_speed"
+        "fabric.port_speed"
     }
     spark.speed, spark.cabled = 200000, ()
     codes = [finding["level"] for finding in run(fabric_info, address="192.168.100.10", managed=True)["findings"]]
-    assert "problem" in codes
+    assert "red" in codes
     named = run(fabric_info, address="192.168.100.10", managed=True, interfaces=[FIRST, SECOND])
     assert named["problems"] == []
     assert any("has no link" in text for text in named["warnings_found"])
@@ -415,10 +418,10 @@ def test_nccl_on_tcp_is_told(run: Run, spark: Spark, tools: Path) -> None:
     tool(tools, "docker", f"cat > /dev/null; cat {FIXTURES}/nccl_socket.log; echo '{said}'\n")
     result = run(fabric_benchmark, test="nccl", image="serving:1", **BENCH)
     assert [finding["code"] for finding in result["findings"]][:4] == [
-        "no_uverbs",
-        "memlock",
-        "nccl_socket",
-        "nccl_slow",
+        "fabric.no_uverbs",
+        "fabric.memlock",
+        "fabric.nccl_socket",
+        "fabric.nccl_slow",
     ]
     tool(tools, "docker", f"cat > /dev/null; echo '{probe_result(error='RuntimeError: NCCL error')}'\n")
     assert (

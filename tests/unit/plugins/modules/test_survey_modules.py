@@ -35,15 +35,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def test_survey_looks_at_this_machine(run: Run) -> None:
     result = run(node_survey_info, min_available_gib=0.01)
     assert result["changed"] is False
-    assert {"memory", "containers", "shares", "updates"} <= {row["check"] for row in result["rows"]}
+    assert {"memory", "containers", "shares", "updates"} <= {row["check"] for row in result["findings"]}
     assert result["identity"]["kernel"]
     assert set(result["takeover"]) == {"containers", "units"}
     assert result["survey"]["memory_total_gib"] > 0.1
-    assert result["msg"].startswith(f"{len(result['rows'])} findings: ")
+    assert result["msg"].startswith(f"{len(result['findings'])} findings: ")
 
 
 def test_survey_tells_of_memory_that_is_not_there(run: Run) -> None:
-    (row,) = [row for row in run(node_survey_info, min_available_gib=1e6)["rows"] if row["check"] == "memory"]
+    (row,) = [row for row in run(node_survey_info, min_available_gib=1e6)["findings"] if row["check"] == "memory"]
     assert row["level"] == "red"
     assert "1e+06 GiB are needed" in row["found"]
 

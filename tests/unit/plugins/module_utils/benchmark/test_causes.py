@@ -4,16 +4,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.benchmark.causes import CHECKS, judge
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.benchmark.causes import CHECKS, Cause, judge
 
 from tests.unit.plugins.module_utils.benchmark.world import FLAGS, document, history, node, point
 
 
+def names(found: Sequence[Cause]) -> list[str]:
+    return [cause.finding.code.removeprefix("benchmark.") for cause in found]
+
+
 def causes(result: dict[str, Any], earlier: list[dict[str, Any]] | None = None) -> list[str]:
-    return [cause.check for cause in judge(result, earlier or []).causes]
+    return names(judge(result, earlier or []).causes)
 
 
 def slow(**more: Any) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def test_tcp(evidence: dict[str, Any], words: str) -> None:
     result = slow(evidence={"spark-1": node(), "spark-2": node(**evidence)})
     assert causes(result) == ["tcp"]
     assert words in judge(result, []).sentence(result)
-    assert "spark-2" in judge(result, []).causes[0].fact
+    assert "spark-2" in judge(result, []).causes[0].finding.found
 
 
 def test_the_log_wins_over_the_counters() -> None:
@@ -114,7 +119,7 @@ def test_what_belongs_to_the_key_cannot_have_changed() -> None:
     result = document(scale=0.5, parts=flags("--enforce-eager"), plan={})
     verdict = judge(result, earlier)
     assert (verdict.level, verdict.causes) == ("below", ())
-    assert [remark.check for remark in verdict.remarks] == ["eager"]
+    assert names(verdict.remarks) == ["eager"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ def test_a_throttled_gpu(clocks: dict[str, Any], words: str) -> None:
     seen = {**node()["clocks"], **clocks}
     result = slow(evidence={"spark-1": node(), "spark-2": node(clocks=seen)})
     assert causes(result) == ["clock"]
-    assert words in judge(result, []).causes[0].fact
+    assert words in judge(result, []).causes[0].finding.found
 
 
 @pytest.mark.parametrize(
@@ -150,27 +155,31 @@ def test_clocks_that_were_never_seen_under_load_exclude_nothing() -> None:
 def test_swap() -> None:
     result = slow(evidence={"spark-1": node(swap={"pswpin": 262144}), "spark-2": node()})
     assert causes(result) == ["swap"]
-    assert judge(result, []).causes[0].fact == "spark-1 read 1024 MiB back from swap during the run"
+    assert judge(result, []).causes[0].finding.found == "spark-1 read 1024 MiB back from swap during the run"
     assert causes(slow(evidence={"spark-1": node(swap={"pswpin": 5}), "spark-2": node()})) == []
 
 
 def test_a_small_batch_explains_no_single_request() -> None:
     result = slow(parts={"flags": ["--max-num-seqs 2"]})
     verdict = judge(result, [])
-    assert [cause.check for cause in verdict.causes] == ["small_batch"]
-    assert "4 requests were sent at a time, and the server computes 2" in verdict.causes[0].fact
+    assert names(verdict.causes) == ["small_batch"]
+    assert "4 requests were sent at a time, and the server computes 2" in verdict.causes[0].finding.found
 
 
 def test_small_pieces_slow_the_prefill_alone() -> None:
     verdict = judge(slow(parts=flags("--max-num-batched-tokens 512")), [])
     assert verdict.causes == ()
-    assert "pieces of 512 tokens" in verdict.remarks[0].fact
+    assert "pieces of 512 tokens" in verdict.remarks[0].finding.found
 
 
 def test_a_full_cache() -> None:
     result = slow(points=[point(request=8), point(16, request=3, preemptions=7)])
     assert causes(result) == ["preemption"]
-    assert judge(result, []).causes[0].fact.startswith("7 requests were interrupted and computed again at 16 at a time")
+    assert (
+        judge(result, [])
+        .causes[0]
+        .finding.found.startswith("7 requests were interrupted and computed again at 16 at a time")
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,8 +195,9 @@ def test_a_full_cache() -> None:
 )
 def test_others(more: dict[str, Any], words: str) -> None:
     result = slow(**more)
-    assert causes(result) == ["others"]
-    assert words in judge(result, []).causes[0].fact
+    (name,) = causes(result)
+    assert name in {"other_requests", "gpu_shared", "node_busy"}
+    assert words in judge(result, []).causes[0].finding.found
 
 
 def test_a_word_now_and_then_is_nobody() -> None:
@@ -199,8 +209,8 @@ def test_a_word_now_and_then_is_nobody() -> None:
 def test_figures_that_are_too_good() -> None:
     result = document(points=[point(request=60, prefix_hit_share=0.5)])
     verdict = judge(result, [])
-    assert (verdict.level, [remark.check for remark in verdict.remarks]) == ("fine", ["prefix_cache", "above_limit"])
-    assert "50% of the prompt tokens" in verdict.remarks[0].fact
+    assert (verdict.level, names(verdict.remarks)) == ("fine", ["prefix_cache", "above_limit"])
+    assert "50% of the prompt tokens" in verdict.remarks[0].finding.found
 
 
 def test_the_simulation_has_no_graphs_to_miss() -> None:

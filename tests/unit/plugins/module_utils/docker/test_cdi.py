@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.cdi import (
-    GREEN,
     MENDED,
     OWN_UNIT,
     RED,
@@ -40,9 +39,10 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.cdi import (
     parse_limits,
     parse_spec,
     parse_unit,
-    rows,
+    reported,
     version_of,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import fine
 
 GPU = "nvidia.com/gpu=all"
 DEVICES = [GPU, "/dev/infiniband"]
@@ -226,7 +226,7 @@ def test_settings_and_documents_of_another_shape(text: str, machine: Machine) ->
     machine.put("/etc/docker/daemon.json", text)
     machine.put("/etc/cdi/odd.json", text)
     machine.answers["docker"] = (0, text, "")
-    assert "docker_silent" in machine.look()
+    assert "docker.silent" in machine.look()
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ class Machine:
 
     def look(self, devices: Sequence[str] = DEVICES) -> dict[str, str]:
         """Return the sentences by name."""
-        return {found.name: found.sentence() for found in judge(collect(Host(self.run, self.root)), devices)}
+        return {found.code: found.sentence() for found in judge(collect(Host(self.run, self.root)), devices)}
 
 
 @pytest.fixture
@@ -374,79 +374,79 @@ def test_a_node_without_gpu_is_judged_by_docker_alone(machine: Machine) -> None:
 def sick(name: str, machine: Machine) -> None:
     """Make the machine ill in the way that the finding is named for."""
     other = SPEC.replace("580.142", "580.126")
-    if name == "docker_missing":
+    if name == "docker.missing":
         machine.remove("/usr/bin/docker")
-    elif name == "docker_snap":
+    elif name == "docker.snap":
         machine.remove("/usr/bin/docker")
         machine.put("/snap/bin/docker", "")
-    elif name == "docker_silent":
+    elif name == "docker.silent":
         machine.answers["docker"] = (1, INFO_DOWN, DOWN)
-    elif name == "docker_without_cdi":
+    elif name == "docker.without_cdi":
         machine.answers["docker"] = (0, INFO_20, "")
-    elif name == "cdi_off":
+    elif name == "docker.cdi_off":
         machine.answers["docker"] = (
             0,
             INFO_29.replace('["/etc/cdi", "/var/run/cdi"]', "[]").replace("29.2.1", "27.5.1"),
             "",
         )
-    elif name == "settings_broken":
+    elif name == "docker.settings_broken":
         machine.put("/etc/docker/daemon.json", '{"runtimes": }')
-    elif name == "toolkit_missing":
+    elif name == "docker.toolkit_missing":
         del machine.answers["nvidia-ctk"]
-    elif name == "toolkit_old":
+    elif name == "docker.toolkit_old":
         machine.answers["nvidia-ctk"] = (0, CTK.replace("1.19.0", "1.17.8"), "")
-    elif name == "driver_missing":
+    elif name == "gpu.driver_missing":
         machine.remove("/sys/module/nvidia/version")
         machine.remove("/usr/lib/aarch64-linux-gnu/libcuda.so.580.142")
-    elif name == "driver_mismatch":
+    elif name == "gpu.driver_mismatch":
         machine.put("/usr/lib/aarch64-linux-gnu/libcuda.so.580.159", "")
-    elif name == "device_unknown":
+    elif name == "docker.device_unknown":
         machine.remove("/var/run/cdi/nvidia.yaml")
-    elif name == "spec_stale":
+    elif name == "docker.spec_stale":
         machine.put("/var/run/cdi/nvidia.yaml", other)
-    elif name == "spec_other_driver":
+    elif name == "docker.spec_other_driver":
         machine.put("/var/run/cdi/nvidia.yaml", other)
         machine.put("/usr/lib/aarch64-linux-gnu/libcuda.so.580.126", "")
-    elif name == "spec_without_uvm":
+    elif name == "docker.spec_without_uvm":
         # What nvidia-ctk writes before the nodes are there: it names those that it finds.
         machine.put("/var/run/cdi/nvidia.yaml", SPEC_WITHOUT_UVM)
-    elif name == "spec_shadowed":
+    elif name == "docker.spec_shadowed":
         machine.put("/etc/cdi/nvidia.yaml", other)
-    elif name == "device_twice":
+    elif name == "docker.device_twice":
         machine.put("/var/run/cdi/mine.yaml", SPEC)
-    elif name == "spec_unreadable":
+    elif name == "docker.spec_unreadable":
         machine.put("/etc/cdi/other.yaml", "kind: [")
-    elif name == "device_unseen":
+    elif name == "docker.device_unseen":
         machine.answers["docker"] = (0, INFO_29.replace(GPU, "nvidia.com/gpu=1"), "")
-    elif name == "boot_order":
+    elif name == "docker.boot_order":
         del machine.answers[OWN_UNIT]
     else:
         raise AssertionError(name)
 
 
 SICK: Mapping[str, tuple[str, str]] = {
-    "docker_missing": (RED, "run role container_runtime"),
-    "docker_snap": (RED, "snap remove docker"),
-    "docker_silent": (RED, f"does not answer ({DOWN})"),
-    "docker_without_cdi": (RED, "Docker 20.10.24+dfsg1 knows no CDI"),
-    "cdi_off": (RED, "CDI is switched off in Docker 27.5.1"),
-    "settings_broken": (RED, "/etc/docker/daemon.json is not JSON"),
-    "toolkit_missing": (RED, "there is no nvidia-ctk"),
-    "toolkit_old": (YELLOW, "toolkit 1.17.8 does not renew"),
-    "driver_missing": (RED, "no NVIDIA driver on this node"),
-    "driver_mismatch": (RED, "runs NVIDIA driver 580.142 while the libraries are of 580.159"),
-    "device_unknown": (RED, f"no CDI specification names {GPU}: `systemctl restart {REFRESH_UNIT}`"),
-    "spec_stale": (RED, "asks for /usr/lib/aarch64-linux-gnu/libcuda.so.580.126, which this node does not have"),
-    "spec_other_driver": (RED, "was written for driver 580.126 and the kernel runs 580.142"),
-    "spec_without_uvm": (
+    "docker.missing": (RED, "run role container_runtime"),
+    "docker.snap": (RED, "snap remove docker"),
+    "docker.silent": (RED, f"does not answer ({DOWN})"),
+    "docker.without_cdi": (RED, "Docker 20.10.24+dfsg1 knows no CDI"),
+    "docker.cdi_off": (RED, "CDI is switched off in Docker 27.5.1"),
+    "docker.settings_broken": (RED, "/etc/docker/daemon.json is not JSON"),
+    "docker.toolkit_missing": (RED, "there is no nvidia-ctk"),
+    "docker.toolkit_old": (YELLOW, "toolkit 1.17.8 does not renew"),
+    "gpu.driver_missing": (RED, "no NVIDIA driver on this node"),
+    "gpu.driver_mismatch": (RED, "runs NVIDIA driver 580.142 while the libraries are of 580.159"),
+    "docker.device_unknown": (RED, f"no CDI specification names {GPU}: `systemctl restart {REFRESH_UNIT}`"),
+    "docker.spec_stale": (RED, "asks for /usr/lib/aarch64-linux-gnu/libcuda.so.580.126, which this node does not have"),
+    "docker.spec_other_driver": (RED, "was written for driver 580.126 and the kernel runs 580.142"),
+    "docker.spec_without_uvm": (
         RED,
         f"names no /dev/nvidia-uvm, which this node has, so no CUDA program starts in a container with {GPU}",
     ),
-    "spec_shadowed": (YELLOW, "remove /etc/cdi/nvidia.yaml"),
-    "device_twice": (RED, "named by /var/run/cdi/mine.yaml and by /var/run/cdi/nvidia.yaml"),
-    "spec_unreadable": (YELLOW, "/etc/cdi/other.yaml is no CDI specification"),
-    "device_unseen": (RED, "Docker does not list it"),
-    "boot_order": (YELLOW, f"which installs {OWN_UNIT}"),
+    "docker.spec_shadowed": (YELLOW, "remove /etc/cdi/nvidia.yaml"),
+    "docker.device_twice": (RED, "named by /var/run/cdi/mine.yaml and by /var/run/cdi/nvidia.yaml"),
+    "docker.spec_unreadable": (YELLOW, "/etc/cdi/other.yaml is no CDI specification"),
+    "docker.device_unseen": (RED, "Docker does not list it"),
+    "docker.boot_order": (YELLOW, f"which installs {OWN_UNIT}"),
 }
 
 
@@ -454,7 +454,7 @@ SICK: Mapping[str, tuple[str, str]] = {
 def test_a_sick_machine_gets_its_sentence(name: str, machine: Machine) -> None:
     sick(name, machine)
     level, words = SICK[name]
-    found = {finding.name: finding for finding in judge(collect(Host(machine.run, machine.root)), DEVICES)}
+    found = {finding.code: finding for finding in judge(collect(Host(machine.run, machine.root)), DEVICES)}
     assert name in found
     assert found[name].level == level
     assert words in found[name].sentence()
@@ -463,7 +463,12 @@ def test_a_sick_machine_gets_its_sentence(name: str, machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in SICK if name not in ("driver_mismatch", "spec_other_driver", "toolkit_missing")]
+    "name",
+    [
+        name
+        for name in SICK
+        if name not in ("gpu.driver_mismatch", "docker.spec_other_driver", "docker.toolkit_missing")
+    ],
 )
 def test_one_illness_is_told_once(name: str, machine: Machine) -> None:
     sick(name, machine)
@@ -483,24 +488,24 @@ def test_the_specification_of_another_vendor_needs_no_uvm(machine: Machine) -> N
 
 
 def test_a_specification_without_uvm_is_written_anew_by_the_role(machine: Machine) -> None:
-    sick("spec_without_uvm", machine)
+    sick("docker.spec_without_uvm", machine)
     findings = judge(collect(Host(machine.run, machine.root)), DEVICES)
-    assert [row["level"] for row in rows("Docker", findings, "well")] == [RED]
-    assert [row["level"] for row in rows("Docker", findings, "well", MENDED)] == [YELLOW]
+    assert [found.level for found in reported(findings, "well")] == [RED]
+    assert [found.level for found in reported(findings, "well", managed=True)] == [YELLOW]
     role = yaml.safe_load((Path(__file__).parents[5] / "roles/container_runtime/vars/main.yml").read_text())
-    assert "spec_without_uvm" in role["__container_runtime_spec_bad"]
+    assert "docker.spec_without_uvm" in role["__container_runtime_spec_bad"]
     assert set(role["__container_runtime_spec_bad"]) <= MENDED
 
 
 def test_a_driver_that_is_installed_and_not_loaded(machine: Machine) -> None:
     machine.remove("/sys/module/nvidia/version")
-    assert "driver 580.142 is installed and the kernel has not loaded it" in machine.look()["driver_missing"]
+    assert "driver 580.142 is installed and the kernel has not loaded it" in machine.look()["gpu.driver_not_loaded"]
 
 
 def test_an_old_toolkit_is_told_its_own_command(machine: Machine) -> None:
-    sick("device_unknown", machine)
+    sick("docker.device_unknown", machine)
     del machine.answers[REFRESH_UNIT]
-    assert "nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml" in machine.look()["device_unknown"]
+    assert "nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml" in machine.look()["docker.device_unknown"]
 
 
 def test_a_folder_that_is_a_link_is_read_once(machine: Machine) -> None:
@@ -568,18 +573,18 @@ def test_a_container_that_keeps_everything() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "name", "words"),
     [
-        (LOST, None, "gpu_missing", "does not see it (nvidia-smi: Failed to initialize NVML: Unknown Error)"),
-        (SEEN, LOST, "gpu_lost", "loses its GPU at `systemctl daemon-reload`"),
-        (replace(SEEN, limits={"nofile": "1024"}), SEEN, "limit_nofile", "nofile 1048576 has 1024 (Docker 29.2.1)"),
-        (replace(SEEN, limits={"memlock": "8388608"}), SEEN, "limit_memlock", "memlock -1 has 8388608"),
-        (replace(SEEN, rdma=("rdma_cm",)), SEEN, "rdma_missing", "no RDMA device"),
-        (replace(SEEN, uvm=False), SEEN, "uvm_missing", "has no /dev/nvidia-uvm, which this node has"),
-        (replace(LOST, uvm=False), None, "gpu_missing", "does not see it"),
+        (LOST, None, "docker.gpu_missing", "does not see it (nvidia-smi: Failed to initialize NVML: Unknown Error)"),
+        (SEEN, LOST, "docker.gpu_lost", "loses its GPU at `systemctl daemon-reload`"),
+        (replace(SEEN, limits={"nofile": "1024"}), SEEN, "docker.limit", "nofile 1048576 has 1024 (Docker 29.2.1)"),
+        (replace(SEEN, limits={"memlock": "8388608"}), SEEN, "docker.limit", "memlock -1 has 8388608"),
+        (replace(SEEN, rdma=("rdma_cm",)), SEEN, "docker.rdma_missing", "no RDMA device"),
+        (replace(SEEN, uvm=False), SEEN, "docker.uvm_missing", "has no /dev/nvidia-uvm, which this node has"),
+        (replace(LOST, uvm=False), None, "docker.gpu_missing", "does not see it"),
     ],
 )
 def test_a_container_that_lacks_something(before: Look, after: Look | None, name: str, words: str) -> None:
     (found,) = judge_proof(before, after, gpu=True, rdma=True, ulimits=LIMITS, docker="29.2.1")
-    assert (found.name, found.level) == (name, RED)
+    assert (found.code, found.level) == (name, RED)
     assert words in found.sentence()
 
 
@@ -599,18 +604,18 @@ def test_limits_that_say_nothing(text: str) -> None:
     assert parse_limits(text) == {}
 
 
-def test_rows_for_the_report() -> None:
-    assert rows("x", [], "well") == [{"check": "x", "level": GREEN, "found": "well", "remedy": ""}]
+def test_what_the_report_shows() -> None:
+    assert reported([], "well") == [fine("docker", "Docker", "well")]
     runtime = Runtime(docker=Docker(), specs=(Spec("x"),))
-    found = rows("x", judge(runtime, DEVICES), "well")
-    assert {row["level"] for row in found} == {RED}
-    assert all(row["remedy"] for row in found)
+    found = judge(runtime, DEVICES)
+    assert {entry.level for entry in found} == {RED}
+    assert reported(found, "well") == found
 
 
 def test_a_bare_machine_is_yellow_where_the_role_comes_next() -> None:
     """What no role mends, the driver, stays red, and is a check of its own."""
     findings = judge(Runtime(docker=Docker()), DEVICES)
-    found = rows("Docker", findings, "well", MENDED)
-    assert [(row["check"], row["level"]) for row in found] == [("Docker", YELLOW), ("driver", RED), ("Docker", YELLOW)]
-    assert {row["remedy"] for row in found if row["level"] == YELLOW} == {"site.yml mends it (role container_runtime)"}
-    assert [row["level"] for row in rows("Docker", judge(Runtime(docker=Docker())), "well", MENDED)] == [YELLOW]
+    found = reported(findings, "well", managed=True)
+    assert [(entry.check, entry.level) for entry in found] == [("Docker", YELLOW), ("driver", RED), ("Docker", YELLOW)]
+    assert {entry.remedy for entry in found if entry.level == YELLOW} == {"site.yml mends it (role container_runtime)"}
+    assert [entry.level for entry in reported(judge(Runtime(docker=Docker())), "well", managed=True)] == [YELLOW]

@@ -29,6 +29,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.image_layer 
     pull_problem,
     ray_problem,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import RED, YELLOW
 
 DIGEST = "sha256:" + "ab" * 32
 NVIDIA = "nvcr.io/nvidia/vllm:26.10-py3"
@@ -264,7 +265,7 @@ def test_an_image_that_cannot_be_probed(answer: tuple[int, str, str], words: str
 
 
 def test_a_good_image_has_no_problem() -> None:
-    assert judge_image(GOOD, node_architecture="aarch64", ray_version="2.56.1", min_vllm="0.21.0") == ([], [])
+    assert judge_image(GOOD, node_architecture="aarch64", ray_version="2.56.1", min_vllm="0.21.0") == []
 
 
 @pytest.mark.parametrize(
@@ -283,18 +284,18 @@ def test_a_good_image_has_no_problem() -> None:
 )
 def test_an_image_that_cannot_serve(facts: ImageFacts, words: str) -> None:
     oldest = "" if facts.vllm == "0.19.0" else "0.21.0"
-    problems, _notes = judge_image(facts, node_architecture="aarch64", ray_version="2.56.1", min_vllm=oldest)
-    assert len(problems) == 1
-    assert words in problems[0]
-    assert ": " in problems[0]
+    (found,) = judge_image(facts, node_architecture="aarch64", ray_version="2.56.1", min_vllm=oldest)
+    assert found.level == RED
+    assert words in found.sentence()
+    assert found.remedy
 
 
 def test_what_is_only_worth_knowing() -> None:
-    problems, notes = judge_image(replace(GOOD, ray="2.60.0", nccl=""), ray_version="2.56.1")
-    assert problems == []
-    assert "came with Ray 2.60.0, which is kept" in notes[0]
-    assert "its NCCL could not be found" in notes[1]
-    assert judge_image(parse_probe(CPU)) == ([], [])
+    found = judge_image(replace(GOOD, ray="2.60.0", nccl=""), ray_version="2.56.1")
+    assert {entry.level for entry in found} == {YELLOW}
+    assert "came with Ray 2.60.0, which is kept" in found[0].found
+    assert "its NCCL could not be found" in found[1].found
+    assert judge_image(parse_probe(CPU)) == []
 
 
 def test_a_pair_that_is_known_to_be_bad_is_no_longer_with_a_newer_vllm() -> None:

@@ -34,6 +34,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.bench import
     without_bandwidth,
 )
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.link import FabricError
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import RED, YELLOW
 
 from tests.unit.plugins.module_utils.fabric.world import FIXTURES
 
@@ -91,16 +92,16 @@ def test_the_log_of_a_link_that_is_rdma_and_slow() -> None:
     assert log.rdma()
     assert log.gpu_direct is False
     findings = judge_nccl(log, PORT0, 2.83174, 1)
-    assert [finding.code for finding in findings] == ["nccl_slow"]
-    assert "cured by a reboot of both nodes" in findings[0].text
+    assert [finding.code for finding in findings] == ["fabric.nccl_slow"]
+    assert "reboot both nodes, which cured it" in findings[0].remedy
 
 
 def test_a_twin_without_an_address() -> None:
     log = parse_nccl_log(recorded("nccl_ib_gids.log"))
     assert log.gid_kinds == {"0": "ipv4", "1": "link-local"}
     findings = judge_nccl(log, PORT1, 21.4, 1)
-    assert [(finding.level, finding.code) for finding in findings] == [("warning", "nccl_gid")]
-    assert "roceP2p1s0f1 by a link-local address" in findings[0].text
+    assert [(finding.level, finding.code) for finding in findings] == [(YELLOW, "fabric.nccl_gid")]
+    assert "roceP2p1s0f1 by a link-local address" in findings[0].found
 
 
 def test_nvidias_plugin_is_rdma_too() -> None:
@@ -120,13 +121,13 @@ def test_ports_that_nccl_merged_are_used_both() -> None:
     assert judge_nccl(log, devices, 25.0, 2) == []
     half = parse_nccl_log(text.replace("via NET/IB/5", "via NET/IB/4"))
     assert half.used() == ("rocep1s0f0", "rocep1s0f1")
-    assert [finding.code for finding in judge_nccl(half, devices, 25.0, 2)] == ["nccl_one_twin"]
+    assert [finding.code for finding in judge_nccl(half, devices, 25.0, 2)] == ["fabric.nccl_one_twin"]
     # The number of an address counts the single devices; a merged one is told by all of its names.
     gid = "x NCCL INFO NET/IB: NCCL MergedDev 4 IbDev {} Port 1 qpn 704 mtu 3 GID 0 (80FE/46442FFEFF47BB4E) fifoRkey=0x1\n"
     for number, name in (("1", "reaches rocep1s0f1 by"), ("4", "reaches rocep1s0f0, rocep1s0f1 by")):
         findings = judge_nccl(parse_nccl_log(text + gid.format(number)), devices, 25.0, 2)
-        assert [finding.code for finding in findings] == ["nccl_gid"]
-        assert name in findings[0].text
+        assert [finding.code for finding in findings] == ["fabric.nccl_gid"]
+        assert name in findings[0].found
 
 
 def test_a_slow_link_may_be_a_warning_but_never_a_wrong_transport() -> None:
@@ -134,12 +135,12 @@ def test_a_slow_link_may_be_a_warning_but_never_a_wrong_transport() -> None:
         *judge_rdma([RdmaResult(PORT1[0], 50.0, 3, 4096)], PORT1, 1),
         *judge_nccl(NcclLog(network="Socket"), PORT1, 3.0, 1),
     ]
-    assert {finding.level for finding in slow} == {"problem"}
+    assert {finding.level for finding in slow} == {RED}
     assert [(finding.level, finding.code) for finding in without_bandwidth(slow)] == [
-        ("problem", "rdma_silent"),
-        ("warning", "rdma_slow"),
-        ("problem", "nccl_socket"),
-        ("warning", "nccl_slow"),
+        (RED, "fabric.rdma_silent"),
+        (YELLOW, "fabric.rdma_slow"),
+        (RED, "fabric.nccl_socket"),
+        (YELLOW, "fabric.nccl_slow"),
     ]
 
 
@@ -147,8 +148,8 @@ def test_tcp_is_never_taken_in_silence() -> None:
     log = parse_nccl_log(recorded("nccl_socket.log"))
     assert (log.network, log.sockets, log.rdma()) == ("Socket", ("ens3",), False)
     findings = judge_nccl(log, PORT1, 3.04, 1)
-    assert [finding.code for finding in findings] == ["nccl_socket", "nccl_slow"]
-    assert "NET/Socket (ens3), that is TCP, instead of NET/IB over rocep1s0f1, roceP2p1s0f1" in findings[0].text
+    assert [finding.code for finding in findings] == ["fabric.nccl_socket", "fabric.nccl_slow"]
+    assert "NET/Socket (ens3), that is TCP, instead of NET/IB over rocep1s0f1, roceP2p1s0f1" in findings[0].found
     # Where there is no RDMA device, TCP is what was wanted.
     assert judge_nccl(log, [], None, 1) == []
 
@@ -164,18 +165,20 @@ def test_channels_count_more_than_what_was_opened() -> None:
 def test_one_twin() -> None:
     log = parse_nccl_log(recorded("nccl_ib_slow.log").replace("via NET/IB/1", "via NET/IB/0"))
     findings = judge_nccl(log, PORT0, 11.0, 1)
-    assert [finding.code for finding in findings] == ["nccl_one_twin", "nccl_slow"]
-    assert "as the transport above explains" in findings[1].text
+    assert [finding.code for finding in findings] == ["fabric.nccl_one_twin", "fabric.nccl_slow"]
+    assert "as the transport above explains" in findings[1].found
 
 
-@pytest.mark.parametrize(("gbytes", "codes"), [(23.7, []), (17.0, ["nccl_low"]), (14.9, ["nccl_slow"]), (None, [])])
+@pytest.mark.parametrize(
+    ("gbytes", "codes"), [(23.7, []), (17.0, ["fabric.nccl_low"]), (14.9, ["fabric.nccl_slow"]), (None, [])]
+)
 def test_bandwidth_of_nccl(gbytes: float | None, codes: list[str]) -> None:
     log = NcclLog(network="IB", devices=tuple(PORT1), channels={"0": 1, "1": 1}, gid_kinds={})
     assert [finding.code for finding in judge_nccl(log, PORT1, gbytes, 1)] == codes
 
 
 def test_a_mute_log_proves_nothing() -> None:
-    assert [finding.code for finding in judge_nccl(parse_nccl_log("hello"), PORT1, 22.0, 1)] == ["nccl_mute"]
+    assert [finding.code for finding in judge_nccl(parse_nccl_log("hello"), PORT1, 22.0, 1)] == ["fabric.nccl_mute"]
 
 
 # --- judging -----------------------------------------------------------------------------------------------------
@@ -185,9 +188,9 @@ def test_a_mute_log_proves_nothing() -> None:
     ("figures", "codes"),
     [
         ((92.57, 97.28), []),
-        ((85.0, 85.0), ["rdma_low"]),
-        ((50.0, 48.0), ["rdma_slow"]),
-        ((111.7,), ["rdma_silent", "rdma_slow"]),
+        ((85.0, 85.0), ["fabric.rdma_low"]),
+        ((50.0, 48.0), ["fabric.rdma_slow"]),
+        ((111.7,), ["fabric.rdma_silent", "fabric.rdma_slow"]),
     ],
 )
 def test_raw_rdma(figures: tuple[float, ...], codes: list[str]) -> None:
@@ -197,17 +200,22 @@ def test_raw_rdma(figures: tuple[float, ...], codes: list[str]) -> None:
 
 def test_tcp_figures() -> None:
     assert judge_tcp(96.2) == []
-    assert judge_tcp(0.94)[0].code == "tcp_slow"
+    assert judge_tcp(0.94)[0].code == "fabric.tcp_slow"
 
 
 def test_what_the_container_sees() -> None:
     assert judge_container({"uverbs": ["uverbs0"], "uverbs_denied": [], "memlock": -1}) == []
     codes = [finding.code for finding in judge_container({"uverbs": [], "memlock": 65536})]
-    assert codes == ["no_uverbs", "memlock"]
+    assert codes == ["fabric.no_uverbs", "fabric.memlock"]
     denied = judge_container(
-        {"uverbs": ["uverbs0"], "uverbs_denied": ["uverbs0"], "uverbs_error": "Operation not permitted", "memlock": -1}
+        {
+            "uverbs": ["uverbs0"],
+            "uverbs_denied": ["uverbs0"],
+            "uverbs_error": "Operation not permitted",
+            "memlock": -1,
+        }
     )
-    assert "may not open uverbs0: Operation not permitted" in denied[0].text
+    assert "may not open uverbs0: Operation not permitted" in denied[0].found
 
 
 def test_counters_prove_where_the_data_went() -> None:
@@ -222,9 +230,9 @@ def test_counters_prove_where_the_data_went() -> None:
         "c": {},
     }
     findings = judge_counters(before, after, 1000)
-    assert [(finding.code, finding.text.split()[0]) for finding in findings] == [
-        ("counter_trouble", "a"),
-        ("counter_still", "b"),
+    assert [(finding.code, finding.found.split()[0]) for finding in findings] == [
+        ("fabric.packets_lost", "a"),
+        ("fabric.counter_still", "b"),
     ]
 
 
@@ -285,7 +293,7 @@ def test_the_probe_runs_from_a_pipe() -> None:
 def test_the_probe_opens_what_it_sees(tmp_path: Path) -> None:
     (tmp_path / "uverbs0").touch()
     (tmp_path / "uverbs1").symlink_to(tmp_path / "gone")
-    (tmp_path / "rdma_cm").touch()
+    (tmp_path / "fabric.rdma_cm").touch()
     found = nccl_probe.look(tmp_path)
     assert (found["uverbs"], found["uverbs_denied"]) == (["uverbs0", "uverbs1"], ["uverbs1"])
 

@@ -17,18 +17,19 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.link import 
     fabric_environment,
     gid_address,
     judge,
+    judge_pair,
+    judge_rails,
     jumbo_ping,
-    pair_problems,
     parse_ethtool,
     parse_ibdev2netdev,
     parse_ip_json,
     parse_routes,
     plan_rails,
     port_of,
-    rail_problems,
     select_interfaces,
     with_status,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import YELLOW, sentences
 
 from tests.unit.plugins.module_utils.fabric.world import FIRST, FIXTURES, SECOND, Spark
 
@@ -191,17 +192,17 @@ def test_explicit_addresses() -> None:
 
 def test_collisions(spark: Spark) -> None:
     fabric = spark.look()
-    assert rail_problems(RAILS, fabric) == []
+    assert judge_rails(RAILS, fabric) == []
     both = [Rail(FIRST, "192.168.100.10/24"), Rail(SECOND, "192.168.100.12/24")]
-    assert "would be in one subnet" in rail_problems(both, fabric)[0]
-    assert rail_problems([Rail(FIRST, "10.0.0.9/24")], fabric)[0].startswith(
+    assert "would be in one subnet" in judge_rails(both, fabric)[0].found
+    assert judge_rails([Rail(FIRST, "10.0.0.9/24")], fabric)[0].found.startswith(
         "the fabric's subnet 10.0.0.0/24 for enp1s0f1np1 collides with enP7s7 (10.0.0.5/24)"
     )
     spark.routes.append({"dst": "192.168.100.0/25", "dev": "wg0"})
-    assert "the route to 192.168.100.0/25 over wg0" in rail_problems(RAILS, spark.look())[0]
+    assert "the route to 192.168.100.0/25 over wg0" in judge_rails(RAILS, spark.look())[0].found
     # A VPN's wide route leaves the narrower one of the fabric alone.
     spark.routes[-1] = {"dst": "192.168.0.0/16", "dev": "wg0"}
-    assert rail_problems(RAILS, spark.look()) == []
+    assert judge_rails(RAILS, spark.look()) == []
 
 
 # --- sick links --------------------------------------------------------------------------------------------------
@@ -210,21 +211,26 @@ def test_collisions(spark: Spark) -> None:
 @pytest.mark.parametrize(
     ("change", "wanted", "expected", "words"),
     [
-        ({"cabled": ()}, {}, {"no_carrier"}, "plug the cable into the same port of both nodes"),
-        ({"speed": 100000}, {}, {"port_speed"}, "enp1s0f1np1 runs at 100 of 200 Gb/s"),
-        ({"mtu": 1500}, {}, {"mtu"}, "enp1s0f1np1 has MTU 1500, not 9000"),
-        ({"gid_less": (SECOND,)}, {}, {"no_gid"}, "RDMA device roceP2p1s0f1 has no RoCE v2 entry for 192.168.101.10"),
-        ({"narrow": (SECOND,)}, {}, {"pcie"}, "runs at 32.0 GT/s PCIe x1, it can do 32.0 GT/s PCIe x4"),
-        ({"inactive": (FIRST,)}, {}, {"rdma_state"}, "RDMA device rocep1s0f1 of enp1s0f1np1 is DOWN"),
-        ({"link_local": (FIRST,)}, {}, {"link_local"}, "link-local: []"),
-        ({"rdma": False}, {}, {"no_rdma"}, "load the kernel's mlx5_ib"),
+        ({"cabled": ()}, {}, {"fabric.no_link", "fabric.port_down"}, "plug the cable into the same port of both nodes"),
+        ({"speed": 100000}, {}, {"fabric.port_speed"}, "enp1s0f1np1 runs at 100 of 200 Gb/s"),
+        ({"mtu": 1500}, {}, {"fabric.mtu"}, "enp1s0f1np1 has MTU 1500, not 9000"),
+        (
+            {"gid_less": (SECOND,)},
+            {},
+            {"fabric.no_gid"},
+            "RDMA device roceP2p1s0f1 has no RoCE v2 entry for 192.168.101.10",
+        ),
+        ({"narrow": (SECOND,)}, {}, {"fabric.pcie"}, "runs at 32.0 GT/s PCIe x1, it can do 32.0 GT/s PCIe x4"),
+        ({"inactive": (FIRST,)}, {}, {"fabric.rdma_state"}, "RDMA device rocep1s0f1 of enp1s0f1np1 is DOWN"),
+        ({"link_local": (FIRST,)}, {}, {"fabric.link_local"}, "link-local: []"),
+        ({"rdma": False}, {}, {"fabric.no_rdma_device"}, "load the kernel's mlx5_ib"),
         (
             {"addresses": {FIRST: ["192.168.100.10/24"]}},
             {},
-            {"address"},
+            {"fabric.address"},
             "enP2p1s0f1np1 has no IPv4 address, not 192.168.101.10/24",
         ),
-        ({}, {"rails": RAILS[:1]}, {"one_twin"}, "halves the bandwidth: add enP2p1s0f1np1"),
+        ({}, {"rails": RAILS[:1]}, {"fabric.one_twin"}, "halves the bandwidth: add enP2p1s0f1np1"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -235,21 +241,21 @@ def test_sick_variants(
         setattr(spark, name, value)
     findings = judge(spark.look(), Demands(**{"rails": RAILS, **wanted}))
     assert {finding.code for finding in findings} == expected
-    assert any(words in finding.text for finding in findings)
+    assert any(words in finding.sentence() for finding in findings)
 
 
 def test_a_narrow_pcie_link_stops_nobody(spark: Spark) -> None:
     # Some partners' boxes always run their second controller so.
     spark.narrow = (SECOND,)
     findings = judge(spark.look(), Demands(RAILS))
-    assert [(finding.level, finding.code) for finding in findings] == [("warning", "pcie")]
-    assert "update the firmware (`fwupdmgr update`), then take its power away for a minute" in findings[0].text
+    assert [(finding.level, finding.code) for finding in findings] == [(YELLOW, "fabric.pcie")]
+    assert "update the firmware (`fwupdmgr update`), then take its power away for a minute" in findings[0].remedy
 
 
 def test_why_there_is_no_link(spark: Spark) -> None:
     spark.cabled = ()
     spark.commands["ethtool"] = (0, "\tSpeed: Unknown!\n\tLink detected: no (No cable)\n", "")
-    texts = [finding.text for finding in judge(spark.look(), Demands(RAILS))]
+    texts = [finding.sentence() for finding in judge(spark.look(), Demands(RAILS))]
     assert texts[0].startswith("no QSFP port of this node has a link (No cable): plug")
 
 
@@ -257,9 +263,9 @@ def test_a_machine_without_ports_is_a_problem_only_where_rdma_is_wanted(tmp_path
     spark = Spark(tmp_path)
     fabric = Fabric(others=spark.look().others)
     rails = (Rail("enP7s7", "10.0.0.5/24"),)
-    assert codes(fabric, rails=rails) == ["no_rdma_port"]
+    assert codes(fabric, rails=rails) == ["fabric.no_rdma_port"]
     assert codes(fabric, rails=rails, rdma=False, mtu=0) == []
-    assert codes(fabric, rails=(Rail("enP7s7", "10.0.0.6/24"),), rdma=False) == ["address"]
+    assert codes(fabric, rails=(Rail("enP7s7", "10.0.0.6/24"),), rdma=False) == ["fabric.address"]
 
 
 # --- two nodes ---------------------------------------------------------------------------------------------------
@@ -275,7 +281,7 @@ def rails_of(host: int, *interfaces: str, mtu: int = 9000, third: int = 100) -> 
 
 
 def test_nodes_that_fit() -> None:
-    assert pair_problems({"a": rails_of(10, FIRST, SECOND), "b": rails_of(11, FIRST, SECOND)}) == []
+    assert judge_pair({"a": rails_of(10, FIRST, SECOND), "b": rails_of(11, FIRST, SECOND)}) == []
 
 
 @pytest.mark.parametrize(
@@ -288,7 +294,7 @@ def test_nodes_that_fit() -> None:
     ],
 )
 def test_nodes_that_do_not_fit(other: dict[str, Any], words: str) -> None:
-    problems = pair_problems({"a": rails_of(10, FIRST, SECOND), "b": other})
+    problems = sentences(judge_pair({"a": rails_of(10, FIRST, SECOND), "b": other}))
     assert any(words in problem for problem in problems)
 
 
@@ -309,9 +315,9 @@ def test_packets_of_full_size(answers: list[tuple[int, str, str]], words: str) -
         asked.append(list(argv))
         return answers[len(asked) - 1]
 
-    said = jumbo_ping(run, RAILS[0], "192.168.100.11", 9000)
-    assert words in said
-    assert bool(words) == bool(said)
+    found = jumbo_ping(run, RAILS[0], "192.168.100.11", 9000)
+    assert bool(words) == (found is not None)
+    assert found is None or words in found.sentence()
     assert asked[0][asked[0].index("-s") + 1] == "8972"
 
 

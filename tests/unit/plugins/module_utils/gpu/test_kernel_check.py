@@ -25,7 +25,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.kernel_check im
     write_record,
 )
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.kernel_probe import CHECKS, MARKER
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.runtime import GREEN, RED, YELLOW
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import GREEN, RED, YELLOW
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "gb10"
 IMAGE = "sha256:" + "a" * 64
@@ -219,7 +219,8 @@ def test_graphs_that_are_switched_on_but_refused_are_a_problem() -> None:
     found = document()
     check(found, "versions")["details"]["nccl"] = "2.28.9"
     judged = judge(found, ["awq", "cuda_graphs"], nodes=2)
-    assert judged["problems"] == ["cuda_graphs is refused: " + judged["capabilities"]["cuda_graphs"]["reason"]]
+    said = judged["capabilities"]["cuda_graphs"]
+    assert judged["problems"] == [f"cuda_graphs is refused: {said['reason']}: {said['remedy']}"]
     assert "2.28.9 is older than 2.30.4" in judged["problems"][0]
     # To be tried is no problem, but not green either for somebody who switched them on.
     assert level(judge(document(), ["cuda_graphs"], nodes=2), "cuda_graphs") == YELLOW
@@ -272,7 +273,8 @@ def test_an_h200_at_its_power_cap_as_recorded() -> None:
 def test_kernels_that_were_still_being_compiled_as_recorded() -> None:
     judged = judge(document("probe_h200_cold_cache"), ["awq"])
     assert judged["problems"] == [
-        "awq is refused: Marlin's kernel for experts with AWQ weights does not work here: no result after 80 s"
+        "awq is refused: Marlin's kernel for experts with AWQ weights does not work here: no result after 80 s: "
+        "take another serving image, or a model whose weights are not AWQ"
     ]
     assert "not compiled for compute capability 9.0" in judged["capabilities"]["nvfp4"]["reason"]
 

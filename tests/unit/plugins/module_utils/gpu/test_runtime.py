@@ -12,10 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.runtime import (
     GPU_FIELDS,
-    GREEN,
     REASON_FIELDS,
-    RED,
-    YELLOW,
     Gpu,
     Host,
     Runtime,
@@ -32,6 +29,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.runtime import 
     parse_reasons,
     reason_words,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import GREEN, RED, YELLOW
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "gb10"
 FIELDS = (*GPU_FIELDS, REASON_FIELDS[0])
@@ -152,7 +150,7 @@ def test_a_host_without_a_gpu(tmp_path: Path) -> None:
     runtime = collect(Host(Programs({}), tmp_path))
     assert no_gpu(runtime) == "this host has no NVIDIA GPU"
     red = judge(runtime)[0]
-    assert (red.level, red.text) == (RED, "this host has no NVIDIA GPU")
+    assert (red.level, red.found) == (RED, "this host has no NVIDIA GPU")
     assert {finding.level for finding in judge(runtime, require_gpu=False)} == {GREEN}
     assert [finding.check for finding in judge(runtime, require_gpu=False)] == ["gpu", "memory"]
 
@@ -245,7 +243,7 @@ def test_a_latched_power_supply_is_seen_while_the_gpu_is_busy(tmp_path: Path) ->
     answers = {**WELL, "nvidia-smi --query-gpu=": (0, recorded("smi_query_latched.csv"), "")}
     found = next(finding for finding in judge(collect(Host(Programs(answers), root))) if finding.check == "clocks")
     assert found.level == RED
-    assert found.text == "GPU 0 runs at 721 MHz of 3003 under load"
+    assert found.found == "GPU 0 runs at 721 MHz of 3003 under load"
     assert "power supply" in found.remedy
 
 

@@ -30,7 +30,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.occupants impo
     takeover,
     wanted_from,
 )
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.report import GREEN, RED, YELLOW, Row
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import GREEN, RED, YELLOW, Finding
 
 ID_SEED, ID_OURS, ID_OTHER = "a" * 64, "b" * 64, "c" * 64
 NEED = Wanted(min_available_gib=90)
@@ -399,7 +399,7 @@ OLLAMA = Holder("unit", "ollama.service", 1.0, 20.0, ("ollama",), (8,))
 CLEAN = Survey(memory_total_gib=121.69, memory_available_gib=113.0)
 
 
-def rows(survey: Survey, check: str, wanted: Wanted = NEED) -> list[Row]:
+def rows(survey: Survey, check: str, wanted: Wanted = NEED) -> list[Finding]:
     return [row for row in judge(survey, wanted) if row.check == check]
 
 

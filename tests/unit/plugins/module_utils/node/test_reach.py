@@ -7,7 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.reach import interface_of, reach_problem
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.reach import interface_of, judge_reach
+
+
+def reach_problem(result: dict[str, Any], host: str, variables: dict[str, Any]) -> str:
+    """Return why a node cannot be worked on, as a sentence."""
+    found = judge_reach(result, host, variables)
+    return found.sentence() if found else ""
+
 
 VARIABLES = {"ansible_host": "172.16.0.5", "ansible_user": "spark"}
 
@@ -32,28 +39,28 @@ Host key verification failed."""
     [
         (
             PIPELINED + "ssh: connect to host 172.16.0.5 port 22: Connection refused",
-            "node spark-1 (ansible_host 172.16.0.5) does not answer over SSH: connect to host 172.16.0.5 port 22: "
-            "Connection refused; see that the machine is up and that sshd runs on that port",
+            "node spark-1 (ansible_host 172.16.0.5) does not answer over SSH (connect to host 172.16.0.5 port 22: "
+            "Connection refused): see that the machine is up and that sshd runs on that port",
         ),
         (
             # Not recorded: without pipelining.
             "Failed to connect to the host via ssh: ssh: connect to host 172.16.0.5 port 22: No route to host",
-            "over SSH: connect to host 172.16.0.5 port 22: No route to host; see that the machine is up and in your network",
+            "over SSH (connect to host 172.16.0.5 port 22: No route to host): see that the machine is up and in your network",
         ),
         (PIPELINED + "ssh: connect to host 172.16.0.5 port 22: Connection timed out", "no firewall is between"),
         (PIPELINED + "ssh: connect to host 172.16.0.5 port 22: Network is unreachable", "in the same network"),
         (
             PIPELINED + "ssh: Could not resolve hostname spark-none.invalid: Name or service not known",
-            "over SSH: Could not resolve hostname spark-none.invalid: Name or service not known; correct ansible_host",
+            "over SSH (Could not resolve hostname spark-none.invalid: Name or service not known): correct ansible_host",
         ),
         (
             PIPELINED + "spark@172.16.0.5: Permission denied (publickey).",
-            "over SSH: spark@172.16.0.5: Permission denied (publickey); log in by hand as spark",
+            "over SSH (spark@172.16.0.5: Permission denied (publickey)): log in by hand as spark",
         ),
-        (PIPELINED + HOST_KEY, "over SSH: Host key verification failed; its host key is new or changed"),
+        (PIPELINED + HOST_KEY, "over SSH (Host key verification failed): its host key is new or changed"),
         (
             PIPELINED + "kex_exchange_identification: reset",
-            "kex_exchange_identification: reset; try it by hand: ssh 172",
+            "kex_exchange_identification: reset): try it by hand: ssh 172",
         ),
     ],
 )

@@ -25,8 +25,8 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.requirements i
     PortNeed,
     Requirements,
     collect,
-    evaluate,
     interface_with,
+    judge,
     nfs_modules,
     parse_cgroup,
     parse_ip_addresses,
@@ -34,9 +34,9 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.requirements i
     parse_os_release,
     parse_proc_net_tcp,
     requirements_from,
-    rows,
     tree_size,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import sentences
 
 ID_A, ID_B = "a" * 64, "b1" * 32
 
@@ -380,6 +380,11 @@ DEMANDS = Requirements(
 )
 
 
+def evaluate(node: Node, wanted: Requirements) -> list[str]:
+    """Return what is red, as sentences."""
+    return sentences(judge(node, wanted))
+
+
 def test_a_fit_node_has_no_problems() -> None:
     assert evaluate(FIT, DEMANDS) == []
     assert evaluate(Node(), Requirements(systemd=False, root=False)) == []
@@ -389,14 +394,14 @@ def test_a_fit_node_has_no_problems() -> None:
     ("changes", "words"),
     [
         ({"root": False, "user": "spark"}, "tasks run as user spark, not as root: set become: true"),
-        ({"architecture": "riscv64"}, "architecture riscv64 is not supported: expected aarch64 or x86_64"),
+        ({"architecture": "riscv64"}, "architecture riscv64 is not supported, expected aarch64 or x86_64"),
         (
             {"distribution": "fedora", "distribution_like": (), "distribution_name": "Fedora 42"},
-            "operating system Fedora 42 is not supported: expected debian, or one derived from it",
+            "operating system Fedora 42 is not supported, expected debian, or one derived from it",
         ),
         ({"init": "sh"}, "process 1 is sh, not systemd"),
         ({"init": ""}, "process 1 is unknown, not systemd"),
-        ({"python": (3, 9, 2)}, "Python 3.9.2 is too old: expected 3.11 or newer"),
+        ({"python": (3, 9, 2)}, "Python 3.9.2 is too old, expected 3.11 or newer"),
         (
             {"fabric_interface": None},
             "fabric address 192.168.100.10 is on no interface of this node (eth0 172.16.0.5, enp1s0f1np1 192.168.100.10): give",
@@ -577,7 +582,7 @@ def test_a_fit_node_has_a_green_row_for_each_thing_asked() -> None:
         ports=(PortNeed(8235, ("spark-vllm.service",)),),
         nfs="server",
     )
-    assert [(row.check, row.level, row.found) for row in rows(node, wanted)] == [
+    assert [(row.check, row.level, row.found) for row in judge(node, wanted)] == [
         ("machine", "green", "Ubuntu 24.04.3 LTS on aarch64, kernel 6.17.0-1014-nvidia"),
         ("fabric address", "green", "192.168.100.10 is on enp1s0f1np1"),
         ("memory size", "green", "121.69 GiB"),
@@ -603,11 +608,11 @@ def test_an_unfit_node_has_the_problems_as_red_rows_with_remedies() -> None:
         kernel_lacks=("nfsv4", "rpcrdma"),
         listeners=[Listener(8235, "0.0.0.0", 7, "nginx")],
     )
-    red = [row for row in rows(node, wanted) if row.level == "red"]
+    red = [row for row in judge(node, wanted) if row.level == "red"]
     assert len(red) == len(evaluate(node, wanted)) == 8
     assert all(row.remedy and row.remedy != row.found for row in red)
     assert {row.remedy for row in red if "RDMA" in row.found} == {"set model_share_nfs_transport: tcp"}
 
 
 def test_what_was_not_asked_has_no_row() -> None:
-    assert [row.check for row in rows(Node(root=True, init="systemd"), Requirements())] == ["machine", "memory size"]
+    assert [row.check for row in judge(Node(root=True, init="systemd"), Requirements())] == ["machine", "memory size"]

@@ -35,6 +35,13 @@ def cluster(answer: Any) -> RayCluster:
     return RayCluster(reachable=True, ray_version="2.60.0", nodes=parse_nodes(answer))
 
 
+def said(found: RayCluster, nodes: list[str], gpus: int | None) -> str:
+    """Return why a cluster is not ready."""
+    trouble = judge(found, nodes, gpus)
+    assert trouble is not None and trouble.remedy
+    return trouble.found
+
+
 def test_two_nodes_alive() -> None:
     found = cluster(recorded("nodes_two_alive"))
     assert [(node.ip, node.state, node.is_head, node.gpus) for node in found.nodes] == [
@@ -42,15 +49,15 @@ def test_two_nodes_alive() -> None:
         (WORKER, "ALIVE", False, 1),
     ]
     assert (found.alive, found.dead, found.gpus_alive) == ([HEAD, WORKER], [], 2)
-    assert judge(found, [HEAD, WORKER], 2) == ""
-    assert judge(found, [], None) == ""
+    assert judge(found, [HEAD, WORKER], 2) is None
+    assert judge(found, [], None) is None
     assert summary(found) == f"Ray 2.60.0: 2 nodes alive ({HEAD}, {WORKER}) with 2 GPUs"
 
 
 def test_a_killed_worker_is_dead_although_listed() -> None:
     found = cluster(recorded("nodes_worker_killed"))
     assert (found.alive, found.dead, found.gpus_alive) == ([HEAD], [WORKER], 1)
-    assert judge(found, [HEAD, WORKER], 2) == (
+    assert said(found, [HEAD, WORKER], 2) == (
         f"Ray is not complete: {WORKER} is dead (Unexpected termination: health check failed due to missing too many "
         f"heartbeats); 1 GPUs are alive where 2 are expected (alive: {HEAD})"
     )
@@ -60,7 +67,7 @@ def test_a_worker_that_came_back_is_not_dead() -> None:
     found = cluster(recorded("nodes_worker_came_back"))
     assert len(found.nodes) == 3
     assert (found.alive, found.dead, found.gpus_alive) == ([HEAD, WORKER], [], 2)
-    assert judge(found, [HEAD, WORKER], 2) == ""
+    assert judge(found, [HEAD, WORKER], 2) is None
 
 
 @pytest.mark.parametrize(
@@ -73,7 +80,7 @@ def test_a_worker_that_came_back_is_not_dead() -> None:
     ],
 )
 def test_other_clusters_than_expected(nodes: list[str], gpus: int | None, words: str) -> None:
-    assert words in judge(cluster(recorded("nodes_two_alive")), nodes, gpus)
+    assert words in said(cluster(recorded("nodes_two_alive")), nodes, gpus)
 
 
 def test_an_address_alive_twice_is_not_ready() -> None:
@@ -81,14 +88,14 @@ def test_an_address_alive_twice_is_not_ready() -> None:
     answer = copy.deepcopy(recorded("nodes_two_alive"))
     rows = answer["data"]["result"]["result"]
     rows.append({**rows[0], "node_id": "f" * 56})
-    assert f"{WORKER} is listed alive more than once" in judge(cluster(answer), [HEAD, WORKER], None)
+    assert f"{WORKER} is listed alive more than once" in said(cluster(answer), [HEAD, WORKER], None)
 
 
 def test_nothing_alive_is_never_ready() -> None:
     answer = copy.deepcopy(recorded("nodes_two_alive"))
     for row in answer["data"]["result"]["result"]:
         row["state"] = "DEAD"
-    assert "no node is alive" in judge(cluster(answer), [], None)
+    assert "no node is alive" in said(cluster(answer), [], None)
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, {"data": {}}, {"data": {"result": {"result": ["x"]}}}])
@@ -123,7 +130,7 @@ def test_reading_over_http() -> None:
     [
         # Recorded words of Ray 2.60.0 with token authentication.
         (401, "Unauthorized: Missing authentication token", "wants the cluster token"),
-        (403, "Forbidden: Invalid authentication token", "it is not the one that the head was started with"),
+        (403, "Forbidden: Invalid authentication token", "which is not the one that the head was started with"),
         (500, "boom", "answered 500"),
     ],
 )
@@ -131,11 +138,11 @@ def test_refusals_are_findings(status: int, body: str, words: str) -> None:
     with fake_server({f"GET {NODES_PATH}": Reply(body, status=status)}) as fake:
         found = read_cluster(HttpClient(fake.url))
     assert not found.reachable
-    assert words in judge(found, [HEAD], 1)
+    assert words in said(found, [HEAD], 1)
 
 
 def test_a_dashboard_that_is_down_is_a_finding() -> None:
     found = read_cluster(HttpClient(f"http://127.0.0.1:{closed_port()}"))
     assert not found.reachable
-    assert "does not answer" in found.reason
-    assert "still starting" in found.reason
+    assert "does not answer" in said(found, [], None)
+    assert "still starting" in said(found, [], None)

@@ -4,175 +4,114 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.report import (
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.codes import CODES
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import (
     GREEN,
     RED,
     YELLOW,
+    Finding,
+    as_dicts,
+    fine,
+)
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.report import (
+    FOLLOWS,
     Report,
-    Row,
     compare,
     counts,
+    findings_of,
     once,
     page,
     red_sentences,
-    rows_from,
-    rows_of,
     sentence,
-    split_sentence,
     table,
     takeover_note,
-    worst,
 )
 
-FINE = Row("disk", GREEN, "/srv/models has 900 GiB free")
-LOOK = Row(
-    "updates", YELLOW, "unattended upgrades are on", "hold the packages", ("sudo apt-mark hold nvidia-driver-580-open",)
+FINE = fine("node", "disk", "/srv/models has 900 GiB free")
+LOOK = Finding(
+    "node.driver_updates_itself",
+    YELLOW,
+    "updates",
+    "unattended upgrades are on",
+    "hold the packages",
+    ("sudo apt-mark hold nvidia-driver-580-open",),
 )
-STOP = Row(
-    "memory", RED, "20.1 of 121.7 GiB are available, 90 GiB are needed", "stop what holds it", ("docker stop node-1",)
+STOP = Finding(
+    "node.memory_taken",
+    RED,
+    "memory",
+    "20.1 of 121.7 GiB are available, 90 GiB are needed",
+    "stop what holds it",
+    ("docker stop node-1",),
 )
 
 
-def report(*rows: Row) -> Report:
-    return Report({"spark-1": rows, "spark-2": [FINE]}, subject="qwen3-235b-awq", made="2026-11-23 12:00 UTC")
+def report(*findings: Finding) -> Report:
+    return Report({"spark-1": findings, "spark-2": [FINE]}, subject="qwen3-235b-awq", made="2026-11-23 12:00 UTC")
 
 
-# --- rows ---------------------------------------------------------------------------------------------------------
+# --- findings ------------------------------------------------------------------------------------------------------
 
 
-def test_a_red_row_needs_a_remedy() -> None:
-    with pytest.raises(ValueError, match="'x' is red and has no remedy"):
-        Row("x", RED, "broken")
-    assert Row("x", RED, "broken", commands=("reboot",)).level == RED
-
-
-def test_an_unknown_level_is_refused() -> None:
-    with pytest.raises(ValueError, match="level 'orange': expected red, yellow, green"):
-        Row("x", "orange", "y")
-
-
-def test_rows_survive_the_way_through_a_module() -> None:
-    assert rows_from([row.as_dict() for row in (FINE, LOOK, STOP)]) == [FINE, LOOK, STOP]
-
-
-@pytest.mark.parametrize(
-    ("raw", "words"),
-    [("text", "rows are str"), ([{"check": "x"}], "expected check, level and found"), (None, "NoneType")],
-)
-def test_what_is_no_row_is_refused(raw: object, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        rows_from(raw)
-
-
-def test_levels_are_counted_and_the_gravest_wins() -> None:
+def test_levels_are_counted() -> None:
     assert counts([FINE, LOOK, FINE]) == {RED: 0, YELLOW: 1, GREEN: 2}
-    assert [worst([]), worst([FINE]), worst([FINE, LOOK]), worst([LOOK, STOP, FINE])] == [GREEN, GREEN, YELLOW, RED]
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("found", "words"),
     [
         ([FINE], "spark-1, spark-2: all 2 findings are green"),
         ([LOOK], "spark-1, spark-2: nothing stands in the way; 1 of 2 findings deserve a look"),
         ([STOP, LOOK], "1 red and 1 yellow of 3 findings; red on spark-1"),
     ],
 )
-def test_the_sentence(rows: list[Row], words: str) -> None:
-    assert sentence(report(*rows)) == words
+def test_the_sentence(found: list[Finding], words: str) -> None:
+    assert sentence(report(*found)) == words
 
 
 # --- results of modules -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "found", "remedy"),
+    ("result", "expected"),
     [
-        (
-            "disk space is short: /srv/models needs 116 GiB, but the file system at / has 3 GiB free: free some, or choose a larger disk",
-            "disk space is short: /srv/models needs 116 GiB, but the file system at / has 3 GiB free",
-            "free some, or choose a larger disk",
-        ),
-        (
-            "the kernel cannot mount NFS (it has no module nfsv4): install the kernel's extra modules, or set model_share_method: copy",
-            "the kernel cannot mount NFS (it has no module nfsv4)",
-            "install the kernel's extra modules, or set model_share_method: copy",
-        ),
-        (
-            "tasks run as user anna, not as root: set become: true, and see that this user may use sudo",
-            "tasks run as user anna, not as root",
-            "set become: true, and see that this user may use sudo",
-        ),
-        ("NFS over RDMA is asked for, but it has no RDMA device: set model_share_nfs_transport: tcp",
-         "NFS over RDMA is asked for, but it has no RDMA device", "set model_share_nfs_transport: tcp"),
-        ("nothing to split", "nothing to split", ""),
-        ("odd (a: b) thing", "odd (a: b) thing", ""),
-        ("", "", ""),
+        ({"skipped": True, "msg": "x", "findings": as_dicts([STOP])}, []),
+        ({"changed": False}, []),
+        ({}, []),
+        ({"findings": as_dicts([FINE, STOP]), "msg": "x"}, [FINE, STOP]),
+        # What a module found counts also where it failed with it.
+        ({"failed": True, "findings": as_dicts([STOP]), "msg": "taken: stop it"}, [STOP]),
     ],
-)  # fmt: skip
-def test_a_sentence_is_split_into_what_and_what_to_do(text: str, found: str, remedy: str) -> None:
-    assert split_sentence(text) == (found, remedy)
+)
+def test_findings_of_a_result(result: dict[str, object], expected: list[Finding]) -> None:
+    assert findings_of("server", result) == expected
 
 
 @pytest.mark.parametrize(
-    ("result", "rows"),
+    ("result", "code", "words"),
     [
-        ({"skipped": True, "msg": "x"}, []),
-        ({"changed": False}, []),
-        ({"msg": "vLLM serves"}, [Row("server", GREEN, "vLLM serves")]),
-        ({"rows": [LOOK.as_dict()], "msg": "x"}, [LOOK]),
-        ({"problems": ["a is b: do c"], "msg": "x"}, [Row("server", RED, "a is b", "do c")]),
-        ({"problems": ["a is b"]}, [Row("server", RED, "a is b", "see docs/troubleshooting.md")]),
-        (
-            {"problems": ["a is b: do c"], "warnings_found": ["d is e: do f"], "notes": ["g"]},
-            [Row("server", RED, "a is b", "do c"), Row("server", YELLOW, "d is e", "do f"), Row("server", YELLOW, "g")],
-        ),
-        (
-            {
-                "problems": ["told twice"],
-                "findings": [
-                    {"check": "gpu", "level": "green", "text": "NVIDIA GB10"},
-                    {"check": "clocks", "level": "red", "text": "850 MHz", "remedy": "another power supply"},
-                ],
-            },
-            [Row("gpu", GREEN, "NVIDIA GB10"), Row("clocks", RED, "850 MHz", "another power supply")],
-        ),
-        ({"findings": [{"level": "problem", "text": "x"}], "problems": ["x: y"]}, [Row("server", RED, "x", "y")]),
-        ({"units": [], "settled": True, "msg": "as wanted"}, [Row("server", GREEN, "as wanted")]),
-        (
-            {"units": [{}], "settled": False, "failed_units": ["spark-vllm"], "msg": "spark-vllm is failed"},
-            [
-                Row(
-                    "server",
-                    YELLOW,
-                    "spark-vllm is failed",
-                    "read why; site.yml starts it again",
-                    ("journalctl --unit spark-vllm --lines 50 --no-pager",),
-                )
-            ],
-        ),
-        (
-            {"units": [{}], "settled": False, "stop_flag": True, "msg": "x"},
-            [Row("server", YELLOW, "the cluster is stopped on purpose", "run playbooks/start.yml to serve again")],
-        ),
-        (
-            {"units": [{}], "settled": False, "msg": "spark-vllm waits"},
-            [Row("server", YELLOW, "spark-vllm waits", "wait for it, or read `systemctl status` of what waits")],
-        ),
-        ({"failed": True, "msg": "no docker: install it"}, [Row("server", RED, "no docker", "install it")]),
-        ({"failed_when_result": False, "msg": "no ip: install it"}, [Row("server", RED, "no ip", "install it")]),
-        ({"failed_when_result": False, "problems": [], "msg": "all is well"}, [Row("server", GREEN, "all is well")]),
-        ({"failed": True}, [Row("server", RED, "it could not be looked at", "run with -vvv to see why it failed")]),
-        (
-            {"unreachable": True, "msg": ""},
-            [Row("server", RED, "the node does not answer", "see that the node runs and answers over SSH")],
-        ),
+        ({"failed": True, "msg": "no docker: install it"}, "node.look_failed", "no docker: install it"),
+        ({"failed_when_result": False, "msg": "no ip: install it"}, "node.look_failed", "no ip: install it"),
+        ({"failed": True}, "node.look_failed", "it could not be looked at"),
+        ({"unreachable": True, "msg": ""}, "node.unreachable", "the node does not answer"),
+        ({"unreachable": True, "msg": "no route: look"}, "node.unreachable", "no route: look"),
     ],
 )
-def test_every_road_of_a_module_becomes_rows(result: dict[str, object], rows: list[Row]) -> None:
-    assert rows_of("server", result) == rows
+def test_a_look_that_failed_is_a_finding_and_its_sentence_stays_whole(
+    result: dict[str, object], code: str, words: str
+) -> None:
+    (found,) = findings_of("server", result)
+    assert (found.code, found.level, found.check, found.found) == (code, RED, "server", words)
+    assert found.remedy
+
+
+def test_findings_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected code, level, check and found"):
+        findings_of("server", {"findings": [{"check": "x"}]})
 
 
 # --- nodes beside each other --------------------------------------------------------------------------------------
@@ -228,13 +167,16 @@ def test_the_table_names_each_finding_and_remedy() -> None:
     assert text.index("STOP  memory") < text.index("LOOK  updates") < text.index("fine  disk"), "the gravest first"
     assert "-> stop what holds it" in text
     assert "docker stop node-1" in text
-    assert text.endswith("1 red and 1 yellow of 4 findings; red on spark-1")
+    assert "90 GiB are needed [node.memory_taken]" in text
+    assert "[node.ok]" not in text
+    assert "1 red and 1 yellow of 4 findings; red on spark-1\n" in text
+    assert text.endswith("docs/troubleshooting.md")
     assert max(len(line) for _level, line in lines) <= 100
     assert dict(reversed(lines))[RED] == "spark-1: 1 red, 1 yellow, 1 green"
 
 
 def test_long_findings_are_wrapped() -> None:
-    lines = table(Report({"spark-1": [Row("x", YELLOW, "word " * 60, "do " * 60)]}), width=80)
+    lines = table(Report({"spark-1": [Finding("node.look_failed", YELLOW, "x", "word " * 60, "do " * 60)]}), width=80)
     assert max(len(line) for _level, line in lines) <= 80
     assert sum("word" in line for _level, line in lines) > 3
 
@@ -290,7 +232,14 @@ def test_the_page_stands_alone_and_holds_every_row() -> None:
     assert checker.seen.count("tr") == 2 + 4, "a head for each of two tables, and four rows"
     for row in (FINE, LOOK, STOP):
         assert row.found in words
-    for said in ("stop what holds it", "docker stop node-1", "qwen3-235b-awq", "2026-11-23 12:00 UTC"):
+    assert "node.ok" not in words
+    for said in (
+        "stop what holds it",
+        "node.memory_taken",
+        "docker stop node-1",
+        "qwen3-235b-awq",
+        "2026-11-23 12:00 UTC",
+    ):
         assert said in words
     assert "http" not in text.replace("http-equiv", "")
     assert "url(" not in text
@@ -298,61 +247,69 @@ def test_the_page_stands_alone_and_holds_every_row() -> None:
 
 def test_what_a_machine_says_is_no_html() -> None:
     evil = "<script>alert(1)</script>\"'&`<b>`"
-    text = page(Report({evil: [Row(evil, RED, evil, evil, (evil,))]}, subject=evil, notes=[evil]))
+    text = page(
+        Report({evil: [Finding("node.look_failed", RED, evil, evil, evil, (evil,))]}, subject=evil, notes=[evil])
+    )
     parsed(text)
     assert "<script>" not in text
     assert "<b>" not in text
 
 
 def test_all_nodes_together_come_last() -> None:
-    text = page(Report({"spark-1": [FINE]}, cluster=[Row("kernel", GREEN, "the same")]))
+    text = page(Report({"spark-1": [FINE]}, cluster=[fine("cluster", "kernel", "the same")]))
     assert text.index(">spark-1</h2>") < text.index(">all nodes</h2>")
 
 
-# --- what two looks tell alike -----------------------------------------------------------------------------------
+# --- what several looks find --------------------------------------------------------------------------------------
+
+MISMATCH = Finding("gpu.driver_mismatch", RED, "gpu", "driver and library differ", "reboot this node")
 
 
-def test_what_two_looks_tell_is_told_once() -> None:
-    said = {
-        "survey": [Row("memory", GREEN, "100 of 120 GiB"), Row("driver", RED, "580.95 against 580.126", "reboot")],
-        "runtime": [
-            Row("gpu", RED, "driver and library differ", "reboot this node"),
-            Row("memory", GREEN, "100 of 120 GiB"),
-            Row("toolkit", RED, "the toolkit is not installed", "run role container_runtime"),
-        ],
-        "docker": [
-            Row("driver", RED, "580.95 against 580.126", "reboot"),
-            Row("Docker", YELLOW, "no toolkit", "site.yml"),
-        ],
-    }
-    assert [(row.check, row.level) for row in once(said)] == [("memory", GREEN), ("gpu", RED), ("Docker", YELLOW)]
+def test_what_several_looks_find_is_told_by_the_first() -> None:
+    driver = replace(MISMATCH, check="driver", found="580.95 against 580.126", remedy="reboot")
+    off = Finding("docker.cdi_off", YELLOW, "Docker", "CDI is off", "site.yml mends it")
+    memory = fine("node", "memory", "100 of 120 GiB")
+    said = {"runtime": [MISMATCH], "survey": [memory, driver], "docker": [driver, off]}
+    assert once(said) == [MISMATCH, memory, off]
 
 
-def test_a_graver_word_stays() -> None:
-    said = {
-        "survey": [Row("driver", RED, "kernel and libraries differ", "reboot")],
-        "runtime": [Row("driver", GREEN, "driver 580.95")],
-    }
-    assert [row.level for row in once(said)] == [RED, GREEN]
-    alone = {"runtime": [Row("memory", GREEN, "100 of 120 GiB"), Row("toolkit", GREEN, "1.18")]}
-    assert once(alone) == alone["runtime"]
-
-
-def test_kernels_that_were_not_run_are_no_fault() -> None:
-    result = {"capabilities": {}, "ran": False, "gpu_present": True, "findings": [], "problems": []}
-    busy = result | {
-        "msg": "spark-vllm runs on this node, so the GPU is left alone: set while_serving to load it all the same"
-    }
-    assert rows_of("kernels", busy) == [
-        Row("kernels", GREEN, "not run: the cluster serves (spark-vllm runs on this node)")
+def test_one_look_may_find_the_same_of_several_subjects() -> None:
+    down = [
+        Finding("fabric.port_down", RED, "fabric", f"{name} has no link", "plug it", subject=name)
+        for name in ("enp1s0f1np1", "enP2p1s0f1np1")
     ]
-    check = result | {"msg": "would run the kernel check"}
-    assert rows_of("kernels", check) == [Row("kernels", GREEN, "would run the kernel check")]
+    assert once({"fabric": down}) == down
+    assert once({"fabric": down, "other": [down[1], replace(down[1], subject="eth0")]}) == [
+        *down,
+        replace(down[1], subject="eth0"),
+    ]
+
+
+def test_a_green_one_is_told_where_no_other_look_says_more() -> None:
+    green, other = fine("gpu", "driver", "driver 580.95"), fine("node", "driver", "580.95, kernel and libraries alike")
+    assert once({"runtime": [green], "survey": [other]}) == [green]
+    assert once({"runtime": [green], "survey": [replace(MISMATCH, check="driver")]}) == [
+        replace(MISMATCH, check="driver")
+    ]
+    # Within one look a green one stays beside others: it is about something else of the same kind.
+    both = [
+        Finding("node.port_configured_twice", YELLOW, "network files", "two files", "keep one"),
+        fine("node", "network files", "nobody else configures enp1s0f0np0"),
+    ]
+    assert once({"survey": both}) == both
+
+
+def test_what_follows_from_another_finding_is_not_told_beside_it() -> None:
+    no_gpu = Finding("gpu.no_gpu", RED, "gpu", "this host has no NVIDIA GPU", "run on a DGX Spark")
+    no_driver = Finding("gpu.driver_missing", RED, "driver", "there is no NVIDIA driver", "install it")
+    assert once({"runtime": [no_gpu], "docker": [no_driver]}) == [no_gpu]
+    assert once({"docker": [no_driver]}) == [no_driver]
+    assert all(code in CODES for pair in FOLLOWS.items() for code in pair)
 
 
 def test_a_red_row_is_one_sentence_with_its_remedy() -> None:
     assert red_sentences(report(LOOK, STOP)) == [
-        "spark-1: 20.1 of 121.7 GiB are available, 90 GiB are needed: stop what holds it"
+        "spark-1: 20.1 of 121.7 GiB are available, 90 GiB are needed: stop what holds it [node.memory_taken]"
     ]
 
 

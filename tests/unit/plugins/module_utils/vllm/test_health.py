@@ -52,7 +52,7 @@ def test_a_server_that_serves() -> None:
 def test_a_server_that_is_down() -> None:
     state = read_server(HttpClient(f"http://127.0.0.1:{closed_port()}"), "tiny")
     assert (state.reachable, state.healthy, state.serving) == (False, False, False)
-    assert "it is not running, or still loading the model" in state.reason
+    assert "it is not running, or still loading the model" in str(state.trouble)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_server_that_does_not_serve(changed: dict[str, Any], words: str) -> No
         state = read_server(HttpClient(fake.url), "tiny")
     assert state.reachable
     assert not state.serving
-    assert words in state.reason
+    assert words in str(state.trouble)
 
 
 def test_a_refused_key_is_said() -> None:
@@ -79,7 +79,7 @@ def test_a_refused_key_is_said() -> None:
         state = read_server(HttpClient(fake.url, token="wrong"), "tiny")
     assert state.healthy
     assert not state.serving
-    assert "refuses the API key (401)" in state.reason
+    assert "refuses the API key (401)" in str(state.trouble)
 
 
 def test_any_model_will_do_when_none_is_named() -> None:
