@@ -123,10 +123,13 @@ def test_server_is_down(run: Run) -> None:
 # --- vllm_chat_check -----------------------------------------------------------------------------------------
 
 
+ANY = [{"ask": "Who are you?"}]
+
+
 def test_chat_passes_and_hides_the_key(run: Run) -> None:
     routes = {"POST /v1/chat/completions": chat_route(text=completion("your key is sk-secret"))}
     with fake_server(routes, key="sk-secret") as fake:
-        result = run(vllm_chat_check, base_url=fake.url, model="tiny", api_key="sk-secret")
+        result = run(vllm_chat_check, base_url=fake.url, model="tiny", api_key="sk-secret", questions=ANY)
     assert result["passed"] == ["authentication", "completion", "stream", "tool_call"]
     assert result["changed"] is False
     assert "sk-secret" not in json.dumps(result)
@@ -135,11 +138,20 @@ def test_chat_passes_and_hides_the_key(run: Run) -> None:
 def test_chat_fails_in_one_sentence(run: Run) -> None:
     routes = {"POST /v1/chat/completions": chat_route(call=completion(None, "stop", 30))}
     with fake_server(routes) as fake:
-        result = run(vllm_chat_check, base_url=fake.url, model="tiny")
+        result = run(vllm_chat_check, base_url=fake.url, model="tiny", questions=ANY)
     assert result["failed"] is True
     assert result["msg"].startswith(f"tiny at {fake.url}: the tool call vanished: 30 tokens were written")
     assert result["passed"] == ["completion", "stream"]
     assert result["authentication"] == "not checked"
+
+
+def test_chat_takes_no_wrong_answer(run: Run) -> None:
+    with fake_server({"POST /v1/chat/completions": chat_route()}) as fake:
+        result = run(vllm_chat_check, base_url=fake.url, model="tiny")
+        odd = run(vllm_chat_check, base_url=fake.url, model="tiny", questions=[{"ask": "Who?", "expect": "("}])
+    assert "'What is the capital of France?' was answered by 'I am a model.'" in result["msg"]
+    assert result["passed"] == []
+    assert "expect '(' is no regular expression" in odd["msg"]
 
 
 def test_chat_does_only_what_is_asked(run: Run) -> None:
@@ -151,7 +163,7 @@ def test_chat_does_only_what_is_asked(run: Run) -> None:
             api_key="k",
             checks=["completion"],
             check_authentication=False,
-            prompt="Hi",
+            questions=[{"ask": "Hi"}],
             max_tokens=9,
         )
     assert result["passed"] == ["completion"]
