@@ -47,7 +47,7 @@ OPTIONS_ALONE = {
     "node_secrets": {"path": "secrets elsewhere"},
     "node_survey_info": {"interfaces": "ports that are not ConnectX"},
     "node_tools": {"path": "another folder"},
-    "preflight_report": {"show": "the page alone", "title": "a report of one's own"},
+    "preflight_report": {"show": "the page alone"},
     "ray_cluster_info": {"timeout": "a slow head", "token": "a token that is in no file"},
     "vllm_benchmark": {"container": "another server", "seed": "the same prompts again"},
     "vllm_benchmark_info": {"ray_folder": "another folder of Ray"},
