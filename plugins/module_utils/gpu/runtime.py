@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What GPU, driver and container toolkit a node has, how its memory and clocks are, and what of it stands in the way.
 
-Everything here only reads. Collecting (``collect``) and judging (``judge``) are apart, as in ``node_preflight``: the judge
+Everything here only reads. Collecting (``collect``) and judging (``judge``) are apart, as in ``node.requirements``: the judge
 takes plain data and needs no machine. On GB10 the GPU has no memory of its own, so nvidia-smi says [N/A] for it and the
 kernel's /proc/meminfo is what counts.
 """
