@@ -19,6 +19,8 @@ _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 _BYTES = 32
 MIN_LENGTH = 8
 FOLDER_MODE, FILE_MODE = 0o700, 0o400
+#: User and group id that folder and files belong to: root's.
+OWNER = (0, 0)
 
 
 class SecretError(Exception):
@@ -61,7 +63,7 @@ def ensure_secrets(folder: Path, wanted: Sequence[Secret], check: bool) -> tuple
         if not check:
             folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             folder.chmod(FOLDER_MODE)
-            os.chown(folder, 0, 0)
+            os.chown(folder, *OWNER)
     for secret in wanted:
         path = folder / secret.name
         present = path.read_text(encoding="utf-8").strip() if path.exists() else ""
@@ -78,7 +80,7 @@ def ensure_secrets(folder: Path, wanted: Sequence[Secret], check: bool) -> tuple
             else f"set mode of secret {secret.name} to {FILE_MODE:04o}"
         )
         if not check:
-            write_atomic(path, text, FILE_MODE, owner=(0, 0))
+            write_atomic(path, text, FILE_MODE, owner=OWNER)
     return actions, fingerprints
 
 
@@ -88,4 +90,4 @@ def _is_roots(path: Path, mode: int) -> bool:
         status = path.stat()
     except FileNotFoundError:
         return False
-    return status.st_mode & 0o777 == mode and status.st_uid == 0
+    return status.st_mode & 0o777 == mode and status.st_uid == OWNER[0]

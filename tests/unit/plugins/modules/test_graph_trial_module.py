@@ -39,8 +39,9 @@ def trial(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
             "model": "tiny",
             "book": str(tmp_path / "trials.json"),
             "soak_seconds": 0.3,
-            "stall_seconds": 0.5,
-            "answer_seconds": 1.0,
+            # Longer than a busy machine lets a sound server wait.
+            "stall_seconds": 15,
+            "answer_seconds": 30,
             "soak_tokens": 60,
             **arguments,
         }
@@ -76,8 +77,8 @@ def test_a_mode_that_passes_is_kept_and_remembered(trial: Trial) -> None:
         ("stutter", 0, "text", "times in a row"),
         ("nan", 0, "crash", "numbers are broken"),
         ("hang", 0, "hang", "no answer of 48 tokens"),
-        ("hang in stream", 16, "hang", "no token for 0.5 s"),
-        ("hang", 42, "hang", "no token for 0.5 s"),
+        ("hang in stream", 16, "hang", "no token for 2 s"),
+        ("hang", 42, "hang", "no token for 2 s"),
         ("crash", 20, "crash", "broke off"),
     ],
 )
@@ -87,8 +88,9 @@ def test_a_mode_that_fails_is_remembered_with_its_reason(
     with stand_in() as server:
         trial("reference", base_url=server.url)
     trial("begin", mode="decode")
+    patience = {"stall_seconds": 2, "answer_seconds": 4} if kind == "hang" else {}
     with stand_in(behaviour, after) as server:
-        judged = trial("judge", mode="decode", base_url=server.url)
+        judged = trial("judge", mode="decode", base_url=server.url, **patience)
     assert judged["failed"] is True
     assert judged["kind"] == kind
     assert said in judged["msg"]

@@ -1,9 +1,10 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A unit that takes another's place: the ranks with Ray and without never both run on a node."""
+"""A unit that takes another's place, since the ranks with Ray and without never both run on a node; and one that systemd has yet to read."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def test_a_stop_of_what_is_not_there_changes_nothing(
     absent = UnitState(
         loaded=False, active="inactive", sub="dead", enabled=False, restarts=0, result="success", need_reload=False
     )
-    monkeypatch.setattr(container_service, "unit_state", lambda _run, _name: absent)
+    monkeypatch.setattr(service_unit, "unit_state", lambda _run, _name: absent)
     results = {}
     for state in ("stopped", "started"):
         with patch_module_args({"name": "spark-vllm-worker", "state": state}), pytest.raises(SystemExit):
@@ -84,3 +85,17 @@ def test_a_stop_of_what_is_not_there_changes_nothing(
     assert results["stopped"]["changed"] is False
     assert results["started"]["failed"] and "does not exist on this node" in results["started"]["msg"]
     assert said == []
+
+
+def test_systemd_reads_a_unit_that_it_knows_otherwise(
+    said: list[list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A run that died between writing the unit and the reload leaves this behind.
+    write(capsys)
+    said.clear()
+    assert not write(capsys)["changed"]
+    assert ["systemctl", "daemon-reload"] not in said
+    state = service_unit.unit_state
+    monkeypatch.setattr(service_unit, "unit_state", lambda *asked: dataclasses.replace(state(*asked), need_reload=True))
+    write(capsys)
+    assert ["systemctl", "daemon-reload"] in said

@@ -48,7 +48,14 @@ def test_archive_and_inspect_agree(tmp_path: Path) -> None:
 
 def test_a_layer_or_the_run_configuration_changes_the_content() -> None:
     assert content_digest(LAYERS, CONFIG) != content_digest(LAYERS[:1], CONFIG)
-    assert content_digest(LAYERS, CONFIG) != content_digest(LAYERS, {**CONFIG, "Cmd": ["bash"]})
+    for other in (
+        {"Cmd": ["bash"]},
+        {"Entrypoint": ["sh"]},
+        {"Env": ["NCCL_DEBUG=INFO"]},
+        {"WorkingDir": "/elsewhere"},
+        {"User": "nobody"},
+    ):
+        assert content_digest(LAYERS, CONFIG) != content_digest(LAYERS, {**CONFIG, **other}), other
     assert content_digest(LAYERS, CONFIG) == content_digest(LAYERS, {**CONFIG, "Labels": {}})
 
 

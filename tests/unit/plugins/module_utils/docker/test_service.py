@@ -108,6 +108,8 @@ def test_gates_come_before_the_start_and_readiness_after() -> None:
     assert keys == ["ExecStartPre"] * 4 + ["ExecStart", "ExecStartPost", "ExecStop", "ExecStopPost"]
     assert "TimeoutStartSec=infinity" in lines
     assert "StartLimitBurst=5" in lines
+    assert "ConditionPathExists=!/etc/dgx-spark/stopped" in lines
+    assert "ExecStopPost=-/usr/bin/docker rm --force spark-vllm" in lines
 
 
 def test_the_wanted_container_does_not_differ() -> None:

@@ -311,6 +311,11 @@ def test_headroom_is_kept() -> None:
     assert gate_problems(found) == found.reasons
     assert found.reasons[0].endswith("set gpu_memory_utilization to at most 0.8")
     assert safe_utilization(two_sparks(), 12.5, 11) == 0.8
+    # To the hundredth of a GiB: what the host keeps is what must be kept, and no less.
+    exact = plan(two_sparks(gpu_memory_utilization=0.8))
+    assert exact.host_headroom_gib is not None
+    assert plan(two_sparks(gpu_memory_utilization=0.8), min_headroom_gib=exact.host_headroom_gib - 0.01).fits
+    assert not plan(two_sparks(gpu_memory_utilization=0.8), min_headroom_gib=exact.host_headroom_gib + 0.01).fits
     assert gate_problems(plan(two_sparks(gpu_memory_utilization=0.8))) == []
     assert gate_problems(plan(two_sparks(gpu_memory_utilization=0.8), min_headroom_gib=20), 20) != []
     small = plan(replace(two_sparks(), memory_gib=20.0))

@@ -83,6 +83,14 @@ def test_weights_need_manifest_and_stamp(verified: Path) -> None:
     assert "not verified yet" in gates.weights_obstacle(verified)
     stamp.write_text("{}")
     assert "not verified yet" in gates.weights_obstacle(verified)
+    # A stamp of what the manifest named before: the files are as it saw them, and they are other weights now.
+    store = Store(verified.parents[1])
+    manifest = store.local("org/model", COMMIT).manifest
+    assert manifest is not None
+    store.stamp(manifest, "sha256")
+    other = [FileEntry(entry.path, entry.size, "0" * 64) for entry in manifest.files]
+    store.write_manifest(Manifest("org/model", COMMIT, tuple(other)))
+    assert "not verified yet" in gates.weights_obstacle(verified)
     verified.with_name(f"{COMMIT}.manifest.json").unlink()
     assert "not there yet" in gates.weights_obstacle(verified)
     assert "not there yet" in gates.weights_obstacle(verified.parents[1] / "org--other" / COMMIT)
@@ -283,6 +291,7 @@ def test_a_start_has_a_time_limit() -> None:
     clock = Clock()
     with pytest.raises(gates.GateError, match=r"no completion within 60 s \(loading\)"):
         gates.serve_proof(lambda: "", lambda: "loading", 60, sleep=clock.sleep, clock=clock)
+    assert 60 <= clock.now < 62
 
 
 def test_the_exit_status_tells(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
