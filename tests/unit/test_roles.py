@@ -5,12 +5,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-ROLES = sorted(path for path in (Path(__file__).parents[2] / "roles").iterdir() if path.is_dir())
+ROOT = Path(__file__).parents[2]
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+#: What fits on two screens.
 TASK_LINES = 110
 
 
@@ -35,13 +39,51 @@ def test_every_setting_has_its_prefix_and_a_reason(role: Path) -> None:
             explained = explained and line.partition(":")[0].startswith(role.name)
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted(path for role in ROLES for path in role.glob("tasks/*.yml")),
-    ids=lambda path: f"{path.parts[-3]}-{path.name}",
-)
-def test_a_task_file_is_one_step(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= TASK_LINES
+TASK_FILES = sorted(path for role in ROLES for path in role.glob("tasks/*.yml"))
+
+
+def mappings(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every mapping of a YAML document: plays, blocks and tasks among them."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list):
+        for item in node:
+            yield from mappings(item)
+
+
+def named_by(path: Path) -> Iterator[Path]:
+    """Yield the task files that a playbook or a task file runs."""
+    for entry in mappings(yaml.safe_load(path.read_text(encoding="utf-8"))):
+        for key, value in entry.items():
+            word = key.rpartition(".")[2]
+            if word in ("import_tasks", "include_tasks"):
+                yield path.parent / str(value["file"] if isinstance(value, dict) else value)
+            elif word in ("import_role", "include_role"):
+                yield of_role(value["name"], value.get("tasks_from", "main"))
+            elif key == "roles":
+                yield from (of_role(item["role"] if isinstance(item, dict) else item, "main") for item in value)
+
+
+def of_role(name: str, file: str) -> Path:
+    return ROOT / "roles" / name.rpartition(".")[2] / "tasks" / f"{file.removesuffix('.yml')}.yml"
+
+
+def test_every_task_file_is_run_by_a_playbook() -> None:
+    reached: set[Path] = set()
+    todo = list((ROOT / "playbooks").glob("*.yml"))
+    while todo:
+        fresh = set(named_by(todo.pop())) - reached
+        reached |= fresh
+        todo += fresh
+    unused = {str(path.relative_to(ROOT)) for path in set(TASK_FILES) - reached}
+    # Of this role only the look is used, by node_report.
+    assert {path for path in unused if "/node_preflight/" not in path} == set()
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: f"{path.parts[-3]}-{path.name}")
+def test_a_task_file_is_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= TASK_LINES
 
 
 def test_at_most_ten_settings_are_shared() -> None:

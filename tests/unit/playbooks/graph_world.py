@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from tests.unit.playbooks.real_arguments import arguments
+
 ROOT = Path(__file__).parents[3]
 HEAD, WORKER = "spark-1", "spark-2"
 UNITS = {HEAD: ["spark-ray-head", "spark-vllm"], WORKER: ["spark-ray-worker"]}
@@ -40,14 +42,14 @@ def change(work):
 """
 SERVICE = """
 def main():
-    module = AnsibleModule(argument_spec={name: {"type": kind} for name, kind in %(arguments)r.items()})
+    module = AnsibleModule(**%(arguments)r)
     given = module.params
     def work(world):
         if given["state"] == "stopped" and given["name"] not in world["units"]:
             return False
         unit = world["units"].setdefault(given["name"], {"host": HOST, "disk": "", "trial": "", "running": "", "active": "inactive"})
         before = dict(unit)
-        state = given["state"] or "present"
+        state = given["state"]
         wanted = " ".join(given["command"] or [])
         if state == "present" and given["trial"]:
             unit["trial"] = wanted
@@ -68,7 +70,7 @@ main()
 """
 INFO = """
 def main():
-    module = AnsibleModule(argument_spec={"names": {"type": "list"}, "startup_of": {"type": "str"}})
+    module = AnsibleModule(**%(arguments)r)
     def work(world):
         found = []
         for name, unit in world["units"].items():
@@ -88,7 +90,7 @@ main()
 """
 FLAGS = """
 def main():
-    module = AnsibleModule(argument_spec={name: {"type": "raw"} for name in %(arguments)r})
+    module = AnsibleModule(**%(arguments)r)
     mode = module.params["intents"].get("cuda_graphs", "eager")
     module.exit_json(changed=False, command=["vllm", "serve", "in", mode], notes=[])
 main()
@@ -190,7 +192,7 @@ class World:
     def run(self, **extra: Any) -> tuple[int, str]:
         """Run the plays; the exit status and what they wrote."""
         process = self.start(**extra)
-        output, _ = process.communicate(timeout=180)
+        output, _ = process.communicate(timeout=900)
         return process.returncode, output
 
     def _collection(self) -> None:
@@ -202,14 +204,10 @@ class World:
         for folder in (ROOT / "plugins").iterdir():
             if folder.name != "modules" and folder.is_dir():
                 (base / "plugins" / folder.name).symlink_to(folder)
-        service = yaml.safe_load(_documentation("container_service"))["options"]
-        flags = yaml.safe_load(_documentation("vllm_flags"))["options"]
-        arguments = {name: option["type"] for name, option in service.items()}
         common = COMMON % {"place": self.place}
         stubs = {
-            "container_service": common + SERVICE % {"arguments": arguments},
-            "container_service_info": common + INFO,
-            "vllm_flags": common + FLAGS % {"arguments": list(flags)},
+            name: common + text % {"arguments": arguments(name)}
+            for name, text in (("container_service", SERVICE), ("container_service_info", INFO), ("vllm_flags", FLAGS))
         }
         for module in (ROOT / "plugins" / "modules").glob("*.py"):
             if module.stem not in stubs:
@@ -254,7 +252,8 @@ class World:
             "vllm_graphs_api_key_file": str(self.place / "key"),
             "vllm_graphs_soak_seconds": 0.3,
             "vllm_graphs_soak_tokens": 40,
-            "vllm_graphs_stall_seconds": 1,
+            # Longer than a busy machine lets a sound server wait.
+            "vllm_graphs_stall_seconds": 5,
             "cluster_restart_timeout": 10,
         }
         (self.place / "key").write_text("a-key\n")
@@ -271,8 +270,3 @@ class World:
         inventory = {"sparks": {"children": groups, "vars": shared}}
         (self.place / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": inventory}}))
         (self.place / "play.yml").write_text(PLAY)
-
-
-def _documentation(module: str) -> str:
-    text = (ROOT / "plugins" / "modules" / f"{module}.py").read_text()
-    return text.partition('DOCUMENTATION = r"""')[2].partition('"""')[0]

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.playbooks.real_arguments import arguments
+
 ROOT = Path(__file__).parents[3]
 SERVICE = """#!/usr/bin/python
 import json, os
 from ansible.module_utils.basic import AnsibleModule
-NAMES = %r
-module = AnsibleModule(argument_spec={name: {"type": "raw"} for name in NAMES})
+module = AnsibleModule(**%r)
 with open("%s/" + os.environ["WORLD_HOST"] + "." + module.params["name"], "w") as file:
     json.dump({name: value for name, value in module.params.items() if value is not None}, file)
 module.exit_json(changed=True)
@@ -27,8 +28,7 @@ module.exit_json(changed=True)
 FLAGS = """#!/usr/bin/python
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import ServeIntents, commands
-NAMES = ["image", "intents", "min_vllm", "look_at_model"]
-module = AnsibleModule(argument_spec={name: {"type": "raw"} for name in NAMES})
+module = AnsibleModule(**%r)
 given = {name: value for name, value in module.params["intents"].items() if value not in (None, "")}
 lines, notes = commands(ServeIntents(**given))
 module.exit_json(changed=False, command=lines[0], commands=lines, notes=notes)
@@ -48,10 +48,6 @@ PLAY = """---
     - import_role: {name: dgx_spark.vllm.vllm_worker}
       when: vllm_serve_executor | default('ray') == 'mp'
 """
-ARGUMENTS = (
-    "name description image command environment mounts secrets devices ulimits ipc pid after gates ready clear "
-    "start_limit_burst trial replaces"
-)
 
 
 def units(place: Path, nodes: int, **settings: Any) -> dict[str, dict[str, Any]]:
@@ -65,8 +61,8 @@ def units(place: Path, nodes: int, **settings: Any) -> dict[str, dict[str, Any]]
     for entry in (ROOT / "plugins").iterdir():
         if entry.name != "modules":
             (collection / "plugins" / entry.name).symlink_to(entry)
-    (modules / "container_service.py").write_text(SERVICE % (ARGUMENTS.split(), place))
-    (modules / "vllm_flags.py").write_text(FLAGS)
+    (modules / "container_service.py").write_text(SERVICE % (arguments("container_service"), place))
+    (modules / "vllm_flags.py").write_text(FLAGS % arguments("vllm_flags"))
     addresses = [f"192.168.100.{10 + number}" for number in range(nodes)]
     hosts = {
         f"spark-{number}": {"spark_fabric_address": address, "ansible_connection": "local"}

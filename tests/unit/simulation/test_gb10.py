@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright (c) 2026, dgx_spark.vllm contributors
-"""The stand-ins of a GB10: what they say, how they come and go, and how a verdict is found. What the playbooks make of them is in molecule/real_spark."""
+"""The stand-ins of a GB10: what they say, how they come and go, and how a verdict is found. What the playbooks make of them is in molecule/gb10_stand_in."""
 
 from __future__ import annotations
 
