@@ -4,7 +4,7 @@ PYTHON_IN_VENV = $(VENV)/bin/python
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down demo-reboot demo-status venv venv-dev test lint unit
+.PHONY: help demo demo-down demo-reboot demo-status venv venv-dev test check lint unit mutations
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -27,11 +27,17 @@ venv: ## The virtual environment with the pinned packages
 venv-dev: ## The same with linters and test tools
 	@bin/bootstrap --dev
 
-test: venv-dev ## Linters, unit tests, molecule scenarios, integration tests
+test: venv-dev ## Linters, unit tests and mutations, molecule scenarios, integration tests
 	@tests/run
+
+check: venv-dev ## The quick lane: linters, unit tests, one molecule scenario
+	@tests/run check
 
 lint: venv-dev ## Linters only
 	@tests/run lint
 
 unit: venv-dev ## Unit tests only
 	@tests/run unit
+
+mutations: venv-dev ## Break the riskiest code on purpose: the unit tests notice
+	@tests/run mutations
