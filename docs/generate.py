@@ -1,14 +1,18 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/settings.md from the roles' defaults and argument specs, docs/ports.md from the table of listeners, and the part of
-docs/troubleshooting.md that explains the codes of findings: ``python docs/generate.py``.
+"""Write what is said of the roles' settings in more than one place, from one: ``python docs/generate.py``. Unit tests compare.
 
-A unit test compares.
+The source is each role's meta/argument_specs.yml, for the values its defaults/main.yml. Written are the comments of defaults/main.yml,
+roles/*/README.md and docs/settings.md. docs/ports.md is written from the table of listeners,
+and the part of docs/troubleshooting.md that explains the codes of findings from their registry.
 """
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +22,41 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "collections"))
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.codes import CODES, SOURCES  # noqa: E402 - the path is set just above
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.listeners import LISTENERS  # noqa: E402 - the path is set just above
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.shared import SHARED  # noqa: E402
 
-#: Roles in the order in which site.yml runs them.
-ORDER = (
-    "node_report",
-    "vllm_plan",
-    "fabric",
-    "node_tools",
-    "cluster_secrets",
-    "container_runtime",
-    "serving_image",
-    "runtime_check",
-    "model_download",
-    "model_share",
-    "ray_head",
-    "ray_worker",
-    "vllm_graphs",
-    "vllm_serve",
-    "vllm_worker",
-    "cluster_restart",
-    "vllm_verify",
-    "vllm_benchmark",
-    "node_diagnosis",
-)
-SHARED = {
-    "spark_model": ("required", "Model to serve: a file of models/, or of a folder `models` beside the inventory."),
-    "spark_serving_image": ("required", "Image that every node runs."),
-    "spark_store_path": ("required", "Folder of the weights, the same on every node."),
-    "spark_api_port": ("required", "Port of the endpoint. 8235 for good, whatever comes to stand behind it."),
-    "spark_fabric_address": ("required, per host", "IPv4 address of the node on the QSFP link."),
-    "spark_gpus_per_node": ("1", "GPUs that each node gives to Ray; a Spark has one."),
-    "spark_api_key": ("made up on the head", "API key of the endpoint, at least 8 characters. Keep it in a vault."),
-    "spark_ca_bundle": ("none", "File on the nodes with certificate authorities, behind a proxy that signs TLS anew."),
-    "spark_environment": ("{}", "Environment added to all serving containers."),
-    "spark_devices": (
-        "[nvidia.com/gpu=all, /dev/infiniband]",
-        "Devices of the serving containers.",
-    ),
+_NODES, _HEAD, _WORKERS = "sparks", "sparks:&head", "sparks:&workers"
+#: Roles in the order in which site.yml runs them, with the hosts that a play of each is for.
+ROLES = {
+    "node_report": _NODES,
+    "vllm_plan": _NODES,
+    "fabric": _NODES,
+    "node_tools": _NODES,
+    "cluster_secrets": _NODES,
+    "container_runtime": _NODES,
+    "serving_image": _NODES,
+    "runtime_check": _NODES,
+    "model_download": _HEAD,
+    "model_share": _NODES,
+    "ray_head": _HEAD,
+    "ray_worker": _WORKERS,
+    "vllm_graphs": _NODES,
+    "vllm_serve": _HEAD,
+    "vllm_worker": _WORKERS,
+    "cluster_restart": _NODES,
+    "vllm_verify": _HEAD,
+    "vllm_benchmark": _NODES,
+    "node_diagnosis": _NODES,
 }
-HEADER = """# Settings
+#: Roles that report on every node, also where one of them has trouble.
+REPORTS = ("node_report", "node_diagnosis")
+#: Columns of a comment, and of a line of a README.
+_COMMENT, _LINE = 150, 150
+_MARKUP = re.compile(r"\b[COVM]\(([^)]+)\)")
+_WRITTEN = "Written by `python docs/generate.py` from the roles' argument specs and defaults."
 
-Written by `python docs/generate.py` from the roles' defaults and argument specs.
+SETTINGS = """# Settings
+
+{written}
 
 A user edits one file, `inventory/sparks/group_vars/all.yml`; every name below may stand there. A name that does not exist is refused before a machine is
 touched, with the one that was probably meant.
@@ -67,47 +65,140 @@ touched, with the one that was probably meant.
 
 | setting | default | meaning |
 |---|---|---|
+{shared}"""
+
+README = """# Role `dgx_spark.vllm.{role}`
+
+<!-- {written} -->
+
+{short}.
+
+{description}## Needs first
+
+The play [settings](../../playbooks/settings.yml), earlier in the same run: it checks every setting and sets those that roles
+[share](../../docs/settings.md#shared). Root on the node.
+
+{needs}## Variables
+
+| variable | type | default | meaning |
+|---|---|---|---|
+{rows}
+## Example
+
+```yaml
+- name: Check the settings
+  ansible.builtin.import_playbook: dgx_spark.vllm.settings
+
+- name: {short}
+  hosts: {hosts}
+  become: true
+  gather_facts: false
+{fatal}  roles:
+    - role: dgx_spark.vllm.{role}
+```
 """
 
 
-def comments(role: str) -> dict[str, str]:
-    """Return the comment above each default; names that share one comment share its text."""
-    found: dict[str, str] = {}
-    text: list[str] = []
-    fresh = True
-    for line in (ROOT / "roles" / role / "defaults" / "main.yml").read_text(encoding="utf-8").splitlines():
-        if line.startswith("# "):
-            text = [line[2:]] if fresh else [*text, line[2:]]
-            fresh = False
-        elif line.startswith(f"{role}_"):
-            found[line.partition(":")[0]] = " ".join(text)
-            fresh = True
-    return found
+@dataclass(frozen=True)
+class Role:
+    """What a role's files say."""
+
+    name: str
+    spec: dict[str, Any]
+    defaults: dict[str, Any]
+    text: str
+
+    @classmethod
+    def read(cls, name: str) -> Role:
+        """Read a role of the checkout."""
+        base = ROOT / "roles" / name
+        text = (base / "defaults" / "main.yml").read_text(encoding="utf-8")
+        specs = yaml.safe_load((base / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+        return cls(name, specs["main"], yaml.safe_load(text), text)
+
+    def meaning(self, setting: str) -> str:
+        """Return what a setting means, without Ansible's markup."""
+        return plain(self.spec["options"][setting]["description"])
+
+    def rows(self) -> str:
+        """Return the lines of a table of all settings."""
+        return "".join(
+            f"| `{name}` | {self.spec['options'][name]['type']} | {shown(value)} | {cell(self.meaning(name))} |\n"
+            for name, value in self.defaults.items()
+        )
+
+
+def plain(description: str | list[str]) -> str:
+    """Return a description as one text, with `code` in the place of Ansible's markup."""
+    text = description if isinstance(description, str) else " ".join(description)
+    return _MARKUP.sub(r"`\1`", " ".join(text.split()))
+
+
+def cell(text: str) -> str:
+    """Return a text for a cell of a table."""
+    return text.replace("|", "\\|")
 
 
 def shown(value: Any) -> str:
-    """Return a default as one table cell."""
+    """Return a default as one cell of a table."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
-    text = text.replace("|", "\\|")
-    return f"`{text}`" if len(text) <= 90 else "see roles/*/defaults"
+    return f"`{cell(text)}`" if len(text) <= 90 else "see defaults/main.yml"
+
+
+def defaults(role: Role) -> str:
+    """Return the text of a role's defaults/main.yml, with what the argument specs say above each setting.
+
+    A comment that says the same words stays as it is, wherever its lines end.
+    """
+    found: list[str] = []
+    above: list[str] = []
+    for line in role.text.splitlines():
+        if line.startswith("#"):
+            above.append(line)
+            continue
+        name = line.partition(":")[0]
+        if name in role.defaults:
+            meaning = role.meaning(name)
+            same = " ".join(" ".join(entry.lstrip("#") for entry in above).split()) == meaning
+            found += above if same else comment(meaning)
+            above = []
+        found += [*above, line]
+        above = []
+    return "\n".join([*found, *above]) + "\n"
+
+
+def comment(text: str) -> list[str]:
+    """Return a text as lines of a comment."""
+    return [f"# {line}" for line in _wrapped(text, _COMMENT - 2)]
+
+
+def readme(role: Role) -> str:
+    """Return the text of a role's README.md."""
+    description = role.spec["description"]
+    paragraphs = [plain(entry) for entry in ([description] if isinstance(description, str) else description)]
+    return README.format(
+        written=_WRITTEN,
+        role=role.name,
+        short=role.spec["short_description"],
+        description="".join(_paragraph(text) for text in paragraphs if not text.startswith("Needs ")),
+        needs="".join(_paragraph(text) for text in paragraphs if text.startswith("Needs ")),
+        rows=role.rows(),
+        hosts=ROLES[role.name],
+        fatal="" if role.name in REPORTS else "  any_errors_fatal: true\n",
+    )
 
 
 def settings() -> str:
     """Return the text of docs/settings.md."""
-    parts = [HEADER + "".join(f"| `{name}` | {default} | {meaning} |\n" for name, (default, meaning) in SHARED.items())]
-    for role in ORDER:
-        base = ROOT / "roles" / role
-        defaults = yaml.safe_load((base / "defaults" / "main.yml").read_text(encoding="utf-8"))
-        spec = yaml.safe_load((base / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"][
-            "main"
-        ]
-        why = comments(role)
-        rows = "".join(
-            f"| `{name}` | {spec['options'][name]['type']} | {shown(value)} | {why[name]} |\n"
-            for name, value in defaults.items()
-        )
+    shared = "".join(
+        f"| `{name}` | {option.get('described_default') or option['default']} | {cell(option['description'])} |\n"
+        for name, option in SHARED.items()
+    )
+    parts = [SETTINGS.format(written=_WRITTEN, shared=shared)]
+    for role in map(Role.read, ROLES):
         parts.append(
-            f"\n## {role}\n\n{spec['short_description']}.\n\n| setting | type | default | meaning |\n|---|---|---|---|\n{rows}"
+            f"\n## {role.name}\n\n{role.spec['short_description']}.\n\n"
+            f"| setting | type | default | meaning |\n|---|---|---|---|\n{role.rows()}"
         )
     return "".join(parts)
 
@@ -171,7 +262,29 @@ def troubleshooting() -> str:
     return f"{before}{start}\n\n{codes()}\n{end}{after}"
 
 
+def files() -> dict[Path, str]:
+    """Return the text of every file that is written, by its path; comments of defaults first, they change no value."""
+    found = {}
+    for role in map(Role.read, ROLES):
+        base = ROOT / "roles" / role.name
+        found[base / "defaults" / "main.yml"] = defaults(role)
+        found[base / "README.md"] = readme(role)
+    return {
+        **found,
+        ROOT / "docs" / "settings.md": settings(),
+        ROOT / "docs" / "ports.md": ports(),
+        ROOT / "docs" / "troubleshooting.md": troubleshooting(),
+    }
+
+
+def _paragraph(text: str) -> str:
+    return "\n".join(_wrapped(text, _LINE)) + "\n\n"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
 if __name__ == "__main__":
-    (ROOT / "docs" / "ports.md").write_text(ports(), encoding="utf-8")
-    (ROOT / "docs" / "settings.md").write_text(settings(), encoding="utf-8")
-    (ROOT / "docs" / "troubleshooting.md").write_text(troubleshooting(), encoding="utf-8")
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")

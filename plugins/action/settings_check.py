@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,44 @@ from ansible.vars.manager import VariableManager
 
 from ..module_utils.model.catalog import ModelDataError, check_model, find_model, node_problem
 from ..module_utils.service.listeners import port_problems, settings_asked
+from ..module_utils.settings.arguments import NAME as ARGUMENTS
+from ..module_utils.settings.arguments import argument_problems
 from ..module_utils.settings.check import (
-    DERIVED,
-    SHARED,
     address_problems,
-    argument_problems,
-    choice_problem,
     cluster_groups,
+    extra_vars_problems,
     group_problems,
     image_problems,
     joined_problems,
-    kind_problem,
     limit_problems,
     link_problems,
+    model_problems,
     name_problems,
     placeholder_problems,
-    plain_words,
-    range_problems,
     relation_problems,
     stranger_problems,
     tag_problems,
+)
+from ..module_utils.settings.shared import (
+    DERIVED,
+    RENAMED,
+    SHARED,
+    Values,
+    missing_problems,
+    renamed_notices,
+    renamed_problems,
+)
+from ..module_utils.settings.values import (
+    RANGED,
+    choice_problem,
+    environment_problems,
+    key_problem,
+    kind_problem,
+    plain_words,
+    range_problems,
+    raw_problem,
+    served_name_problem,
+    served_names,
 )
 
 _COLLECTION = Path(__file__).resolve().parents[2]
@@ -52,6 +70,7 @@ _LINK = (
     "fabric_interfaces",
     "fabric_addresses",
     "fabric_rdma",
+    "fabric_manage",
 )
 #: What roles leave for other roles and later plays: facts and results.
 FACTS = (
@@ -73,16 +92,7 @@ FACTS = (
     "vllm_plan_result",
     "vllm_serve_result",
 )
-#: Settings whose range is looked at.
-_RANGED = ("vllm_serve_gpu_memory_utilization", "vllm_serve_kv_cache_dtype")
-
-
-def _asked(values: Any) -> dict[str, Any]:
-    return {name: values[name] for name in settings_asked() if name in values}
-
-
-def _ranged(values: Any) -> dict[str, Any]:
-    return {name: values[name] for name in _RANGED if name in values}
+_SERVED_NAME = "vllm_serve_served_model_name"
 
 
 def role_options() -> dict[str, dict[str, dict[str, Any]]]:
@@ -147,33 +157,22 @@ class ActionModule(ActionBase):
         _, arguments = self.validate_argument_spec(
             argument_spec={"needs": {"type": "str", "choices": ["all", "any"], "default": "all"}}
         )
+        check = Check(variables)
         problems = (
-            self._tag_problems(variables)
+            extra_vars_problems(variables)
+            or self._tag_problems(variables)
             or group_problems(variables["groups"], variables.get("ansible_inventory_sources") or [])
             or limit_problems(
                 variables["groups"]["sparks"],
                 variables["ansible_play_hosts_all"],
                 needs_all=arguments["needs"] == "all",
             )
-            or self._problems(variables)
+            or check.problems()
         )
         if problems:
             result.update(failed=True, problems=problems, msg=". ".join(problems))
             return result
-        hostvars, groups = variables["hostvars"], variables["groups"]
-        (head,) = set(groups["sparks"]) & set(groups[cluster_groups(groups)[0]])
-        nodes = [head, *sorted(set(groups["sparks"]) - {head})]
-        result.update(
-            changed=False,
-            head_name=head,
-            head_fabric_address=str(hostvars[head]["spark_fabric_address"]),
-            node_addresses=[str(hostvars[node]["spark_fabric_address"]) for node in nodes],
-            gpu_count=sum(
-                int(hostvars[node].get("spark_gpus_per_node", SHARED["spark_gpus_per_node"]["default"]))
-                for node in nodes
-            ),
-            msg=f"the settings of {len(nodes)} node{'s' if len(nodes) > 1 else ''} are sound",
-        )
+        result.update(check.answer())
         return result
 
     def _tag_problems(self, variables: dict[str, Any]) -> list[str]:
@@ -184,82 +183,162 @@ class ActionModule(ActionBase):
         known = playbook_tags(list(context.CLIARGS.get("args") or []), self._loader)
         return [] if known is None else tag_problems(asked, known)
 
-    def _problems(self, variables: dict[str, Any]) -> list[str]:
-        hostvars, hosts = variables["hostvars"], sorted(variables["groups"]["sparks"])
-        connection = {
-            host: {
-                name: hostvars[host][name] for name in (*_CONNECTION, "spark_fabric_address") if name in hostvars[host]
-            }
-            for host in hosts
+
+class Check:
+    """The settings of all hosts in group sparks, judged step by step: a step is taken when nothing was found in those before."""
+
+    def __init__(self, variables: dict[str, Any]) -> None:
+        hostvars = variables["hostvars"]
+        self.roles = role_options()
+        self.options = {**SHARED, **{name: option for spec in self.roles.values() for name, option in spec.items()}}
+        self.hosts = {host: Values(hostvars[host]) for host in sorted(variables["groups"].get("sparks") or [])}
+        self.groups = variables["groups"]
+        heads = set(self.groups.get(cluster_groups(self.groups)[0]) or [])
+        self.kinds = {host: "head" if host in heads else "worker" for host in self.hosts}
+        self.first = next(iter(self.hosts.values()), Values({}))
+
+    def problems(self) -> list[str]:
+        """Return a sentence for each thing that is wrong."""
+        steps = (self._placeholders, self._names_and_types, self._ranges, self._together)
+        return next((found for step in steps if (found := list(dict.fromkeys(step())))), [])
+
+    def answer(self) -> dict[str, Any]:
+        """Return what the settings play sets as facts, of settings in which no problem was found."""
+        (head,) = [host for host, kind in self.kinds.items() if kind == "head"]
+        nodes = [head, *(host for host in self.hosts if host != head)]
+        notices = [text for values in self.hosts.values() for text in renamed_notices(values.given)]
+        secret = [name for name, option in self.options.items() if option.get("no_log")]
+        facts = {host: values.facts() for host, values in self.hosts.items()}
+        return {
+            "changed": False,
+            "warnings": list(dict.fromkeys(notices)),
+            "head_name": head,
+            "head_fabric_address": str(self.hosts[head]["spark_fabric_address"]),
+            "node_addresses": [str(self.hosts[node]["spark_fabric_address"]) for node in nodes],
+            "gpu_count": sum(int(self.hosts[node]["spark_gpus_per_node"]) for node in nodes),
+            "served_name": self.served_name(head),
+            "facts": facts,
+            "secret": secret,
+            # A secret that is given under an old name is among the facts.
+            "_ansible_no_log": any(name in secret for given in facts.values() for name in given),
+            "msg": f"the settings of {len(nodes)} node{'s' if len(nodes) > 1 else ''} are sound",
         }
-        problems = placeholder_problems(connection)
-        problems = problems or stranger_problems({host: hostvars[host] for host in hosts}, variables["groups"])
-        if problems:
-            return problems
-        roles = role_options()
-        options = {**SHARED, **{name: option for spec in roles.values() for name, option in spec.items()}}
-        known = {*options, *DERIVED, *FACTS}
-        for host in hosts:
-            found = name_problems(hostvars[host], known, roles)
-            problems += [text for text in found if text not in problems]
-        problems += joined_problems({host: self._host_problems(options, hostvars[host]) for host in hosts})
-        if not problems:
-            problems = joined_problems({host: range_problems(_ranged(hostvars[host])) for host in hosts})
-        if problems:
-            return problems
-        problems = address_problems({host: hostvars[host]["spark_fabric_address"] for host in hosts})
-        first = hostvars[hosts[0]]
+
+    def served_name(self, host: str) -> str:
+        """Return the name under which the endpoint of a host is asked for its model."""
+        given = self.hosts[host].get(_SERVED_NAME)
+        return served_names(given)[0] if given else str(self._model()[1]["served_name"])
+
+    def _each(self, step: Callable[[Values], Iterable[tuple[str, str]]]) -> list[str]:
+        return joined_problems({host: step(values) for host, values in self.hosts.items()})
+
+    def _placeholders(self) -> list[str]:
+        looked_at = (*_CONNECTION, "spark_fabric_address")
+        return placeholder_problems(
+            {host: {name: values[name] for name in looked_at if name in values} for host, values in self.hosts.items()}
+        ) or stranger_problems(self.hosts, self.groups)
+
+    def _names_and_types(self) -> list[str]:
+        known = {*self.options, *DERIVED, *RENAMED, *FACTS}
+        problems = [text for values in self.hosts.values() for text in name_problems(values.given, known, self.roles)]
+        problems += self._each(lambda values: renamed_problems(values.given))
+        problems += self._each(self._values_of)
+        return problems + [text for values in self.hosts.values() for text in self._arguments_of(values)]
+
+    def _values_of(self, values: Values) -> list[tuple[str, str]]:
+        return [
+            (values.old.get(name, name), text)
+            for name, option in self.options.items()
+            if name in values and name != ARGUMENTS
+            for text in value_problems(name, option, values)
+        ]
+
+    def _arguments_of(self, values: Values) -> list[str]:
         try:
-            folders = [
-                *([Path(first["inventory_dir"]) / "models"] if first.get("inventory_dir") else []),
-                _COLLECTION / "models",
-            ]
-            path = find_model(str(first["spark_model"]), folders)
-            model = check_model(yaml.safe_load(path.read_text(encoding="utf-8")), path)
-            if problem := node_problem(str(first["spark_model"]), model, len(hosts)):
-                problems.append(problem)
-        except (ModelDataError, yaml.YAMLError) as error:
-            problems.append(str(error))
-        if not problems:
-            problems = link_problems(
-                {host: {name: hostvars[host][name] for name in _LINK if name in hostvars[host]} for host in hosts}
-            )
-        problems += list(dict.fromkeys(text for host in hosts for text in image_problems(hostvars[host])))
-        size = first.get("vllm_serve_tensor_parallel_size")
-        problems += argument_problems([str(argument) for argument in first.get("vllm_serve_extra_arguments") or []])
-        problems += relation_problems(
-            nodes=len(hosts),
-            gpus_per_node=int(first.get("spark_gpus_per_node", SHARED["spark_gpus_per_node"]["default"])),
-            tensor_parallel_size=int(size) if size is not None else None,
-            pipeline_parallel_size=int(first.get("vllm_serve_pipeline_parallel_size") or 1),
+            given = values.get(ARGUMENTS)
+        except AnsibleError as error:
+            return [f"{ARGUMENTS} {_unworkable(error)}"]
+        return [] if given is None else argument_problems(given, values.old.get(ARGUMENTS, ARGUMENTS))
+
+    def _ranges(self) -> list[str]:
+        return self._each(missing_problems) + self._each(
+            lambda values: range_problems({name: values[name] for name in RANGED if name in values})
         )
-        head = set(variables["groups"][cluster_groups(variables["groups"])[0]])
-        problems += port_problems(("head" if host in head else "worker", _asked(hostvars[host])) for host in hosts)
+
+    def _together(self) -> list[str]:
+        first, count = self.first, len(self.hosts)
+        problems = address_problems({host: values["spark_fabric_address"] for host, values in self.hosts.items()})
+        problems = problems or link_problems(
+            {host: {name: values[name] for name in _LINK if name in values} for host, values in self.hosts.items()}
+        )
+        problems += [text for values in self.hosts.values() for text in image_problems(values)]
+        size, stages = (
+            first.get("vllm_serve_tensor_parallel_size"),
+            int(first.get("vllm_serve_pipeline_parallel_size") or 1),
+        )
+        relations = relation_problems(
+            nodes=count,
+            gpus_per_node=int(first["spark_gpus_per_node"]),
+            tensor_parallel_size=int(size) if size is not None else None,
+            pipeline_parallel_size=stages,
+        )
+        relations += port_problems(
+            (self.kinds[host], {name: values[name] for name in settings_asked() if name in values})
+            for host, values in self.hosts.items()
+        )
+        try:
+            path, model = self._model()
+        except (ModelDataError, yaml.YAMLError) as error:
+            return [*problems, *relations, str(error)]
+        name = str(first["spark_model"])
+        if problem := node_problem(name, model, count):
+            return [*problems, *relations, problem]
+        problems += relations
+        given = first.get(ARGUMENTS)
+        arguments = given if given is not None else model.get("extra_arguments") or []
+        if given is None:
+            problems += argument_problems(arguments, f"{path}: extra_arguments")
+        if not relations:
+            gpus = count * int(first["spark_gpus_per_node"])
+            context = first.get("vllm_serve_max_model_len")
+            problems += model_problems(
+                model,
+                max_model_len=int(context) if context is not None else None,
+                arguments=arguments,
+                ranks=(int(size) if size is not None else gpus // stages, stages),
+                gpus=gpus,
+            )
         return problems
 
-    def _host_problems(self, options: dict[str, dict[str, Any]], values: Any) -> list[tuple[str, str]]:
-        """Return name and sentence of each setting of a host that is of the wrong type, or missing."""
-        found = [
-            (name, text)
-            for name, option in options.items()
-            if name in values
-            for text in self._value_problems(name, option, values)
-        ]
-        return found + [
-            (name, "is missing: add it to the settings file of your inventory")
-            for name, option in SHARED.items()
-            if option.get("required") and name not in values
-        ]
+    def _model(self) -> tuple[Path, dict[str, Any]]:
+        inventory = self.first.get("inventory_dir")
+        folders = [*([Path(inventory) / "models"] if inventory else []), _COLLECTION / "models"]
+        path = find_model(str(self.first["spark_model"]), folders)
+        return path, check_model(yaml.safe_load(path.read_text(encoding="utf-8")), path)
 
-    def _value_problems(self, name: str, option: dict[str, Any], values: Any) -> list[str]:
-        try:
-            value = values[name]
-        except AnsibleError as error:
-            return [f"cannot be worked out: {str(error).partition(chr(10))[0]}"]
-        if value is None:
-            return []
-        outcome = ArgumentSpecValidator({name: validator_spec(option)}).validate({name: value})
+
+def value_problems(name: str, option: dict[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with one setting's value, to stand behind its name."""
+    try:
+        value = values[name]
+    except AnsibleError as error:
+        return [_unworkable(error)]
+    if value is None:
+        return []
+    if name == _SERVED_NAME:
+        return [said for said in (served_name_problem(value),) if said]
+    if said := raw_problem(name, option, value):
+        return [said]
+    outcome = ArgumentSpecValidator({name: validator_spec(option)}).validate({name: value})
+    if outcome.errors.errors:
         return [_sentence(option, value, error) for error in outcome.errors.errors]
+    if option.get("no_log") and isinstance(value, str):
+        return [said for said in (key_problem(value),) if said]
+    return environment_problems(value) if name.endswith("_environment") and isinstance(value, Mapping) else []
+
+
+def _unworkable(error: Exception) -> str:
+    return f"cannot be worked out: {str(error).partition(chr(10))[0]}"
 
 
 def _sentence(option: dict[str, Any], value: Any, error: Exception) -> str:

@@ -42,7 +42,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.template import trust_as_template
 
-from ..module_utils.settings.check import SHARED
+from ..module_utils.settings.shared import SHARED
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Ansible's own loader notes the line of every value, which takes ten times as long.

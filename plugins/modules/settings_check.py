@@ -11,7 +11,8 @@ short_description: Every setting is sound, before a machine is touched
 version_added: 0.1.0
 description:
   - Checks on the controller the settings of all hosts in group C(sparks) - their names (one that no role knows is refused, with the name that was
-    probably meant), types, the inventory's groups, addresses, the model's name, ports and sizes.
+    probably meant), types as they were given, the inventory's groups, addresses, secrets, the model's name, context and heads, ports, sizes, and
+    further arguments of the server that a setting renders already.
   - Also refuses C(--limit) where it leaves out a node that is needed, and tags that no task has.
   - Needs no connection to any host, and runs on localhost as well as on any of them.
 options:
@@ -51,6 +52,19 @@ gpu_count:
   description: GPUs of all nodes together.
   returned: success
   type: int
+served_name:
+  description: Name under which the endpoint is asked for the model, the first where it has several.
+  returned: success
+  type: str
+facts:
+  description: For each host the settings that its inventory leaves to a shipped default or gives under an old name, as roles shall see them.
+  returned: success
+  type: dict
+secret:
+  description: Names of all settings whose values are not shown.
+  returned: success
+  type: list
+  elements: str
 problems:
   description: What is wrong, a sentence each.
   returned: failure

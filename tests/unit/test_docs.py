@@ -10,28 +10,42 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.codes import CODES, SOURCES
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.check import SHARED
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.shared import SHARED
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 import generate  # noqa: E402 - the path is set just above
 
 
-def test_the_settings_are_up_to_date() -> None:
-    assert (ROOT / "docs" / "settings.md").read_text() == generate.settings(), "run `python docs/generate.py`"
-
-
-def test_the_ports_are_up_to_date() -> None:
-    assert (ROOT / "docs" / "ports.md").read_text() == generate.ports(), "run `python docs/generate.py`"
+@pytest.mark.parametrize("path", sorted(generate.files()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_generated_is_up_to_date(path: Path) -> None:
+    assert path.is_file() and path.read_text() == generate.files()[path], "run `python docs/generate.py`"
 
 
 def test_every_role_and_shared_setting_is_in_it() -> None:
-    assert {path.name for path in (ROOT / "roles").iterdir()} == set(generate.ORDER)
-    assert set(generate.SHARED) == set(SHARED)
+    assert {path.name for path in (ROOT / "roles").iterdir()} == set(generate.ROLES)
+    assert all(f"| `{name}` |" in generate.settings() for name in SHARED)
 
 
-@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda path: path.name)
+def test_comments_change_no_value_and_keep_lines_that_say_the_same() -> None:
+    text = "---\n# Two\n# lines.\na_x: 1\na_y:\n  # Inside.\n  - 2\n# Old words.\na_z: 3\n"
+    options = {
+        name: {"description": said}
+        for name, said in (("a_x", "Two lines."), ("a_y", "Of C(y)."), ("a_z", "New words."))
+    }
+    role = generate.Role("a", {"options": options}, yaml.safe_load(text), text)
+    assert generate.defaults(role) == (
+        "---\n# Two\n# lines.\na_x: 1\n# Of `y`.\na_y:\n  # Inside.\n  - 2\n# New words.\na_z: 3\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")]),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:

@@ -22,7 +22,17 @@ TASK_LINES = 110
 def test_defaults_and_argument_specs_name_the_same(role: Path) -> None:
     defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text()) or {}
     specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]
-    assert set(defaults) == set(specs.get("options") or {})
+    options = specs.get("options") or {}
+    assert set(defaults) == set(options)
+    assert {name: defaults[name] for name, option in options.items() if "default" in option} == {
+        name: option["default"] for name, option in options.items() if "default" in option
+    }
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
+def test_every_entry_point_is_described(role: Path) -> None:
+    for name, entry in yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"].items():
+        assert entry.get("short_description") and entry.get("description"), f"entry point {name}"
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
@@ -87,7 +97,7 @@ def test_a_task_file_is_short(path: Path) -> None:
 
 
 def test_at_most_ten_settings_are_shared() -> None:
-    from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.check import SHARED
+    from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.shared import SHARED
 
     assert len(SHARED) <= 10
 

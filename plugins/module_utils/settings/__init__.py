@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every setting is checked before a machine is touched.
 
-Imports: report, docker, model, vllm.
+Imports: system, report, docker, model, vllm.
 May be imported by: plugins of the controller.
 """

@@ -11,53 +11,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..docker.image_layer import mirrored, parse_reference
+from ..model.against_flags import rank_problem
+from ..model.shape import ModelShape, ShapeError
+from .arguments import GONE, lifts_context
 
 #: What a shipped inventory holds where the user has to write something.
 PLACEHOLDER = "EDIT-ME"
 
-#: Settings that several roles need; each role's defaults refer to them. Type names as in argument specs.
-SHARED: dict[str, dict[str, Any]] = {
-    "spark_model": {"type": "str", "required": True},
-    "spark_serving_image": {"type": "str", "required": True},
-    "spark_store_path": {"type": "path", "required": True},
-    "spark_api_port": {"type": "int", "required": True},
-    "spark_fabric_address": {"type": "str", "required": True},
-    "spark_gpus_per_node": {"type": "int", "default": 1},
-    "spark_api_key": {"type": "str", "no_log": True},
-    "spark_ca_bundle": {"type": "path"},
-    "spark_environment": {"type": "dict"},
-    "spark_devices": {"type": "list", "elements": "str"},
-}
-#: Facts that the first play sets from the inventory; no user sets them.
-DERIVED = ("spark_head_name", "spark_head_fabric_address", "spark_node_addresses", "spark_gpu_count")
-
-#: Settings and flags that people bring along from older scripts, with what became of them.
-GONE: dict[str, str] = {
-    "swap_space": "vLLM removed --swap-space in 0.18.0 (before that its V1 engine ignored it): delete the setting; more context needs "
-    "vllm_serve_gpu_memory_utilization or a shorter vllm_serve_max_model_len",
+#: Settings that people bring along from older scripts, with what became of them.
+GONE_SETTINGS: dict[str, str] = {
+    **GONE,
     "vllm_executor": "the setting is vllm_serve_executor: rename it",
     "vllm_cuda_graphs": "the setting is vllm_serve_cuda_graphs: rename it",
-    "disable_log_requests": "vLLM removed --disable-log-requests; requests are not logged unless asked for: delete the setting",
 }
 
-#: What a value of each type is called, alone and in a list.
-_KINDS: dict[str, tuple[str, str]] = {
-    "int": ("a whole number", "whole numbers"),
-    "float": ("a number", "numbers"),
-    "bool": ("true or false", "true or false"),
-    "str": ("a text", "texts"),
-    "path": ("a path", "paths"),
-    "dict": ("a mapping", "mappings"),
-    "list": ("a list", "lists"),
-}
-#: Part of the memory that vLLM may take, as the planner takes it too.
-_UTILIZATION = (0.1, 0.98)
 #: Groups that say nothing of how somebody named a cluster.
 _GROUPS = frozenset({"all", "ungrouped", "sparks", "head", "workers", "spark_head", "spark_workers"})
 #: Tags with a meaning of Ansible's own.
 _TAGS = frozenset({"all", "always", "never", "tagged", "untagged"})
-_WORD = re.compile(r"[A-Za-z0-9_]*")
-_CLASS = re.compile(r"<class '(?:[\w.]*\.)?_?(?:AnsibleTagged)?(\w+)'>")
 
 
 def cluster_groups(groups: Mapping[str, Sequence[str]]) -> tuple[str, str]:
@@ -181,6 +152,16 @@ def tag_problems(asked: Iterable[str], known: Iterable[str]) -> list[str]:
     return problems
 
 
+def extra_vars_problems(variables: Mapping[str, Any]) -> list[str]:
+    """Return one sentence when ``-e`` was given words that are no ``name=value``: Ansible keeps them under a name that nobody reads."""
+    if "_raw_params" not in variables:
+        return []
+    return [
+        "-e was given words that are neither name=value nor a whole JSON or YAML mapping, so they set nothing: write "
+        """-e name=value, -e '{"name": [...]}' in single quotes, or -e @file.yml"""
+    ]
+
+
 def placeholder_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return one sentence when the inventory is still the shipped example."""
     edit = sorted(
@@ -223,9 +204,10 @@ def link_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return what does not fit in the settings of the QSFP link; what the machines have is looked at later.
 
     Args:
-        hosts: values of each host; those looked at are ``spark_devices`` and ``fabric_*``.
+        hosts: values of each host; those looked at are ``spark_devices``, ``spark_fabric_address`` and ``fabric_*``.
     """
     problems = []
+    networks: dict[str, ipaddress.IPv4Interface | None] = {}
     for host, values in sorted(hosts.items()):
         prefix = int(values.get("fabric_prefix", 24))
         explicit = {str(name): str(value) for name, value in (values.get("fabric_addresses") or {}).items()}
@@ -234,6 +216,9 @@ def link_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 f"fabric_prefix of {host} is {prefix}, expected 8 to 30: two nodes need two addresses in a subnet"
             )
             continue
+        # Without fabric_manage the prefix is not ours, and routers may stand between.
+        if str(values.get("fabric_manage", True)).lower() not in {"false", "no", "off", "0"}:
+            networks[host] = _network_of(values.get("spark_fabric_address"), prefix, explicit.values())
         seen: dict[ipaddress.IPv4Network, str] = {}
         for name, value in explicit.items():
             try:
@@ -268,39 +253,36 @@ def link_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
             problems.append(
                 f"fabric_rdma of {host} is true, but spark_devices has no /dev/infiniband, without which a container sees no RDMA device: add it"
             )
+    return problems + _network_problems({host: found for host, found in networks.items() if found})
+
+
+def _network_of(address: Any, prefix: int, explicit: Iterable[str]) -> ipaddress.IPv4Interface | None:
+    """Return a node's fabric address with the prefix that it will have; None where one of them is no address."""
+    try:
+        own = ipaddress.IPv4Address(str(address))
+        stated = next((entry for entry in map(ipaddress.IPv4Interface, explicit) if entry.ip == own), None)
+    except ValueError:
+        return None
+    return stated or ipaddress.IPv4Interface(f"{own}/{prefix}")
+
+
+def _network_problems(interfaces: Mapping[str, ipaddress.IPv4Interface]) -> list[str]:
+    problems = []
+    for host, interface in interfaces.items():
+        network = interface.network
+        if interface.ip in (network.network_address, network.broadcast_address):
+            kind = "network" if interface.ip == network.network_address else "broadcast"
+            problems.append(
+                f"spark_fabric_address of {host} is {interface.ip}, the {kind} address of {network}: give the node an address from "
+                f"{network.network_address + 1} to {network.broadcast_address - 1}"
+            )
+    if len({interface.network for interface in interfaces.values()}) > 1:
+        said = ", ".join(f"{host} {interface}" for host, interface in interfaces.items())
+        problems.append(
+            f"spark_fabric_address puts the nodes into different subnets ({said}): they are joined by one cable or switch, so give them addresses of "
+            "one subnet, or correct fabric_prefix"
+        )
     return problems
-
-
-def kind_problem(option: Mapping[str, Any], value: Any, *, elements: bool = False) -> str:
-    """Return what a value of the wrong type is and should be, to stand behind the setting's name.
-
-    Args:
-        option: the setting's argument spec; a secret's value is not shown.
-        value: as it was given.
-        elements: whether it is a list, but one of the wrong things.
-    """
-    alone, many = _KINDS.get(str(option.get("type") or "str"), ("another value", "others"))
-    if elements:
-        many = _KINDS.get(str(option.get("elements") or "str"), ("", "other values"))[1]
-    wanted = f"a list of {many}" if elements else alone
-    return f"{_shown(option, value)}, expected {wanted}: correct it where you set it"
-
-
-def choice_problem(option: Mapping[str, Any], value: Any) -> str:
-    """Return what a value that is none of the choices is, to stand behind the setting's name."""
-    choices = [str(choice) for choice in option.get("choices") or []]
-    return f"{_shown(option, value)}, expected one of {', '.join(choices)}: correct it where you set it"
-
-
-def plain_words(text: str) -> str:
-    """Return a sentence of ansible-core without the names of Python's classes."""
-    return _CLASS.sub(lambda found: _KINDS.get(found[1].lower(), (found[1].lower(), ""))[0], text)
-
-
-def _shown(option: Mapping[str, Any], value: Any) -> str:
-    if option.get("no_log"):
-        return "has a value that is not shown"
-    return f"is {value!r}"
 
 
 def joined_problems(found: Mapping[str, Iterable[tuple[str, str]]]) -> list[str]:
@@ -314,29 +296,6 @@ def joined_problems(found: Mapping[str, Iterable[tuple[str, str]]]) -> list[str]
         for problem in problems:
             hosts.setdefault(problem, []).append(host)
     return [f"{name} of {', '.join(names)} {said}" for (name, said), names in hosts.items()]
-
-
-def range_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return name and sentence of each setting of the server whose value cannot be, whatever the image.
-
-    Which types of KV cache there are is the image's to say; here a type is a word.
-
-    Args:
-        values: of one host, each of its type already.
-    """
-    problems = []
-    name, (least, most) = "vllm_serve_gpu_memory_utilization", _UTILIZATION
-    if values.get(name) is not None and not least <= float(values[name]) <= most:
-        problems.append(
-            (
-                name,
-                f"is {values[name]}, expected {least} to {most}: it is a part of the memory, 0.75 for three quarters",
-            )
-        )
-    name = "vllm_serve_kv_cache_dtype"
-    if values.get(name) is not None and not _WORD.fullmatch(str(values[name])):
-        problems.append((name, f"is {str(values[name])!r}, expected one word such as auto or fp8"))
-    return problems
 
 
 def image_problems(values: Mapping[str, Any]) -> list[str]:
@@ -383,7 +342,7 @@ def name_problems(names: Iterable[str], known: Iterable[str], roles: Iterable[st
     for name in sorted(set(names)):
         if name in known_names or not name.startswith((*prefixes, *domains)):
             continue
-        gone = next((text for key, text in GONE.items() if name.endswith(key)), "")
+        gone = next((text for key, text in GONE_SETTINGS.items() if name.endswith(key)), "")
         near = difflib.get_close_matches(name, known_names, n=1, cutoff=0.85)
         if gone:
             problems.append(f"setting {name} is not supported: {gone}")
@@ -397,17 +356,34 @@ def name_problems(names: Iterable[str], known: Iterable[str], roles: Iterable[st
     return problems
 
 
-def argument_problems(arguments: Sequence[str]) -> list[str]:
-    """Return what is wrong with ``vllm_serve_extra_arguments``."""
+def model_problems(
+    model: Mapping[str, Any], *, max_model_len: int | None, arguments: Sequence[str], ranks: tuple[int, int], gpus: int
+) -> list[str]:
+    """Return what the model, as its file in models/ describes it, cannot be asked for.
+
+    Args:
+        model: content of the model's file; without ``config`` nothing is said, the model's own files are looked at later.
+        max_model_len: tokens of one request as set by the user, or None for what the model's file says.
+        arguments: further arguments of the server.
+        ranks: tensor parallel and pipeline parallel size.
+        gpus: GPUs of all nodes.
+    """
+    config = model.get("config")
+    if not config:
+        return []
     problems = []
-    for argument in arguments:
-        flag = argument.split("=", maxsplit=1)[0].lstrip("-").replace("-", "_")
-        if flag in GONE:
-            problems.append(f"vllm_serve_extra_arguments has {argument!r}: {GONE[flag]}")
-        elif flag in {"api_key", "hf_token"}:
-            problems.append(
-                f"vllm_serve_extra_arguments has --{flag.replace('_', '-')}, which every process list would show: use spark_api_key"
-            )
+    wanted = max_model_len or int(model.get("max_model_len") or 0)
+    try:
+        known = 0 if lifts_context(arguments) else ModelShape.from_config(config).max_position
+    except ShapeError:
+        known = 0
+    if known and wanted > known:
+        problems.append(
+            f"vllm_serve_max_model_len is {wanted}, but the model knows {known} positions: set it to {known} or less, or extend the positions with "
+            "--hf-overrides in vllm_serve_extra_arguments (docs/planning.md)"
+        )
+    if said := rank_problem(config, *ranks, gpus):
+        problems.append(re.sub(r"\b(tensor|pipeline)_parallel_size\b", r"vllm_serve_\1_parallel_size", said))
     return problems
 
 

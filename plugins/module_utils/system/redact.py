@@ -173,6 +173,11 @@ def secret_forms(value: str) -> list[str]:
     return sorted(forms)
 
 
+def looks_secret(text: str) -> bool:
+    """Say whether a text holds a key that its issuer made recognisable."""
+    return any(pattern.search(text) for _kind, pattern in _SHAPES)
+
+
 def leaks(text: str, secrets: Iterable[str]) -> bool:
     """Say whether one of the secrets stands in the text in any form; the last look before a file is written."""
     return any(form in text for value in secrets for form in secret_forms(value))

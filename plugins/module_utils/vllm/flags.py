@@ -42,7 +42,8 @@ class ServeIntents:
     """What the server is to be; see roles/vllm_serve/meta/argument_specs.yml for the meaning of each field."""
 
     model_path: str
-    served_model_name: str
+    #: Several names: the endpoint answers to each of them, and calls itself by the first.
+    served_model_name: str | list[str]
     tensor_parallel_size: int
     host: str = "0.0.0.0"
     port: int = 8235
@@ -84,6 +85,8 @@ class ServeIntents:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1 token")
+        if not self.served_model_name:
+            raise ValueError("served_model_name is empty, expected a name or a list of names")
         if self.executor not in EXECUTORS:
             raise ValueError(f"executor is {self.executor!r}, expected one of {', '.join(EXECUTORS)}")
         graphs = self.cuda_graphs
@@ -185,7 +188,10 @@ def render(intents: ServeIntents, options: ParserOptions | None = None) -> Rende
     check_version(options)
     line = _Line(options)
     line.command += ["vllm", "serve", intents.model_path]
-    line.add("served_model_name", "--served-model-name", intents.served_model_name)
+    served = intents.served_model_name
+    first, *others = [served] if isinstance(served, str) else served
+    line.add("served_model_name", "--served-model-name", first)
+    line.command += others
     if intents.node_rank == 0 or intents.executor == "ray":
         line.add("host", "--host", intents.host)
         line.add("port", "--port", intents.port)

@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleError
-from ansible_collections.dgx_spark.vllm.plugins.action.settings_check import ActionModule, role_options
+from ansible_collections.dgx_spark.vllm.plugins.action.settings_check import role_options, value_problems
 
 OPTIONS = {name: option for spec in role_options().values() for name, option in spec.items()}
 
 
 def said(name: str, value: Any) -> list[str]:
     """Return what is said of one setting's value."""
-    plugin = ActionModule.__new__(ActionModule)
-    return plugin._value_problems(name, OPTIONS[name], {name: value})
+    return value_problems(name, OPTIONS[name], {name: value})
 
 
 @pytest.mark.parametrize(
@@ -46,6 +45,5 @@ def test_a_value_that_cannot_be_worked_out_is_one_line() -> None:
         def __getitem__(self, name: str) -> Any:
             raise AnsibleError("'x' is undefined\nsecond line")
 
-    plugin = ActionModule.__new__(ActionModule)
-    found = plugin._value_problems("vllm_serve_executor", OPTIONS["vllm_serve_executor"], Values())
+    found = value_problems("vllm_serve_executor", OPTIONS["vllm_serve_executor"], Values())
     assert found == ["cannot be worked out: 'x' is undefined"]

@@ -7,18 +7,15 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.check import (
     address_problems,
-    argument_problems,
-    choice_problem,
+    extra_vars_problems,
     group_problems,
     image_problems,
     joined_problems,
-    kind_problem,
     limit_problems,
     link_problems,
+    model_problems,
     name_problems,
     placeholder_problems,
-    plain_words,
-    range_problems,
     relation_problems,
     stranger_problems,
     tag_problems,
@@ -155,18 +152,6 @@ def test_a_name_that_may_be_there(name: str) -> None:
     assert name_problems([name], KNOWN, ROLES) == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [(["--swap-space", "16"], "0.18.0"), (["--swap_space=16"], "0.18.0"), (["--api-key=x"], "spark_api_key")],
-)
-def test_arguments_that_must_not_be_there(arguments: list[str], words: str) -> None:
-    assert words in argument_problems(arguments)[0]
-
-
-def test_other_arguments_pass() -> None:
-    assert argument_problems(["--max-num-batched-tokens", "2048"]) == []
-
-
 def test_a_tensor_parallel_size_that_the_gpus_do_not_give() -> None:
     problems = relation_problems(nodes=2, gpus_per_node=1, tensor_parallel_size=4)
     assert problems == [
@@ -244,41 +229,6 @@ def test_images_that_can_be() -> None:
         assert image_problems({"spark_serving_image": "dgx-spark/serving:x", "serving_image_base": base}) == []
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "elements", "said"),
-    [
-        ({"type": "float"}, "abc", False, "is 'abc', expected a number: correct it where you set it"),
-        ({"type": "int"}, 1.5, False, "is 1.5, expected a whole number: correct it where you set it"),
-        ({"type": "bool"}, "maybe", False, "is 'maybe', expected true or false: correct it where you set it"),
-        (
-            {"type": "list", "elements": "int"},
-            ["x"],
-            True,
-            "is ['x'], expected a list of whole numbers: correct it where you set it",
-        ),
-        (
-            {"type": "int", "no_log": True},
-            "abc",
-            False,
-            "has a value that is not shown, expected a whole number: correct it where you set it",
-        ),
-    ],
-)
-def test_a_value_of_the_wrong_type(option: dict[str, Any], value: Any, elements: bool, said: str) -> None:
-    assert kind_problem(option, value, elements=elements) == said
-
-
-def test_a_value_that_is_no_choice() -> None:
-    said = choice_problem({"choices": ["auto", "on"]}, "yes")
-    assert said == "is 'yes', expected one of auto, on: correct it where you set it"
-
-
-def test_classes_of_python_are_no_words_for_a_user() -> None:
-    tagged = "<class 'ansible.module_utils._internal._datatag._AnsibleTaggedStr'>"
-    assert plain_words(f"argument is of type {tagged} in it") == "argument is of type a text in it"
-    assert plain_words("argument is of type <class 'float'>") == "argument is of type a number"
-
-
 def test_hosts_with_the_same_problem_are_named_together() -> None:
     same = ("ray_head_port", "is 'x', expected a whole number")
     found = joined_problems({"spark-1": [same], "spark-2": [same, ("spark_model", "is missing")], "spark-3": []})
@@ -288,23 +238,77 @@ def test_hosts_with_the_same_problem_are_named_together() -> None:
     ]
 
 
+SHAPE = {
+    "model_type": "qwen3",
+    "num_attention_heads": 64,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 4,
+    "hidden_size": 256,
+    "head_dim": 64,
+    "intermediate_size": 512,
+    "vocab_size": 1000,
+    "max_position_embeddings": 262144,
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("context", "arguments", "ranks", "words"),
     [
-        ("vllm_serve_gpu_memory_utilization", 1.5, "is 1.5, expected 0.1 to 0.98"),
-        ("vllm_serve_gpu_memory_utilization", "0.05", "is 0.05, expected 0.1 to 0.98"),
-        ("vllm_serve_gpu_memory_utilization", float("nan"), "is nan, expected 0.1 to 0.98"),
-        ("vllm_serve_kv_cache_dtype", "fp8 e4m3", "is 'fp8 e4m3', expected one word"),
+        (300000, [], (2, 1), "vllm_serve_max_model_len is 300000, but the model knows 262144 positions"),
+        (
+            8192,
+            [],
+            (3, 1),
+            "3 ranks cannot share evenly: set vllm_serve_tensor_parallel_size to 1 and vllm_serve_pipeline_parallel_size to 3",
+        ),
     ],
 )
-def test_a_value_out_of_range(name: str, value: Any, words: str) -> None:
-    ((of, said),) = range_problems({name: value})
-    assert of == name
+def test_what_a_model_cannot_be_asked_for(
+    context: int, arguments: list[str], ranks: tuple[int, int], words: str
+) -> None:
+    (said,) = model_problems(
+        {"config": SHAPE}, max_model_len=context, arguments=arguments, ranks=ranks, gpus=ranks[0] * ranks[1]
+    )
     assert words in said
 
 
-def test_values_in_range() -> None:
-    for part in (0.1, 0.75, "0.98", None):
-        assert range_problems({"vllm_serve_gpu_memory_utilization": part}) == []
-    for word in ("", "auto", "fp8_e4m3", None):
-        assert range_problems({"vllm_serve_kv_cache_dtype": word}) == []
+def test_what_a_model_can_be_asked_for() -> None:
+    lifted = ["--hf-overrides", '{"rope_scaling": {"factor": 4}}']
+    assert model_problems({"config": SHAPE}, max_model_len=300000, arguments=lifted, ranks=(2, 1), gpus=2) == []
+    assert (
+        model_problems({"config": SHAPE, "max_model_len": 8192}, max_model_len=None, arguments=[], ranks=(2, 1), gpus=2)
+        == []
+    )
+    assert model_problems({}, max_model_len=10**9, arguments=[], ranks=(3, 1), gpus=3) == []
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        (
+            {"a": {"spark_fabric_address": "192.168.100.10"}, "b": {"spark_fabric_address": "192.168.101.11"}},
+            "different subnets (a 192.168.100.10/24, b 192.168.101.11/24)",
+        ),
+        (
+            {"a": {"spark_fabric_address": "192.168.100.0"}, "b": {"spark_fabric_address": "192.168.100.11"}},
+            "of a is 192.168.100.0, the network address of 192.168.100.0/24: give the node an address from 192.168.100.1 to 192.168.100.254",
+        ),
+        ({"a": {"spark_fabric_address": "192.168.100.255"}}, "the broadcast address of 192.168.100.0/24"),
+    ],
+)
+def test_addresses_that_are_no_neighbours(hosts: dict[str, Any], words: str) -> None:
+    (said,) = link_problems(hosts)
+    assert words in said
+
+
+def test_a_stated_prefix_counts_and_a_link_that_is_not_ours_may_be_routed() -> None:
+    wide = {"fabric_addresses": {"enp1s0f1np1": "192.168.100.10/16"}, "spark_fabric_address": "192.168.100.10"}
+    assert link_problems({"a": wide, "b": {"spark_fabric_address": "192.168.101.11", "fabric_prefix": 16}}) == []
+    apart = {host: {"spark_fabric_address": f"10.0.{host}.2", "fabric_manage": False} for host in "12"}
+    assert link_problems(apart) == []
+
+
+def test_words_behind_e_that_set_nothing_are_told() -> None:
+    (said,) = extra_vars_problems({"_raw_params": '{"a": 1'})
+    assert "neither name=value" in said
+    assert extra_vars_problems({"a": 1}) == []

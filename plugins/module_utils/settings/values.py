@@ -1,0 +1,245 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One setting's value at a time, as it was given: roles use that, not what a module would make of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..system.redact import Redactor, looks_secret
+
+#: What a value of each type is called, alone and in a list.
+_KINDS: dict[str, tuple[str, str]] = {
+    "int": ("a whole number", "whole numbers"),
+    "float": ("a number", "numbers"),
+    "bool": ("true or false", "true or false"),
+    "str": ("a text", "texts"),
+    "path": ("a path", "paths"),
+    "dict": ("a mapping", "mappings"),
+    "list": ("a list", "lists"),
+}
+#: Part of the memory that vLLM may take, as the planner takes it too.
+_UTILIZATION = (0.1, 0.98)
+#: Least value of settings that cannot go below.
+_LEAST: dict[str, int] = {
+    "spark_gpus_per_node": 1,
+    "vllm_serve_tensor_parallel_size": 1,
+    "vllm_serve_pipeline_parallel_size": 1,
+    "vllm_serve_max_model_len": 1,
+    "vllm_serve_max_num_seqs": 0,
+    "vllm_serve_max_num_batched_tokens": 0,
+    "vllm_serve_cpu_offload_gib": 0,
+    "vllm_serve_min_available_gib": 0,
+    "vllm_serve_start_timeout": 1,
+    "vllm_serve_trial_timeout": 1,
+    "vllm_serve_start_limit": 1,
+}
+#: Paths on the nodes; paths on the controller may be relative.
+_NODE_PATHS = ("spark_store_path", "spark_ca_bundle")
+#: Settings whose range is looked at.
+RANGED = (*_LEAST, *_NODE_PATHS, "vllm_serve_gpu_memory_utilization", "vllm_serve_kv_cache_dtype")
+#: Shortest key that node_secrets takes.
+_KEY_CHARACTERS = 8
+_WORD = re.compile(r"[A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_VARIABLE = re.compile(
+    r"(?:.*_)?(?:TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|API_?KEY|ACCESS_KEY(?:_ID)?|SECRET_KEY|PRIVATE_KEY|CREDENTIALS?)",
+    re.IGNORECASE,
+)
+_CLASS = re.compile(r"<class '(?:[\w.]*\.)?_?(?:AnsibleTagged|AnsibleLazyTemplate)?(\w+)'>")
+
+
+def raw_problem(name: str, option: Mapping[str, Any], value: Any) -> str:
+    """Return what a value is that Ansible would silently turn into another type, to stand behind the setting's name; empty for none.
+
+    A number or a boolean may be given as text: that is all that ``-e name=value`` can give, and roles say ``| int`` and ``| bool``.
+
+    Args:
+        name: of the setting, for the example.
+        option: the setting's argument spec; a secret's value is not shown.
+        value: as it was given, worked out.
+    """
+    kind = str(option.get("type") or "str")
+    if kind == "list" and not _is_list(value):
+        return f"{kind_problem(option, value)} ({_on_the_command_line(name, '[...]')})"
+    if kind == "dict" and not isinstance(value, Mapping):
+        return f"{kind_problem(option, value)} ({_on_the_command_line(name, '{...}')})"
+    if kind == "list" and option.get("elements") in {"str", "path"}:
+        odd = next((entry for entry in value if not isinstance(entry, str)), None)
+        if odd is not None:
+            return f"holds {shown(option, odd)}, expected texts alone: {_quoted(odd)}"
+    if kind in {"str", "path"} and not isinstance(value, str):
+        # YAML reads a bare on or off as a boolean, and roles whose choices have these words know it.
+        if isinstance(value, bool) and {"on", "off"} <= set(option.get("choices") or ()):
+            return ""
+        wanted = _KINDS[kind][0]
+        return f"is {shown(option, value)}, expected {wanted}: {_quoted(value)}"
+    return ""
+
+
+def kind_problem(option: Mapping[str, Any], value: Any, *, elements: bool = False) -> str:
+    """Return what a value of the wrong type is and should be, to stand behind the setting's name.
+
+    Args:
+        option: the setting's argument spec; a secret's value is not shown.
+        value: as it was given.
+        elements: whether it is a list, but one of the wrong things.
+    """
+    alone, many = _KINDS.get(str(option.get("type") or "str"), ("another value", "others"))
+    if elements:
+        many = _KINDS.get(str(option.get("elements") or "str"), ("", "other values"))[1]
+    wanted = f"a list of {many}" if elements else alone
+    return f"is {shown(option, value)}, expected {wanted}: correct it where you set it"
+
+
+def choice_problem(option: Mapping[str, Any], value: Any) -> str:
+    """Return what a value that is none of the choices is, to stand behind the setting's name."""
+    choices = [str(choice) for choice in option.get("choices") or []]
+    return f"is {shown(option, value)}, expected one of {', '.join(choices)}: correct it where you set it"
+
+
+def plain_words(text: str) -> str:
+    """Return a sentence of ansible-core without the names of Python's classes."""
+    return _CLASS.sub(lambda found: _KINDS.get(found[1].lower(), (found[1].lower(), ""))[0], text)
+
+
+def shown(option: Mapping[str, Any], value: Any) -> str:
+    """Return a value for a sentence; one of a secret setting, or one that looks like a secret, is left out."""
+    if option.get("no_log"):
+        return "a value that is not shown"
+    return Redactor().text(repr(_plain(value)))
+
+
+def range_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return name and sentence of each setting of a host whose value cannot be, whatever the image.
+
+    Which types of KV cache there are is the image's to say; here a type is a word.
+
+    Args:
+        values: of one host, each of its type already; those looked at are :data:`RANGED`.
+    """
+    problems = []
+    for name, least in _LEAST.items():
+        if values.get(name) is not None and not float(values[name]) >= least:
+            problems.append((name, f"is {values[name]}, expected at least {least}: correct it where you set it"))
+    name, (low, high) = "vllm_serve_gpu_memory_utilization", _UTILIZATION
+    if values.get(name) is not None and not low <= float(values[name]) <= high:
+        problems.append(
+            (name, f"is {values[name]}, expected {low} to {high}: it is a part of the memory, 0.75 for three quarters")
+        )
+    name = "vllm_serve_kv_cache_dtype"
+    if values.get(name) is not None and not _WORD.fullmatch(str(values[name])):
+        problems.append((name, f"is {str(values[name])!r}, expected one word such as auto or fp8"))
+    problems += [(name, said) for name in _NODE_PATHS if (said := _path_problem(name, values.get(name)))]
+    return problems
+
+
+def key_problem(value: str) -> str:
+    """Return why a text can be no API key or token, to stand behind the setting's name; never the text.
+
+    Blanks around it do no harm: what writes the file takes them away.
+    """
+    value = value.strip()
+    if not value:
+        return ""
+    if len(value) < _KEY_CHARACTERS:
+        return f"has {len(value)} characters, expected at least {_KEY_CHARACTERS}: choose a longer one"
+    if not re.fullmatch(r"[!-~]+", value):
+        return (
+            "has a blank, a line break or another character in it that an HTTP header cannot carry, expected visible ASCII characters alone: "
+            "choose another one"
+        )
+    return ""
+
+
+def environment_problems(environment: Mapping[Any, Any]) -> list[str]:
+    """Return what is wrong with an environment of containers, to stand behind the setting's name; a value that may be secret is not shown."""
+    problems = []
+    for key, value in environment.items():
+        name = str(key)
+        if not _VARIABLE.fullmatch(name):
+            problems.append(f"has the variable {name!r}, expected a name of letters, digits and '_'")
+        elif _SECRET_VARIABLE.fullmatch(name) or (isinstance(value, str) and looks_secret(value)):
+            problems.append(
+                f"has {name}, which looks like a secret and would stand in a unit file that every user of the node can read: {_remedy(name, value)}"
+            )
+        elif value is None:
+            problems.append(f'has {name} without a value: write "" for an empty one, or delete it')
+        elif isinstance(value, bool):
+            problems.append(
+                f'has {name}: {str(value).lower()}, expected a text or a number: write "1" or "0", or the word in quotes'
+            )
+        elif not isinstance(value, (str, int, float)):
+            problems.append(
+                f"has {name} with {_what(value)}, expected a text or a number: write it as one text in quotes"
+            )
+        elif isinstance(value, str) and re.search(r"[\0\r\n]", value):
+            problems.append(f"has {name} with a line break in it, expected one line")
+    return problems
+
+
+def served_name_problem(value: Any) -> str:
+    """Return what is wrong with the name, or the names, under which the endpoint offers the model; empty for nothing."""
+    if _is_list(value):
+        if not value:
+            return "is an empty list, expected a name or several: name one, or delete the setting for the name of the model's file"
+    elif not isinstance(value, str):
+        return f"is {shown({}, value)}, expected a name or a list of names: {_quoted(value)}"
+    for name in [value] if isinstance(value, str) else value:
+        if not isinstance(name, str):
+            return f"holds {shown({}, name)}, expected names alone: {_quoted(name)}"
+        if not re.fullmatch(r"[!-~]+", name) or name.startswith("-"):
+            return f"holds {name!r}, expected a name without blanks that does not begin with '-': correct it where you set it"
+    return ""
+
+
+def served_names(value: Any) -> list[str]:
+    """Return the names as a list; the first is the one that is shown and asked for."""
+    return [value] if isinstance(value, str) else [str(name) for name in value]
+
+
+def _path_problem(name: str, value: Any) -> str:
+    example = "/srv/models" if name == "spark_store_path" else "/etc/ssl/certs/ca-certificates.crt"
+    if value is None or (not value and name != "spark_store_path"):
+        return ""
+    text = str(value)
+    if not re.fullmatch(r"/[^\s:]*[^\s:/]", text) or ".." in text.split("/"):
+        return f"is {text!r}, expected an absolute path on the nodes without blanks, ':' and '~', such as {example}"
+    return ""
+
+
+def _remedy(name: str, value: Any) -> str:
+    if "HF" in name.upper() or "HUGGING" in name.upper() or str(value).startswith("hf_"):
+        return "delete it and use cluster_secrets_hf_token"
+    if "API" in name.upper():
+        return "delete it and use spark_api_key"
+    return "delete it; the serving containers get their keys as mounted files"
+
+
+def _what(value: Any) -> str:
+    return "a mapping" if isinstance(value, Mapping) else "a list" if _is_list(value) else f"a {type(value).__name__}"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _on_the_command_line(name: str, form: str) -> str:
+    return f"""on the command line: -e '{{"{name}": {form}}}'"""
+
+
+def _quoted(value: Any) -> str:
+    if isinstance(value, Mapping) or _is_list(value):
+        return "correct it where you set it"
+    return "put it in quotes"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without Ansible's classes, whose names are no words for a user."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if _is_list(value):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, str) else value
