@@ -37,7 +37,8 @@ HEADER = '''# Copyright (c) 2026, dgx_spark.vllm contributors
 """What the planner is fitted to. Written by ``python -m benchmarks.plan`` from the runs in benchmarks/gpu/runs.
 
 CONSTANTS: fields of `fitted.Constants`. MEASURED: GPUs that the runs were made on. PUBLISHED: what others published for DGX Sparks, with the part
-of the limit by memory bandwidth that it reaches (none for eager). Nobody of this project measured on a GB10.
+of the limit by memory bandwidth that it reaches (none for eager). UNIFIED_STARTS: starts on DGX Sparks whose logs were published (those of
+tests/field_cases/plan that state the machine), with the KV pool that is counted for them. Nobody of this project measured on a GB10.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def text_of(runs: Sequence[plan_fit.Run], constants: Constants) -> str:
         ("CONSTANTS", "dict[str, Any]", plan_fit.as_record(constants)),
         ("MEASURED", "dict[str, dict[str, Any]]", plan_fit.measured_machines(runs)),
         ("PUBLISHED", "list[dict[str, Any]]", plan_fit.published_parts()),
+        ("UNIFIED_STARTS", "list[dict[str, Any]]", plan_fit.unified_starts(constants)),
     ):
         start = f"{name}: {kind} = "
         parts.append(f"{start}{python_of(value, 0, len(start))}\n")

@@ -37,6 +37,8 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.fitted import 
 )
 
 FOLDER = Path(__file__).resolve().parent / "gpu"
+#: Public cases that the plan is held against.
+CASES = Path(__file__).resolve().parents[1] / "tests" / "field_cases" / "plan"
 
 #: Keys of a config.json that no arithmetic reads.
 UNREAD = (
@@ -538,6 +540,22 @@ def published_parts() -> list[dict[str, Any]]:
                 "part_of_limit": None if eager else round(min(1.0, entry["tok_s"] * step_limit_s(given)), 4),
             }
         )
+    return found
+
+
+def unified_starts(constants: Constants) -> list[dict[str, Any]]:
+    """Return the published starts on unified memory: the pool that the server logged, and the one that is counted."""
+    found = []
+    for path in sorted(CASES.glob("*.json")):
+        case = json.loads(path.read_text(encoding="utf-8"))
+        if "memory_gib" not in case["input"]:
+            continue
+        given = PlanInput(shape=ModelShape.from_config(case["config"]), **case["input"])
+        counted = round(kv_available_bytes(given, constants) / GIB, 2)
+        for key, figure in case["reported"].items():
+            if key.startswith("kv_cache_gib"):
+                rank = key.removeprefix("kv_cache_gib").replace("_", " ")
+                found.append({"start": f"{path.stem}{rank}", "counted_gib": counted, "kv_cache_gib": figure})
     return found
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.plan.inputs import input_of, mapping_of
+from ..module_utils.plan.inputs import account_of, input_of, mapping_of, record_in
 from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, context_table, plan, risk_from
+from ..module_utils.plan.pool import settings_of
 from ..module_utils.plan.report import GOOD, LOOK, PLAIN, STOP, gate_problems, lines, memory_problem, sentence
 
 _COLOURS = {GOOD: "green", LOOK: "yellow", STOP: "red"}
@@ -36,6 +37,7 @@ class ActionModule(ActionBase):
                 "memory": {"type": "dict", "default": {}},
                 "memory_gib": {"type": "float", "default": 0},
                 "plan": {"type": "dict", "default": {}},
+                "looks": {"type": "dict", "default": {}},
                 "host_gib": {"type": "float", "default": HOST_GIB},
                 "min_headroom_gib": {"type": "float", "default": MIN_HEADROOM_GIB},
                 "remarks": {"type": "list", "elements": "str", "default": []},
@@ -58,7 +60,14 @@ class ActionModule(ActionBase):
                         "says, or set vllm_plan_gate: false"
                     )
                 self._display.warning(text)
-                return result | {"plan": {}, "context_table": [], "safe_length": None, "lines": [], "msg": text}
+                return result | {
+                    "plan": {},
+                    "settings": {},
+                    "context_table": [],
+                    "safe_length": None,
+                    "lines": [],
+                    "msg": text,
+                }
             return result | self._plan(config, arguments)
         except ValueError as error:
             return result | {"failed": True, "msg": str(error)}
@@ -76,7 +85,16 @@ class ActionModule(ActionBase):
             raise ValueError(problem)
         read = {node: value for node, value in memory.items() if value > 0}
         smallest = min(read, key=lambda node: read[node]) if read else ""
-        given = input_of(config, stated if stated > 0 else read[smallest], arguments["plan"])
+        host = account_of(arguments["looks"])
+        # A stated size is of a machine that was not looked at.
+        settings = {**arguments["plan"], "available_gib": host.get("available") if stated <= 0 else None}
+        given = input_of(
+            config,
+            stated if stated > 0 else read[smallest],
+            settings,
+            model=arguments["name"],
+            measured=record_in(arguments["looks"]),
+        )
         bounds = {"host_gib": arguments["host_gib"], "min_headroom_gib": arguments["min_headroom_gib"]}
         found = plan(given, **bounds)
         table = context_table(given, arguments["contexts"], **bounds) if arguments["contexts"] else []
@@ -94,6 +112,7 @@ class ActionModule(ActionBase):
             memory_from=origin,
             min_headroom_gib=arguments["min_headroom_gib"],
             remarks=arguments["remarks"],
+            account=host if stated <= 0 else {},
             width=shutil.get_terminal_size((120, 24)).columns,
         )
         if arguments["show"]:
@@ -106,6 +125,7 @@ class ActionModule(ActionBase):
             raise ValueError(f"the plan for model {arguments['name']} must not be started: {'. '.join(problems)}{more}")
         return {
             "plan": found.as_dict(),
+            "settings": {**settings_of(given), "memory_gib": given.memory_gib},
             "context_table": [asdict(row) for row in table],
             "safe_length": safe,
             "lines": [line for _level, line in report],

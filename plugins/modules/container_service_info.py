@@ -94,6 +94,11 @@ startup:
   returned: success
   type: list
   elements: str
+start:
+  description: >-
+    Figures of that start as its journal has them, C(kv_cache_gib), C(kv_cache_tokens), C(model_gib), C(graph_gib) among them, and when it was (C(started)).
+  returned: success
+  type: dict
 findings:
   description: One on all units together.
   type: list
@@ -148,16 +153,20 @@ def journal(name: str) -> list[str]:
     return [line for line in out.splitlines() if line.strip() and GONE not in line] if code == 0 else []
 
 
-def startup(run: Runner, name: str) -> list[str]:
-    """Return what the journal says of the last start of a serving container; empty for another one, or where it says nothing."""
+def startup(run: Runner, name: str) -> tuple[list[str], dict[str, Any]]:
+    """Return what the journal says of the last start of a serving container, as lines and as figures; empty for another one, or where it says nothing."""
     try:
         found = serving(inspect_container(run, name), name)
     except ServingError:
-        return []
+        return [], {}
     code, out, _err = run(journal_command(name, found.started))
     report = start_report(out, weights_bytes(Path(found.model_path))) if code == 0 else {"phases": {}}
     phases = phases_line(report["phases"])
-    return [phases, load_facts(report)["text"]] if phases else []
+    figures = {key: value for key, value in report.items() if key != "phases"}
+    return ([phases, load_facts(report)["text"]] if phases else []), {
+        **figures,
+        "started": found.started,
+    } if figures else {}
 
 
 def summary(units: list[dict[str, Any]], journals: dict[str, list[str]]) -> str:
@@ -188,7 +197,7 @@ def main() -> None:
     try:
         units = [service_status(run, name) for name in names]
         started = [unit["name"] for unit in units if unit["settled"] and unit["name"] == module.params["startup_of"]]
-        said = [line for name in started for line in startup(run, name)]
+        said, figures = startup(run, started[0]) if started else ([], {})
     except DockerError as error:
         module.fail_json(msg=str(error))
     journals = {unit["name"]: journal(unit["name"]) for unit in units if unit["present"] and not unit["settled"]}
@@ -201,6 +210,7 @@ def main() -> None:
         stop_flag=stopped,
         journal=journals,
         startup=said,
+        start=figures,
         findings=as_dicts([judge_units(units, stopped=stopped, message=message)]),
         msg=message,
     )

@@ -151,6 +151,11 @@ node:
     init: {description: Name of process 1., type: str}
     memory_total_gib: {description: MemTotal in GiB., type: float}
     memory_available_gib: {description: MemAvailable in GiB., type: float}
+    page_cache_gib: {description: Page cache in GiB; the kernel gives it back when asked., type: float}
+    swap_total_gib: {description: Swap in GiB., type: float}
+    swap_used_gib: {description: Of it what is used., type: float}
+    serving: {description: Whether a unit of this collection runs here that holds a model., type: bool}
+    vllm_start: {description: "What the last start of a server here logged, see role vllm_plan; empty for none.", type: dict}
     cpus: {description: Processors., type: int}
     interfaces: {description: "Each with name, state, mtu, mac, addresses (with prefix).", type: list, elements: dict}
     fabric_interface: {description: Interface that holds O(fabric_address); null for none., type: str}

@@ -13,7 +13,8 @@ description:
   - Plans memory and decode rate from a model's config.json alone, without GPU, network or weights.
   - Weights, bytes of the KV cache and the limit by memory bandwidth are arithmetic. Activations, CUDA graphs and the expected decode rate are
     fitted on runs of real servers; on machines that nobody measured, such as two DGX Sparks, the rate is a range from published figures.
-  - Known are dense and MoE models with GQA, MLA, sliding windows and gated delta nets, in bf16, AWQ, GPTQ, FP8, NVFP4 and MXFP4.
+  - Known are dense and MoE models with GQA, MLA, sliding windows, gated delta nets, Kimi's delta attention and Mamba 2, in bf16, AWQ, GPTQ, FP8, NVFP4
+    and MXFP4. Of others the bytes of all weights must be given, and the KV figure is a guess, which is said.
   - A plan that does not fit is no failure; see RV(fits) and RV(reasons).
 options:
   config_path:
@@ -59,14 +60,50 @@ options:
     description: Tokens of one step. Left out, vLLM's own choice, 8192 on devices of at least 70 GiB, a Spark among them, and 2048 on smaller ones.
     type: int
   kv_cache_dtype:
-    description: Type of the KV cache, as vLLM's flag.
+    description: Type of the KV cache, as vLLM's flag. C(fp8_ds_mla) and C(nvfp4_ds_mla) are for models with latent attention.
     type: str
-    choices: [auto, bfloat16, float16, fp8, fp8_e4m3, fp8_e5m2]
+    choices:
+      - auto
+      - bfloat16
+      - float16
+      - fp8
+      - fp8_e4m3
+      - fp8_e5m2
+      - fp8_ds_mla
+      - fp8_per_token_head
+      - int8_per_token_head
+      - nvfp4
+      - nvfp4_ds_mla
     default: auto
-  enforce_eager:
-    description: Whether the server runs without CUDA graphs. With them, those of decoding are counted.
+  kv_cache_memory_bytes:
+    description: Bytes of the KV pool of each GPU, as the server is told with C(--kv-cache-memory-bytes). Left out, vLLM measures what is left.
+    type: int
+  prefix_caching:
+    description:
+      - Whether blocks of earlier requests are kept. Models with states (Mamba, linear attention) then keep two for each request instead of one.
+      - Left out, yes, which is vLLM's own choice since August 2026; before, it was no for models with states.
+    type: bool
+  speculative_tokens:
+    description: Tokens that are guessed ahead in each step; 0 for none.
+    type: int
+    default: 0
+  speculative_method:
+    description: C(mtp), whose layers the checkpoint brings along and which are counted; a draft model of its own is not.
+    type: str
+    default: mtp
+  expert_parallel:
+    description: Whether each rank holds whole experts instead of a part of each.
     type: bool
     default: false
+  enforce_eager:
+    description: Whether the server runs without CUDA graphs; short for O(cuda_graphs=eager).
+    type: bool
+    default: false
+  cuda_graphs:
+    description: Graphs that are captured, as role vllm_serve names them; C(full) is what vLLM does unless told otherwise.
+    type: str
+    choices: [eager, piecewise, decode, full]
+    default: full
   memory_bandwidth_gb_s:
     description:
       - Memory bandwidth of each GPU in 10^9 bytes a second; a Spark has 273.
@@ -85,6 +122,18 @@ options:
     description: GiB of unified memory that the host must keep; with less the plan does not fit.
     type: float
     default: 11
+  available_gib:
+    description:
+      - GiB that a machine with unified memory has available while nothing of this server runs on it (MemAvailable). vLLM does not start with less than it
+        asks for, and what else the machine holds is taken off what the host keeps.
+    type: float
+  measured:
+    description:
+      - What these machines' last start logged, as role vllm_plan keeps it in C(/var/lib/dgx-spark/vllm-start.json).
+      - C(model), C(kv_cache_gib) ("Available KV cache memory" of the smallest rank) and C(settings), which are the options of this module with which that
+        server ran. Takes the place of published starts on unified memory.
+    type: dict
+    default: {}
   rope_override:
     description: Whether the server is told of more positions than config.json has, such as with C(--hf-overrides), so that they bound no request.
     type: bool
@@ -131,9 +180,20 @@ kv_bytes_per_token_per_rank:
   returned: success
   type: float
 kv_cache_gib_per_rank:
-  description: GiB of the KV pool.
+  description: GiB of the KV pool; of a range its low end, which decides.
   returned: success
   type: float
+kv_cache_gib_range:
+  description:
+    - C(low) and C(high) GiB of the pool, and what they rest on, C(basis).
+    - It is C(counted) where the GPU has memory of its own, C(set) by O(kv_cache_memory_bytes), else C(published) (starts of others), C(record) or
+      C(this record) (the last start here, with other or the same settings).
+  returned: success
+  type: dict
+max_num_seqs_possible:
+  description: Most requests at the same time that the server starts with; null where nothing bounds them.
+  returned: success
+  type: int
 kv_cache_tokens:
   description: Tokens of the pool as vLLM counts them for requests of O(max_model_len).
   returned: success
@@ -188,8 +248,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.model.shape import KV_BYTES
 from ..module_utils.node.requirements import parse_meminfo
-from ..module_utils.plan.arithmetic import UNIFIED_BELOW_GB_S, PlanInput
+from ..module_utils.plan.arithmetic import MODES, UNIFIED_BELOW_GB_S, PlanInput
 from ..module_utils.plan.inputs import FIELDS, index_bytes, input_of, mapping_of
 from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, plan
 from ..module_utils.plan.report import sentence
@@ -234,8 +295,10 @@ def input_from(
         memory = parse_meminfo(meminfo.read_text(encoding="utf-8"))[0] if meminfo.exists() else 0.0
         if not memory:
             raise ValueError("memory_gib is missing and this machine's /proc/meminfo does not say it: give memory_gib")
-    settings["cuda_graphs"] = "eager" if params["enforce_eager"] else "decode"
-    return input_of(config, memory, settings)
+    if params["enforce_eager"]:
+        settings["cuda_graphs"] = "eager"
+    record = params["measured"] or {}
+    return input_of(config, memory, settings, model=str(record.get("model") or ""), measured=record)
 
 
 def main() -> None:
@@ -255,10 +318,18 @@ def main() -> None:
             "max_num_batched_tokens": {"type": "int", "no_log": False},
             "kv_cache_dtype": {
                 "type": "str",
-                "choices": ["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"],
+                "choices": sorted(KV_BYTES),
                 "default": "auto",
             },
+            "kv_cache_memory_bytes": {"type": "int"},
+            "prefix_caching": {"type": "bool"},
+            "speculative_tokens": {"type": "int", "default": 0, "no_log": False},
+            "speculative_method": {"type": "str", "default": "mtp"},
+            "expert_parallel": {"type": "bool", "default": False},
             "enforce_eager": {"type": "bool", "default": False},
+            "cuda_graphs": {"type": "str", "choices": list(MODES), "default": "full"},
+            "available_gib": {"type": "float"},
+            "measured": {"type": "dict", "default": {}},
             "memory_bandwidth_gb_s": {"type": "float", "default": 273},
             "allreduce_us": {"type": "float", "default": 40},
             "host_gib": {"type": "float", "default": HOST_GIB},

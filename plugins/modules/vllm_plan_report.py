@@ -35,9 +35,14 @@ options:
     default: 0
   plan:
     description:
-      - What else is planned with, by the names of M(dgx_spark.vllm.vllm_memory_plan), C(rope_override) among them,
-        and O(ignore:cuda_graphs), O(ignore:expert_parallel) and
-        O(ignore:cpu_kv_gib). A value of 0 or an empty text is vLLM's own choice.
+      - What else is planned with, by the names of M(dgx_spark.vllm.vllm_memory_plan), C(rope_override) among them, and C(cpu_kv_gib). A value of 0 or an
+        empty text is vLLM's own choice.
+    type: dict
+    default: {}
+  looks:
+    description:
+      - What M(dgx_spark.vllm.node_preflight_info) returned of each node (C(node)). Memory that is in use, page cache and swap come from there, of the node with
+        least available on which no server of this collection runs, and the record of the last start.
     type: dict
     default: {}
   host_gib:
@@ -89,6 +94,10 @@ EXAMPLES = r"""
 RETURN = r"""
 plan:
   description: What M(dgx_spark.vllm.vllm_memory_plan) returns; empty when there is no config.
+  returned: success
+  type: dict
+settings:
+  description: What the size of the KV pool depends on, for a record of the start.
   returned: success
   type: dict
 context_table:

@@ -8,224 +8,54 @@ its quantizations (vllm/model_executor/layers/quantization/). docs/planning.md l
 
 from __future__ import annotations
 
-import fnmatch
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from .families import (
+    ENCODER_DECODERS,
+    ENCODERS,
+    FAMILIES,
+    FULL,
+    LINEAR,
+    MULTIMODAL,
+    NONE,
+    SLIDING,
+    THREE_AXES,
+    Family,
+    attention_kinds,
+    nemotron_pattern,
+    number,
+    positive,
+    with_defaults,
+)
+from .quantization import PLAIN, PLAIN_BYTES, Quantization, Scheme, ShapeError, kv_cache_type, quantization_of
+
 #: Rows of an embedding are padded to multiples of this (DEFAULT_VOCAB_PADDING_SIZE in vllm/model_executor/layers/vocab_parallel_embedding.py).
 VOCAB_PADDING = 64
-#: Bytes of an element that no quantization touches: bfloat16 and float16; vLLM loads float32 checkpoints as one of these.
-PLAIN_BYTES = 2
-#: Bytes of one element of the KV cache by `--kv-cache-dtype`.
-KV_BYTES = {"auto": 2.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
-
-
-class ShapeError(ValueError):
-    """One sentence for the user: what of config.json is missing or not understood."""
+#: Bytes of one element of the KV cache by `--kv-cache-dtype`; what has scales beside the elements is in `kv_head_bytes`.
+KV_BYTES = {
+    "auto": 2.0,
+    "bfloat16": 2.0,
+    "float16": 2.0,
+    "fp8": 1.0,
+    "fp8_e4m3": 1.0,
+    "fp8_e5m2": 1.0,
+    "fp8_ds_mla": 1.0,
+    "fp8_per_token_head": 1.0,
+    "int8_per_token_head": 1.0,
+    "nvfp4": 0.5,
+    "nvfp4_ds_mla": 0.5,
+}
+#: Bytes of a token in the sparse layouts of DeepSeek V3.2 (v1/attention/backends/mla/flashmla_sparse.py).
+DS_MLA_BYTES = {"fp8": 656.0, "fp8_e4m3": 656.0, "fp8_e5m2": 656.0, "fp8_ds_mla": 656.0, "nvfp4_ds_mla": 352.0}
 
 
 def round_up(value: int, multiple: int) -> int:
     """Return the smallest multiple that is not below the value."""
     return -(-value // multiple) * multiple
-
-
-# --- quantization -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How one matrix is stored.
-
-    Attributes:
-        name: bf16, int4, int8, fp8, nvfp4 or mxfp4.
-        bits: bits of one weight.
-        group: inputs that share a scale; 0 for one scale for the matrix, -1 for one for each output, or see ``block``.
-        scale_bytes: bytes of one scale.
-        zero_bits: bits of the zero point of one group and output; 0 for none.
-        extra: bytes for each matrix beside these (global scales).
-        g_idx: whether each input carries the number of its group (GPTQ with desc_act), 4 bytes.
-        block: rows and columns that share a scale, of block-wise FP8.
-        tile: multiples to which the kernel pads an expert's inner size and the hidden size.
-    """
-
-    name: str = "bf16"
-    bits: int = 16
-    group: int = 0
-    scale_bytes: int = 0
-    zero_bits: int = 0
-    extra: int = 0
-    g_idx: bool = False
-    block: tuple[int, int] | None = None
-    tile: tuple[int, int] = (1, 1)
-
-    def matrix_bytes(self, out: int, inn: int) -> int:
-        """Return the bytes of one matrix with ``out`` rows and ``inn`` columns."""
-        if self.name == "bf16":
-            return out * inn * PLAIN_BYTES
-        size = out * inn * self.bits // 8 + self.extra
-        if self.block is not None:
-            return size + math.ceil(out / self.block[0]) * math.ceil(inn / self.block[1]) * self.scale_bytes
-        groups = 0 if self.group == 0 else 1 if self.group < 0 else math.ceil(inn / self.group)
-        size += groups * out * self.scale_bytes + groups * out * self.zero_bits // 8
-        return size + (4 * inn if self.g_idx else 0)
-
-
-PLAIN = Scheme()
-#: Two scales in float32 for each matrix, of the weights and of the inputs (vllm/model_executor/layers/quantization/modelopt.py).
-NVFP4 = Scheme("nvfp4", bits=4, group=16, scale_bytes=1, extra=8)
-#: Marlin pads the experts' inner size to 128 and the hidden size to 256 (vllm/model_executor/layers/fused_moe/oracle/mxfp4.py).
-MXFP4 = Scheme("mxfp4", bits=4, group=32, scale_bytes=1, tile=(128, 256))
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """What of a model is quantized, and how.
-
-    Attributes:
-        method: ``quant_method`` of config.json, or bf16 for none.
-        schemes: each with the targets that it is for; the first that matches counts. ``Linear`` matches everything.
-        plain: modules left as they are: names, parts of a path, wildcards, or ``re:`` and an expression.
-        experts_only: whether only the experts are quantized (gpt-oss).
-    """
-
-    method: str = "bf16"
-    schemes: tuple[tuple[tuple[str, ...], Scheme], ...] = ()
-    plain: tuple[str, ...] = ()
-    experts_only: bool = False
-
-    @property
-    def label(self) -> str:
-        """Name of the scheme for people, such as ``awq int4 g128``."""
-        if not self.schemes:
-            return "bf16"
-        scheme = self.schemes[0][1]
-        group = f" g{scheme.group}" if scheme.name in {"int4", "int8"} and scheme.group > 0 else ""
-        return scheme.name if self.method == scheme.name else f"{self.method} {scheme.name}{group}"
-
-    def scheme_of(self, name: str) -> Scheme:
-        """Return how the matrix of this name is stored."""
-        if self.experts_only and ".experts." not in name:
-            return PLAIN
-        if any(matches(pattern, name) for pattern in self.plain):
-            return PLAIN
-        for targets, scheme in self.schemes:
-            if any(target == "Linear" or matches(target, name) for target in targets):
-                return scheme
-        return PLAIN
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Return whether a pattern of config.json names this module or one above it.
-
-    Understood are ``re:`` with an expression (compressed-tensors), wildcards (ModelOpt), and else whole parts of a path, so that
-    ``gate`` is the router and not ``gate_proj``. Multimodal checkpoints call their layers ``model.language_model.layers``.
-    """
-    names = [name]
-    if name.startswith("model.layers."):
-        rest = name.removeprefix("model.")
-        names += [f"model.language_model.{rest}", f"language_model.model.{rest}"]
-    if pattern.startswith("re:"):
-        return any(re.match(pattern[3:], one) for one in names)
-    pattern = pattern.strip(".")
-    if "*" in pattern:
-        return any(fnmatch.fnmatch(one, pattern) or fnmatch.fnmatch(one, f"{pattern}.*") for one in names)
-    return any(f".{pattern}." in f".{one}." for one in names)
-
-
-def quantization_of(config: Mapping[str, Any]) -> Quantization:
-    """Return the quantization of a config.json.
-
-    Raises:
-        ShapeError: the method is not known; one sentence.
-    """
-    raw = config.get("quantization_config") or config.get("compression_config")
-    if not raw:
-        return Quantization()
-    if not isinstance(raw, Mapping):
-        raise ShapeError(f"quantization_config of config.json is {raw!r}, expected a mapping")
-    method = str(raw.get("quant_method") or raw.get("producer", {}).get("name") or "").lower().replace("_", "-")
-    plain = _names(raw, "modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules")
-    if method in {"awq", "auto-awq", "awq-marlin"}:
-        bits = _positive(raw, "bits", "w_bit")
-        zero = bits if raw.get("zero_point", True) else 0
-        scheme = Scheme(f"int{bits}", bits, _positive(raw, "group_size", "q_group_size"), 2, zero)
-        return Quantization("awq", ((("Linear",), scheme),), plain)
-    if method in {"gptq", "auto-gptq", "gptq-marlin", "auto-round"}:
-        return _gptq(raw, method, plain)
-    if method == "fp8":
-        return Quantization("fp8", ((("Linear",), _fp8(raw.get("weight_block_size"))),), plain)
-    if method == "mxfp4":
-        return Quantization("mxfp4", ((("Linear",), MXFP4),), plain, experts_only=True)
-    if method in {"modelopt", "modelopt-fp4"}:
-        nested = raw.get("quantization")
-        inner: Mapping[str, Any] = nested if isinstance(nested, Mapping) else raw
-        plain += _names(inner, "exclude_modules") if inner is not raw else ()
-        algorithm = str(inner.get("quant_algo") or "NVFP4").upper()
-        if algorithm not in {"NVFP4", "FP8"}:
-            raise ShapeError(f"quantization_config.quant_algo of config.json is {algorithm!r}, expected NVFP4 or FP8")
-        return Quantization("modelopt", ((("Linear",), NVFP4 if algorithm == "NVFP4" else _fp8(None)),), plain)
-    if method == "compressed-tensors":
-        return Quantization(method, _compressed(raw), plain)
-    raise ShapeError(
-        f"quantization_config.quant_method of config.json is {method!r}, known are awq, gptq, auto-round, fp8, mxfp4, modelopt and "
-        "compressed-tensors: give weights_bytes or index_path instead"
-    )
-
-
-def _names(raw: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
-    return tuple(str(name) for key in keys for name in (raw.get(key) or ()))
-
-
-def _positive(raw: Mapping[str, Any], *keys: str) -> int:
-    for key in keys:
-        if isinstance(raw.get(key), int):
-            return int(raw[key])
-    raise ShapeError(f"quantization_config.{keys[0]} is missing in config.json: add it, or give weights_bytes")
-
-
-def _gptq(raw: Mapping[str, Any], method: str, plain: tuple[str, ...]) -> Quantization:
-    """GPTQ, and AutoRound, which packs the same way. A symmetric one loses its zeros when Marlin repacks it."""
-    bits = _positive(raw, "bits")
-    symmetric = bool(raw.get("sym", True))
-    order = bool(raw.get("desc_act", False))
-    scheme = Scheme(f"int{bits}", bits, _positive(raw, "group_size"), 2, 0 if symmetric else bits, g_idx=order)
-    # GPTQModel writes what it left out as rules: `-:` and an expression.
-    left_out = tuple(f"re:{rule[2:]}" for rule in (raw.get("dynamic") or {}) if str(rule).startswith("-:"))
-    extra = raw.get("extra_config") or {}
-    left_out += tuple(name for name, entry in extra.items() if isinstance(entry, Mapping) and entry.get("bits") == 16)
-    return Quantization("auto-round" if method == "auto-round" else "gptq", ((("Linear",), scheme),), plain + left_out)
-
-
-def _fp8(block: Any) -> Scheme:
-    """FP8 with a scale for each block, or one for the weights and one for the inputs."""
-    if block:
-        return Scheme("fp8", 8, scale_bytes=4, block=(int(block[0]), int(block[1])))
-    return Scheme("fp8", 8, extra=8)
-
-
-def _compressed(raw: Mapping[str, Any]) -> tuple[tuple[tuple[str, ...], Scheme], ...]:
-    """Schemes of compressed-tensors (vllm/model_executor/layers/quantization/compressed_tensors/)."""
-    found = []
-    for group in (raw.get("config_groups") or {}).values():
-        weights = group.get("weights") or {}
-        bits, size = int(weights.get("num_bits") or 8), int(weights.get("group_size") or 0)
-        strategy = weights.get("strategy")
-        if weights.get("type") == "float" and bits == 4:
-            scheme = NVFP4 if size == 16 else MXFP4
-        elif weights.get("type") == "float":
-            blocks = weights.get("block_structure") if strategy == "block" else None
-            scheme = _fp8(blocks) if strategy != "channel" else Scheme("fp8", 8, -1, 4)
-        else:
-            zero = 0 if weights.get("symmetric", True) else bits
-            scheme = Scheme(f"int{bits}", bits, -1 if strategy == "channel" else size, 2, zero)
-        found.append((tuple(str(target) for target in group.get("targets") or ["Linear"]), scheme))
-    if not found:
-        raise ShapeError("quantization_config.config_groups is missing in config.json: add it, or give weights_bytes")
-    return tuple(found)
 
 
 # --- tensors ------------------------------------------------------------------------------------------------------
@@ -238,7 +68,8 @@ ALWAYS, EXPERT, NEVER = "always", "expert", "never"
 
 @dataclass(frozen=True)
 class Weight:
-    """A matrix (or a vector, with one column) in its place, ``count`` times."""
+    """A matrix (or a vector, with one column) in its place, ``count`` times; ``element`` is for what no quantization touches,
+    ``unit`` the rows of one KV head."""
 
     name: str
     out: int
@@ -248,6 +79,8 @@ class Weight:
     count: int = 1
     read: str = ALWAYS
     linear: bool = True
+    element: int = PLAIN_BYTES
+    unit: int = 1
 
     @property
     def parameters(self) -> int:
@@ -277,60 +110,6 @@ class RankWeights:
 
 
 @dataclass(frozen=True)
-class _Family:
-    """What config.json does not say of a model class, because its code does."""
-
-    qkv_bias: bool | None = None
-    out_bias: bool | None = None
-    qk_norm: str = ""
-    norms: int = 2
-    moe: str = ""
-    shared: str = ""
-    router_bias: bool = False
-    expert_bias: bool = False
-    correction_bias: bool = False
-    sinks: bool = False
-    alternate_window: bool = False
-    gated_query: bool = False
-    rotations: int = 1
-    plain_norms: bool = False
-
-
-_MLA = _Family(moe="first_dense", shared="count", correction_bias=True)
-#: Model classes by ``model_type``; each as in vllm/model_executor/models/<name>.py of vLLM 0.26.0.
-FAMILIES: dict[str, _Family] = {
-    "llama": _Family(),
-    "mistral": _Family(),
-    "mixtral": _Family(moe="all"),
-    "qwen2": _Family(qkv_bias=True, out_bias=False),
-    "qwen2_moe": _Family(qkv_bias=True, out_bias=False, moe="step", shared="gated"),
-    "qwen3": _Family(qk_norm="head"),
-    "qwen3_moe": _Family(qk_norm="head", moe="step"),
-    "qwen3_next": _Family(qk_norm="head", moe="step", shared="gated", gated_query=True),
-    "gpt_oss": _Family(moe="all", router_bias=True, expert_bias=True, sinks=True, alternate_window=True),
-    # Layers with a window rotate by another base: a table of their own. The order of kinds is in layer_types or sliding_window_pattern.
-    "gemma3_text": _Family(qk_norm="head", norms=4, rotations=2, plain_norms=True),
-    "glm4": _Family(out_bias=False, norms=4),
-    "glm4_moe": _Family(out_bias=False, qk_norm="option", moe="first_dense", shared="count", correction_bias=True),
-    "minimax_m2": _Family(qk_norm="whole", moe="all", correction_bias=True),
-    "deepseek_v2": _MLA,
-    "deepseek_v3": _MLA,
-    "deepseek_v32": _MLA,
-    "kimi_k2": _MLA,
-    "glm4_moe_lite": _MLA,
-    "glm_moe_dsa": _MLA,
-}
-#: Multimodal models with a tower that is counted, and what their text part is; qwen3_5.py builds on qwen3_next.py and qwen3_vl.py.
-_MULTIMODAL = {
-    "qwen2_5_vl": "qwen2",
-    "qwen3_vl": "qwen3",
-    "qwen3_vl_moe": "qwen3_moe",
-    "qwen3_5": "qwen3_next",
-    "qwen3_5_moe": "qwen3_next",
-}
-
-
-@dataclass(frozen=True)
 class ModelShape:
     """A model as arithmetic; made by `from_config`."""
 
@@ -347,7 +126,7 @@ class ModelShape:
     rotary_positions: int
     rotary_dim: int
     quantization: Quantization
-    family: _Family = field(repr=False)
+    family: Family = field(repr=False)
     config: Mapping[str, Any] = field(repr=False)
     vision: Mapping[str, Any] | None = field(default=None, repr=False)
     experts: int = 0
@@ -358,6 +137,8 @@ class ModelShape:
     index_head_dim: int = 0
     sliding_window: int = 0
     attention: tuple[str, ...] = ()
+    known: bool = True
+    kv_cache_type: str = "auto"
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -372,66 +153,71 @@ class ModelShape:
         outer = str(config.get("model_type") or "")
         inner = config.get("text_config")
         text: Mapping[str, Any] = inner if isinstance(inner, Mapping) else config
-        kind = str(text.get("model_type") or "") if text is not config else outer
-        if kind not in FAMILIES:
-            kind = _MULTIMODAL.get(kind.removesuffix("_text"), _MULTIMODAL.get(outer, kind or outer))
+        own = str(text.get("model_type") or "") or outer
+        kind = (
+            own if own in FAMILIES else MULTIMODAL.get(own.removesuffix("_text"), MULTIMODAL.get(outer, own or outer))
+        )
         if not kind:
             raise ShapeError("model_type is missing in config.json: add it, the model's class is known by it")
-        notes = []
-        if kind not in FAMILIES:
-            notes.append(f"model_type {kind!r} is not known: counted as a model of Llama's kind")
-        family = FAMILIES.get(kind, _Family(moe="all" if _experts(text) else ""))
+        _generates(config, kind)
+        family = FAMILIES.get(kind, Family(moe="all" if _experts(text) else ""))
+        text = with_defaults(text, kind, own)
         layers, hidden, heads = (
-            _size(text, key) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads")
+            positive(text, key) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads")
         )
-        rank = int(text.get("kv_lora_rank") or 0)
-        head_dim = int(text.get("head_dim") or hidden // heads)
-        rope = int(text.get("qk_rope_head_dim") or 0)
+        rank = positive(text, "kv_lora_rank") if text.get("kv_lora_rank") else 0
+        head_dim = hidden // heads if text.get("head_dim") is None else positive(text, "head_dim")
+        rope = positive(text, "qk_rope_head_dim") if text.get("qk_rope_head_dim") else 0
+        experts = _experts(text)
+        windows = attention_kinds(text, kind, layers, family)
+        notes = [] if kind in FAMILIES else [_unknown(kind)]
         tower = config.get("vision_config")
         vision = tower if isinstance(tower, Mapping) else None
-        if vision is not None and outer not in _MULTIMODAL:
+        if vision is not None and outer not in MULTIMODAL:
             notes.append(f"the vision tower of {outer!r} is not known and not counted")
             vision = None
-        tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", kind.startswith("gemma"))))
-        experts = _experts(text)
-        windows = _attention_kinds(text, kind, layers, family)
-        parameters = text.get("rope_parameters") or {}
-        partial = float(text.get("partial_rotary_factor") or parameters.get("partial_rotary_factor") or 1.0)
-        rotary = int(text.get("rotary_dim") or (rope if rank else head_dim * partial))
+        if isinstance(_scaling(text).get("factor"), str):
+            notes.append(
+                f"the factor of rope_scaling is the text {_scaling(text)['factor']!r}: vLLM wants a number there, it is taken for one"
+            )
         return cls(
             model_type=kind,
             layers=layers,
             hidden=hidden,
-            vocab=_size(text, "vocab_size"),
+            vocab=positive(text, "vocab_size"),
             heads=heads,
-            kv_heads=int(text.get("num_key_value_heads") or heads),
+            kv_heads=heads if text.get("num_key_value_heads") is None else positive(text, "num_key_value_heads"),
             head_dim=head_dim,
-            intermediate=_size(text, "intermediate_size", "moe_intermediate_size"),
-            tied=tied,
+            intermediate=positive(text, "intermediate_size", "moe_intermediate_size"),
+            tied=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
             max_position=_positions(text),
             rotary_positions=_rotary_positions(text, outer),
-            rotary_dim=rotary,
+            rotary_dim=_rotary_dim(text, rope if rank else head_dim, mla=bool(rank)),
             quantization=quantization_of(config if config.get("quantization_config") else text),
             family=family,
             config=text,
             vision=vision,
             experts=experts,
-            experts_per_token=_size(text, "num_experts_per_tok", "experts_per_token") if experts else 0,
-            moe_intermediate=_size(text, "moe_intermediate_size", "intermediate_size") if experts else 0,
+            experts_per_token=positive(text, "num_experts_per_tok", "experts_per_token") if experts else 0,
+            moe_intermediate=positive(text, "moe_intermediate_size", "intermediate_size") if experts else 0,
             kv_lora_rank=rank,
             qk_rope_dim=rope,
-            index_head_dim=int(text.get("index_head_dim") or 0) if rank else 0,
-            sliding_window=int(text.get("sliding_window") or 0) if "sliding" in windows else 0,
+            index_head_dim=positive(text, "index_head_dim") if rank and text.get("index_head_dim") else 0,
+            sliding_window=positive(text, "sliding_window") if SLIDING in windows else 0,
             attention=windows,
+            known=kind in FAMILIES,
+            kv_cache_type=kv_cache_type(config if config.get("quantization_config") else text),
             notes=tuple(notes),
         )
 
     # --- what the model has
 
     def is_moe_layer(self, layer: int) -> bool:
-        """Return whether this layer has experts in the place of one MLP."""
+        """Return whether this layer has experts."""
         if not self.experts:
             return False
+        if self.family.moe == "pattern":
+            return self._block_types[layer] == "moe"
         if self.family.moe == "step":
             step = int(self.config.get("decoder_sparse_step") or 1)
             return layer not in (self.config.get("mlp_only_layers") or ()) and (layer + 1) % step == 0
@@ -439,6 +225,10 @@ class ModelShape:
             first = int(self.config.get("first_k_dense_replace") or 0)
             return layer >= first and layer % int(self.config.get("moe_layer_freq") or 1) == 0
         return True
+
+    @cached_property
+    def _block_types(self) -> list[str]:
+        return nemotron_pattern(self.config)
 
     @property
     def moe_layers(self) -> int:
@@ -448,25 +238,82 @@ class ModelShape:
     def layer_weights(self, layer: int) -> list[Weight]:
         """Return what one decoder layer has; names are paths below the layer."""
         kind = self.attention[layer]
-        found = self._linear_attention() if kind == "linear" else self._mla() if self.kv_lora_rank else self._gqa()
-        found += self._experts() if self.is_moe_layer(layer) else self._mlp("mlp", self.intermediate)
-        return [*found, Weight("layernorms", self.family.norms * self.hidden, linear=False)]
+        found: list[Weight] = []
+        if kind == LINEAR:
+            found = {"mamba2": self._mamba2, "kda": self._kda}.get(self.family.mixer, self._linear_attention)()
+        elif kind != NONE:
+            found = self._mla() if self.kv_lora_rank else self._gqa(layer)
+        norms = self.family.norms
+        if self.is_moe_layer(layer):
+            found += self._experts()
+            if self.family.moe == "beside" and self.model_type == "gemma4_text":
+                found += [
+                    *self._mlp("mlp", self._width(layer)),
+                    Weight("router.scales", self.hidden + self.experts, linear=False),
+                ]
+                norms += 3
+        elif self.model_type != "granitemoehybrid" and (not self.family.single or kind == NONE):
+            found += self._mlp("mlp", self._width(layer))
+        if self.model_type == "granitemoehybrid" and self.config.get("shared_intermediate_size"):
+            found += self._mlp("shared_mlp", positive(self.config, "shared_intermediate_size"))
+        if self._per_layer_input:
+            found += [
+                Weight("per_layer_input_gate", self._per_layer_input, self.hidden),
+                Weight("per_layer_projection", self.hidden, self._per_layer_input),
+            ]
+            norms += 1
+        return [*found, Weight("layernorms", norms * self.hidden, linear=False)]
 
-    def _gqa(self) -> list[Weight]:
+    def _width(self, layer: int) -> int:
+        """Return the width of a dense layer's MLP."""
+        if self.config.get("use_double_wide_mlp") and layer >= self._first_shared:
+            return 2 * self.intermediate
+        return self.intermediate
+
+    @property
+    def _first_shared(self) -> int:
+        """First layer that reads the KV cache of an earlier one (Gemma 4); the number of layers for none."""
+        return self.layers - int(self.config.get("num_kv_shared_layers") or 0)
+
+    @property
+    def _per_layer_input(self) -> int:
+        """Width of what each layer gets of the token itself (Gemma 4); 0 for none."""
+        return int(self.config.get("hidden_size_per_layer_input") or 0) if self.model_type == "gemma4_text" else 0
+
+    def kv_heads_of(self, layer: int) -> int:
+        """Return the KV heads of a layer; Gemma 4 has others in layers without a window where keys are values."""
+        wide = self.config.get("num_global_key_value_heads")
+        if (
+            self.model_type == "gemma4_text"
+            and self.attention[layer] == FULL
+            and wide
+            and self.config.get("attention_k_eq_v")
+        ):
+            return positive(self.config, "num_global_key_value_heads")
+        return self.kv_heads
+
+    def head_dim_of(self, layer: int) -> int:
+        """Return the width of a layer's heads; Gemma 4 has wider ones in layers without a window."""
+        if self.model_type == "gemma4_text" and self.attention[layer] == FULL:
+            return positive(self.config, "global_head_dim")
+        return self.head_dim
+
+    def _gqa(self, layer: int) -> list[Weight]:
         option = bool(self.config.get("attention_bias", False))
         bias = option if self.family.qkv_bias is None else self.family.qkv_bias
         out_bias = option if self.family.out_bias is None else self.family.out_bias
-        query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        dim, heads = self.head_dim_of(layer), self.kv_heads_of(layer)
+        query, key = self.heads * dim, heads * dim
         gate = 2 if self.family.gated_query and self.config.get("attn_output_gate", True) else 1
-        found = [
-            Weight("self_attn.q_proj", gate * query, self.hidden, OUT, bias),
-            Weight("self_attn.k_proj", key, self.hidden, KV, bias),
-            Weight("self_attn.v_proj", key, self.hidden, KV, bias),
-            Weight("self_attn.o_proj", self.hidden, query, IN, out_bias),
-        ]
+        found = [Weight("self_attn.q_proj", gate * query, self.hidden, OUT, bias)]
+        shared = self.model_type == "gemma4_text" and layer >= self._first_shared
+        if not shared:
+            # vLLM loads keys in the place of values where a checkpoint has only keys: both are held.
+            found += [Weight(f"self_attn.{name}_proj", key, self.hidden, KV, bias, unit=dim) for name in "kv"]
+        found.append(Weight("self_attn.o_proj", self.hidden, query, IN, out_bias))
         norm = self.family.qk_norm
         if norm == "head" or (norm == "option" and self.config.get("use_qk_norm")):
-            found.append(Weight("self_attn.qk_norm", 2 * self.head_dim, linear=False))
+            found.append(Weight("self_attn.qk_norm", (1 if shared else 2) * dim, linear=False))
         elif norm == "whole" and self.config.get("use_qk_norm", True):
             found.append(Weight("self_attn.qk_norm", query + key, linear=False))
         if self.family.sinks:
@@ -474,7 +321,7 @@ class ModelShape:
         return found
 
     def _mla(self) -> list[Weight]:
-        nope, value = _size(self.config, "qk_nope_head_dim"), _size(self.config, "v_head_dim")
+        nope, value = positive(self.config, "qk_nope_head_dim"), positive(self.config, "v_head_dim")
         latent, rope, heads = self.kv_lora_rank, self.qk_rope_dim, self.heads
         bias = bool(self.config.get("attention_bias", False))
         ranks = int(self.config.get("q_lora_rank") or 0)
@@ -493,7 +340,7 @@ class ModelShape:
             Weight("self_attn.o_proj", self.hidden, heads * value, IN, bias),
         ]
         if self.index_head_dim:
-            number = _size(self.config, "index_n_heads")
+            number = positive(self.config, "index_n_heads")
             found += [
                 Weight("self_attn.indexer.wq_b", number * self.index_head_dim, ranks),
                 Weight("self_attn.indexer.wk", self.index_head_dim, self.hidden),
@@ -509,40 +356,100 @@ class ModelShape:
             Weight("linear_attn.in_proj_qkvz", 2 * key + 2 * value, self.hidden, OUT),
             Weight("linear_attn.in_proj_ba", 2 * heads, self.hidden, OUT),
             Weight(
-                "linear_attn.conv1d", 2 * key + value, _size(self.config, "linear_conv_kernel_dim"), OUT, linear=False
+                "linear_attn.conv1d",
+                2 * key + value,
+                positive(self.config, "linear_conv_kernel_dim"),
+                OUT,
+                linear=False,
             ),
             Weight("linear_attn.gates", 2 * heads, split=OUT, linear=False),
-            Weight("linear_attn.norm", _size(self.config, "linear_value_head_dim"), linear=False),
+            Weight("linear_attn.norm", positive(self.config, "linear_value_head_dim"), linear=False),
             Weight("linear_attn.out_proj", self.hidden, value, IN),
         ]
 
     def _linear_sizes(self) -> tuple[int, int, int]:
         """Return the width of keys and of values, and the number of value heads."""
-        heads = _size(self.config, "linear_num_value_heads")
-        key = _size(self.config, "linear_num_key_heads") * _size(self.config, "linear_key_head_dim")
-        return key, heads * _size(self.config, "linear_value_head_dim"), heads
+        heads = positive(self.config, "linear_num_value_heads")
+        key = positive(self.config, "linear_num_key_heads") * positive(self.config, "linear_key_head_dim")
+        return key, heads * positive(self.config, "linear_value_head_dim"), heads
+
+    def _mamba_sizes(self) -> tuple[int, int, int, int]:
+        """Return heads, width of all heads, groups, and the width of a state."""
+        heads = positive(self.config, "mamba_num_heads")
+        inner = heads * positive(self.config, "mamba_head_dim")
+        return heads, inner, positive(self.config, "n_groups"), positive(self.config, "ssm_state_size")
+
+    def _mamba2(self) -> list[Weight]:
+        """Mamba 2 (vllm/model_executor/layers/mamba/mamba_mixer2.py); one group alone is held by every rank."""
+        heads, inner, groups, state = self._mamba_sizes()
+        kernel, shared = positive(self.config, "conv_kernel"), 2 * groups * state
+        split = OUT if groups > 1 else WHOLE
+        bias = bool(self.config.get("use_bias") or self.config.get("mamba_proj_bias"))
+        conv = bool(self.config.get("use_conv_bias", self.config.get("mamba_conv_bias", True)))
+        return [
+            Weight("mixer.in_proj", 2 * inner + heads, self.hidden, OUT, bias),
+            Weight("mixer.in_proj", shared, self.hidden, split, bias),
+            Weight("mixer.conv1d", inner, kernel, OUT, conv, linear=False),
+            Weight("mixer.conv1d", shared, kernel, split, conv, linear=False),
+            Weight("mixer.scalars", 3 * heads, split=OUT, linear=False),
+            Weight("mixer.norm", inner, split=OUT, linear=False),
+            Weight("mixer.out_proj", self.hidden, inner, IN, bias),
+        ]
+
+    def _kda_sizes(self) -> tuple[int, int, int]:
+        """Return heads, the width of one, and the convolution's kernel."""
+        linear = self.config.get("linear_attn_config")
+        linear = linear if isinstance(linear, Mapping) else {}
+        return positive(linear, "num_heads"), positive(linear, "head_dim"), positive(linear, "short_conv_kernel_size")
+
+    def _kda(self) -> list[Weight]:
+        """Kimi Delta Attention (vllm/model_executor/layers/mamba/gdn/kimi_gdn_linear_attn.py)."""
+        heads, dim, kernel = self._kda_sizes()
+        width = heads * dim
+        return [
+            *(Weight(f"self_attn.{name}_proj", width, self.hidden, OUT) for name in "qkv"),
+            Weight("self_attn.b_proj", heads, self.hidden, OUT),
+            *(Weight(f"self_attn.{name}_a_proj", dim, self.hidden) for name in "fg"),
+            *(Weight(f"self_attn.{name}_b_proj", width, dim, OUT) for name in "fg"),
+            Weight("self_attn.conv1d", 3 * width, kernel, OUT, linear=False, element=4),
+            Weight("self_attn.dt_bias", width + heads, split=OUT, linear=False, element=4),
+            Weight("self_attn.o_norm", dim, linear=False),
+            Weight("self_attn.o_proj", self.hidden, width, IN),
+        ]
 
     def _mlp(self, name: str, inner: int) -> list[Weight]:
         bias = bool(self.config.get("mlp_bias", False))
+        gate = [Weight(f"{name}.gate_proj", inner, self.hidden, OUT, bias)] if self.family.gated else []
         return [
-            Weight(f"{name}.gate_proj", inner, self.hidden, OUT, bias),
+            *gate,
             Weight(f"{name}.up_proj", inner, self.hidden, OUT, bias),
             Weight(f"{name}.down_proj", self.hidden, inner, IN, bias),
         ]
 
     def _experts(self) -> list[Weight]:
-        number, inner, bias = self.experts, self.moe_intermediate, self.family.expert_bias
-        found = [
-            Weight("mlp.gate", number, self.hidden, bias=self.family.router_bias, linear=False),
-            Weight("mlp.experts.0.gate_proj", inner, self.hidden, OUT, bias, number, EXPERT),
-            Weight("mlp.experts.0.up_proj", inner, self.hidden, OUT, bias, number, EXPERT),
-            Weight("mlp.experts.0.down_proj", self.hidden, inner, IN, bias, number, EXPERT),
+        count, inner, bias = self.experts, self.moe_intermediate, self.family.expert_bias
+        latent = int(self.config.get("moe_latent_size") or 0) if self.family.moe == "pattern" else 0
+        hidden = latent or self.hidden
+        found = [Weight("mlp.gate", count, self.hidden, bias=self.family.router_bias, linear=False)]
+        found += [
+            Weight(f"mlp.experts.0.{name}_proj", inner, hidden, OUT, bias, count, EXPERT)
+            for name in (("gate", "up") if self.family.gated else ("up",))
         ]
+        found.append(Weight("mlp.experts.0.down_proj", hidden, inner, IN, bias, count, EXPERT))
+        if latent:
+            found += [
+                Weight("mlp.fc1_latent_proj", latent, self.hidden),
+                Weight("mlp.fc2_latent_proj", self.hidden, latent),
+            ]
         if self.family.correction_bias and self.config.get("topk_method", "noaux_tc") == "noaux_tc":
-            found.append(Weight("mlp.gate.e_score_correction_bias", number, linear=False))
+            found.append(Weight("mlp.gate.e_score_correction_bias", count, linear=False))
         shared = int(self.config.get("n_shared_experts") or 0)
         if self.family.shared == "count" and shared:
             found += self._mlp("mlp.shared_experts", shared * inner)
+        elif self.family.shared == "width" and shared:
+            found += self._mlp(
+                "mlp.shared_experts", shared * positive(self.config, "moe_shared_expert_intermediate_size")
+            )
         elif self.family.shared == "gated" and self.config.get("shared_expert_intermediate_size"):
             found += self._mlp("mlp.shared_expert", int(self.config["shared_expert_intermediate_size"]))
             found.append(Weight("mlp.shared_expert_gate", 1, self.hidden, linear=False))
@@ -558,6 +465,14 @@ class ModelShape:
                 Weight("model.embed_tokens", self.vocab, self.hidden, VOCAB, read=read, linear=False),
                 *self._vision(),
             ]
+            if self._per_layer_input:
+                width = self._per_layer_input * self.layers
+                table = positive(self.config, "vocab_size_per_layer_input")
+                found += [
+                    Weight("model.embed_tokens_per_layer", table, width, VOCAB, read=NEVER, linear=False),
+                    Weight("model.per_layer_model_projection", width, self.hidden, OUT),
+                    Weight("model.per_layer_projection_norm", self._per_layer_input, linear=False),
+                ]
         if last:
             found.append(Weight("model.norm", self.hidden, linear=False))
             if not self.tied or not first:
@@ -568,12 +483,14 @@ class ModelShape:
         """The tower of Qwen-VL (vllm/model_executor/models/qwen3_vl.py and qwen2_5_vl.py); no quantization touches it."""
         if self.vision is None:
             return []
+        if self.model_type in {"gemma3_text", "gemma4_text"}:
+            return _gemma_tower(self.vision, self.hidden, new=self.model_type == "gemma4_text")
         vision = self.vision
-        depth, width, inner = (_size(vision, key) for key in ("depth", "hidden_size", "intermediate_size"))
-        merge = width * _size(vision, "spatial_merge_size") ** 2
+        depth, width, inner = (positive(vision, key) for key in ("depth", "hidden_size", "intermediate_size"))
+        merge = width * positive(vision, "spatial_merge_size") ** 2
         out = int(vision.get("out_hidden_size") or self.hidden)
         patch = int(vision.get("in_channels") or vision.get("in_chans") or 3)
-        patch *= int(vision.get("temporal_patch_size") or 2) * _size(vision, "patch_size") ** 2
+        patch *= int(vision.get("temporal_patch_size") or 2) * positive(vision, "patch_size") ** 2
         third = "num_position_embeddings" in vision
         parts = [
             ("patch_embed", width, patch, WHOLE, third, 1),
@@ -589,7 +506,7 @@ class ModelShape:
         if third:
             deep = len(vision.get("deepstack_visual_indexes") or ())
             parts += [
-                ("pos_embed", _size(vision, "num_position_embeddings"), width, WHOLE, False, 1),
+                ("pos_embed", positive(vision, "num_position_embeddings"), width, WHOLE, False, 1),
                 ("deepstack.norm", 2 * merge, 1, WHOLE, False, deep),
                 ("deepstack.fc1", merge, merge, OUT, True, deep),
                 ("deepstack.fc2", out, merge, IN, True, deep),
@@ -605,14 +522,31 @@ class ModelShape:
         layers = sum(weight.parameters for layer in range(self.layers) for weight in self.layer_weights(layer))
         return layers + sum(weight.parameters for weight in self.edge_weights())
 
-    def draft_parameter_count(self) -> int:
-        """Return the parameters of the layers for speculative decoding that some checkpoints bring along.
+    @property
+    def draft_layers(self) -> int:
+        """Layers for speculative decoding that the checkpoint brings along (MTP), by the names of its class; 0 for none."""
+        for key in ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules"):
+            if self.config.get(key):
+                return positive(self.config, key)
+        return 0
 
-        Each is a decoder layer with two norms, a projection of both inputs and a norm for the head; embedding and head are the model's.
+    def draft_weights(self) -> list[Weight]:
+        """Return one layer for speculative decoding: a layer with attention, two norms, a projection of both inputs and a norm for the head.
+
+        Embedding and head are the model's (vllm/model_executor/models/qwen3_5_mtp.py, glm4_moe_mtp.py, deepseek_mtp.py).
         """
-        number = int(self.config.get("num_nextn_predict_layers") or 0)
-        layer = sum(weight.parameters for weight in self.layer_weights(self.layers - 1))
-        return number * (layer + 2 * self.hidden * self.hidden + 3 * self.hidden)
+        last = max(
+            (layer for layer in range(self.layers) if self.attention[layer] in {FULL, SLIDING}), default=self.layers - 1
+        )
+        return [
+            *self.layer_weights(last),
+            Weight("eh_proj", self.hidden, 2 * self.hidden, linear=False),
+            Weight("draft_norms", 3 * self.hidden, linear=False),
+        ]
+
+    def draft_parameter_count(self) -> int:
+        """Return the parameters of the layers for speculative decoding that some checkpoints bring along."""
+        return self.draft_layers * sum(weight.parameters for weight in self.draft_weights())
 
     def active_parameter_count(self) -> int:
         """Return the parameters that one token uses: its experts, and no embedding but a tied one."""
@@ -630,7 +564,13 @@ class ModelShape:
         """Class of kernels that decode it: experts or none, packed weights or plain, or norms that are no kernel of their own."""
         if self.family.plain_norms:
             return "plain-norms"
-        return f"{'moe' if self.moe_layers * 2 > self.layers else 'dense'}-{'packed' if self.quantization.schemes else 'plain'}"
+        return f"{'moe' if self._mostly_experts else 'dense'}-{'packed' if self.quantization.schemes or not self.quantization.counted else 'plain'}"
+
+    @property
+    def _mostly_experts(self) -> bool:
+        """Whether most layers that have an MLP have experts in its place or beside it."""
+        with_mlp = self.layers if not self.family.single else self.attention.count(NONE)
+        return self.moe_layers * 2 > with_mlp
 
     @property
     def counts_graphs(self) -> bool:
@@ -639,7 +579,7 @@ class ModelShape:
         DEFAULT_V2_MODEL_RUNNER_ARCHITECTURES in vllm/config/vllm.py; profile_cudagraph_memory in vllm/v1/worker/gpu/model_runner.py
         returns 0.
         """
-        hybrid = "linear" in self.attention
+        hybrid = LINEAR in self.attention
         return hybrid or (bool(self.experts) and self.model_type not in {"deepseek_v2", "qwen2_moe"})
 
     # --- what a rank holds
@@ -661,10 +601,7 @@ class ModelShape:
         Raises:
             ShapeError: the heads cannot be divided by the ranks; one sentence.
         """
-        if self.heads % tensor:
-            raise ShapeError(
-                f"tensor_parallel_size is {tensor}, but num_attention_heads {self.heads} cannot be divided by it: take a divisor"
-            )
+        self._check_division(tensor)
         layers = self.stages(pipeline)[stage]
         total = always = packed = experts = zeros = 0
         named = [
@@ -681,9 +618,43 @@ class ModelShape:
                     zeros += self._zero_bytes(name, weight, tensor)
             elif weight.read == EXPERT:
                 experts += size
-        derived = self.derived_bytes(tensor, len(layers))
+        derived = self.derived_bytes(tensor, self.layers_with(FULL, layers))
         # The absorbed projections are read in the place of kv_b_proj, so that reading does not grow by them.
         return RankWeights(total + derived, always, packed, experts, zeros, len(layers))
+
+    def draft_bytes(self, tensor: int = 1, expert_parallel: bool = False) -> int:
+        """Return the bytes of one layer for speculative decoding on one rank."""
+        return sum(
+            self._bytes(f"mtp.layers.0.{weight.name}", weight, tensor, expert_parallel)
+            for weight in self.draft_weights()
+        )
+
+    def _check_division(self, tensor: int) -> None:
+        """See that heads can be divided as vLLM does (divide in vllm/distributed/utils.py): evenly, or one KV head for several ranks.
+
+        Raises:
+            ShapeError: they cannot; one sentence.
+        """
+        if LINEAR in self.attention and self.family.mixer == "mamba2":
+            heads, _inner, groups, _state = self._mamba_sizes()
+            if heads % tensor or (groups % tensor and groups != 1):
+                raise ShapeError(
+                    f"tensor_parallel_size is {tensor}, but {heads} heads in {groups} groups of Mamba cannot be divided by it: take a divisor"
+                )
+        if self.model_type == "mamba2":
+            return
+        if self.heads % tensor:
+            raise ShapeError(
+                f"tensor_parallel_size is {tensor}, but num_attention_heads {self.heads} cannot be divided by it: take a divisor"
+            )
+        for heads in sorted(
+            {self.kv_heads_of(layer) for layer in range(self.layers) if self.attention[layer] in {FULL, SLIDING}}
+        ):
+            if not self.kv_lora_rank and heads % tensor and tensor % heads:
+                raise ShapeError(
+                    f"tensor_parallel_size is {tensor}, but {heads} KV heads can neither be divided by it nor be held by as many ranks each: "
+                    "take a divisor or a multiple of them"
+                )
 
     def _sides(self, weight: Weight, tensor: int) -> tuple[int, int]:
         """Return the rows and columns of a matrix on one rank, where it is divided by width."""
@@ -692,7 +663,7 @@ class ModelShape:
         if weight.split == IN:
             return weight.out, math.ceil(weight.inn / tensor)
         if weight.split == KV:
-            return max(1, self.kv_heads // tensor) * (weight.out // self.kv_heads), weight.inn
+            return _held(weight.out // weight.unit, tensor) * weight.unit, weight.inn
         if weight.split == VOCAB:
             return round_up(weight.out, VOCAB_PADDING * tensor) // tensor, weight.inn
         return weight.out, weight.inn
@@ -711,7 +682,7 @@ class ModelShape:
         if scheme.tile != (1, 1):
             inner, hidden = scheme.tile if weight.split == OUT else scheme.tile[::-1]
             out, inn = round_up(out, inner), round_up(inn, hidden)
-        matrix = scheme.matrix_bytes(out, inn)
+        matrix = scheme.matrix_bytes(out, inn) if scheme is not PLAIN else out * inn * weight.element
         return count * (matrix + (out * PLAIN_BYTES if weight.bias else 0))
 
     def _scheme(self, name: str) -> Scheme:
@@ -727,9 +698,9 @@ class ModelShape:
         """Return what vLLM computes at load: the table of rotations, and MLA's absorbed projections beside kv_b_proj."""
         size = self.family.rotations * self.rotary_positions * self.rotary_dim * PLAIN_BYTES
         if self.kv_lora_rank:
-            width = _size(self.config, "qk_nope_head_dim") + _size(self.config, "v_head_dim")
+            width = positive(self.config, "qk_nope_head_dim") + positive(self.config, "v_head_dim")
             size += (
-                (self.layers if layers is None else layers)
+                (self.attention.count(FULL) if layers is None else layers)
                 * math.ceil(self.heads / tensor)
                 * width
                 * self.kv_lora_rank
@@ -739,61 +710,172 @@ class ModelShape:
 
     # --- the KV cache
 
-    def kv_bytes_per_token_layer(self, tensor: int = 1, kv_cache_dtype: str = "auto") -> float:
+    def kv_bytes_per_token_layer(
+        self, tensor: int = 1, kv_cache_dtype: str = "auto", layer: int | None = None
+    ) -> float:
         """Return the bytes that one layer with attention keeps for one token on one rank.
 
         MLA keeps one latent vector on every rank; heads of GQA are divided, at least one for each rank
         (get_num_kv_heads in vllm/config/model.py; page sizes in vllm/v1/kv_cache_interface.py).
 
+        Args:
+            tensor: ranks that share the layer.
+            kv_cache_dtype: as vLLM's flag.
+            layer: which one; None for the first that keeps every token, or the first with a window.
+
         Raises:
-            ShapeError: the type is not known; one sentence.
+            ShapeError: the type is not known, or not for this model; one sentence.
         """
         if kv_cache_dtype not in KV_BYTES:
             raise ShapeError(f"kv_cache_dtype is {kv_cache_dtype!r}, expected one of {', '.join(KV_BYTES)}")
-        element = KV_BYTES[kv_cache_dtype]
         if self.kv_lora_rank:
-            if self.index_head_dim:
-                # The sparse layout of DeepSeek V3.2: 656 bytes with fp8; and the indexer's keys in fp8 with a scale for 128 of them.
-                main = 656.0 if element == 1.0 else (self.kv_lora_rank + self.qk_rope_dim) * element
-                return main + self.index_head_dim + 4 * self.index_head_dim / 128
-            return (self.kv_lora_rank + self.qk_rope_dim) * element
-        return 2 * max(1, self.kv_heads // tensor) * self.head_dim * element
+            return self._latent_bytes(kv_cache_dtype)
+        if kv_cache_dtype.endswith("ds_mla"):
+            raise ShapeError(
+                f"kv_cache_dtype is {kv_cache_dtype}, which is for models with latent attention (MLA): take fp8"
+            )
+        place = self._first_attention if layer is None else layer
+        return 2 * _held(self.kv_heads_of(place), tensor) * kv_head_bytes(self.head_dim_of(place), kv_cache_dtype)
+
+    @cached_property
+    def _first_attention(self) -> int:
+        kind = FULL if FULL in self.attention else SLIDING
+        return self.attention.index(kind) if kind in self.attention else 0
+
+    def _latent_bytes(self, kv_cache_dtype: str) -> float:
+        latent = self.kv_lora_rank + self.qk_rope_dim
+        if self.index_head_dim:
+            # The sparse layouts of DeepSeek V3.2, and the indexer's keys in fp8 with a scale for 128 of them.
+            main = DS_MLA_BYTES.get(kv_cache_dtype, latent * KV_BYTES[kv_cache_dtype])
+            return main + self.index_head_dim + 4 * self.index_head_dim / 128
+        if kv_cache_dtype.endswith("ds_mla"):
+            return DS_MLA_BYTES[kv_cache_dtype]
+        if kv_cache_dtype.startswith("nvfp4") or kv_cache_dtype.endswith("per_token_head"):
+            raise ShapeError(
+                f"kv_cache_dtype is {kv_cache_dtype}, which is not for models with latent attention (MLA): take fp8"
+            )
+        return latent * KV_BYTES[kv_cache_dtype]
 
     def layers_with(self, kind: str, layers: Sequence[int] | None = None) -> int:
         """Return how many layers have attention of this kind: full, sliding or linear."""
         return sum(self.attention[layer] == kind for layer in (range(self.layers) if layers is None else layers))
 
-    def state_bytes_per_request(self, tensor: int = 1, layers: Sequence[int] | None = None) -> int:
-        """Return the bytes of linear attention's state of one request: convolution in the model's type, and the matrix in float32."""
-        number = self.layers_with("linear", layers)
-        if not number:
-            return 0
+    def keeps_cache(self, layer: int) -> bool:
+        """Return whether a layer has a cache of its own: Gemma 4's last ones read that of an earlier layer."""
+        return self.attention[layer] != NONE and not (self.model_type == "gemma4_text" and layer >= self._first_shared)
+
+    def state_bytes_per_request(
+        self, tensor: int = 1, layers: Sequence[int] | None = None, speculative: int = 0
+    ) -> int:
+        """Return the bytes of the states of one request: convolutions in the model's type, and a matrix for each head.
+
+        (MambaStateShapeCalculator in vllm/model_executor/layers/mamba/mamba_utils.py.) With speculative tokens the convolution's window grows by them.
+        """
+        count = self.layers_with(LINEAR, layers)
+        return count * self._state_bytes(tensor, speculative) if count else 0
+
+    @property
+    def _state_width(self) -> int:
+        """Bytes of an element of a state: by the type in config.json, which vLLM takes for Qwen3.5 and Nemotron-H (models/config.py), or the class."""
+        stated = str(self.config.get("mamba_ssm_dtype") or self.config.get("mamba_ssm_cache_dtype") or "")
+        return {"float32": 4, "bfloat16": 2, "float16": 2}.get(stated, self.family.state_bytes)
+
+    def _state_bytes(self, tensor: int, speculative: int) -> int:
+        if self.family.mixer == "mamba2":
+            heads, inner, groups, state = self._mamba_sizes()
+            # One group alone is held by every rank.
+            groups += tensor - groups if groups % tensor else 0
+            window = (inner + 2 * groups * state) // tensor * (positive(self.config, "conv_kernel") - 1 + speculative)
+            return window * PLAIN_BYTES + inner // tensor * state * self._state_width
+        if self.family.mixer == "kda":
+            heads, dim, kernel = self._kda_sizes()
+            return (
+                3 * heads * dim // tensor * (kernel - 1 + speculative) * PLAIN_BYTES + heads // tensor * dim * dim * 4
+            )
         key, value, _heads = self._linear_sizes()
-        window = (2 * key + value) * (_size(self.config, "linear_conv_kernel_dim") - 1) * PLAIN_BYTES
-        return number * (window + value * _size(self.config, "linear_key_head_dim") * 4) // tensor
+        window = (2 * key + value) // tensor * (positive(self.config, "linear_conv_kernel_dim") - 1 + speculative)
+        return window * PLAIN_BYTES + value // tensor * positive(self.config, "linear_key_head_dim") * self._state_width
 
 
-def _size(config: Mapping[str, Any], *keys: str) -> int:
-    """Return the first of these keys as a positive whole number.
+def kv_head_bytes(head_dim: int, kv_cache_dtype: str) -> float:
+    """Return the bytes of one head's keys (or values) of one token.
+
+    NVFP4 has a scale for 16 elements (nvfp4_kv_cache_full_dim in vllm/utils/torch_utils.py), per-token-head types one of 4 bytes
+    (customize_spec in vllm/v1/attention/backends/triton_attn.py).
+    """
+    if kv_cache_dtype == "nvfp4":
+        return head_dim // 2 + head_dim // 16
+    return head_dim * KV_BYTES[kv_cache_dtype] + (4 if kv_cache_dtype.endswith("per_token_head") else 0)
+
+
+def _held(heads: int, tensor: int) -> int:
+    """Return the KV heads that a rank holds: its part, at least one."""
+    return max(1, heads // tensor)
+
+
+def _generates(config: Mapping[str, Any], kind: str) -> None:
+    """See that the model writes text.
 
     Raises:
-        ShapeError: none is there, or it is no such number; one sentence.
+        ShapeError: it does not; one sentence.
     """
-    for key in keys:
-        value = config.get(key)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ShapeError(f"{key} of config.json is {value!r}, expected a whole number from 1 on")
-        return value
-    raise ShapeError(f"{keys[0]} is missing in config.json: add it as in the model's repository")
+    if kind in ENCODERS or kind.removesuffix("_model") in ENCODERS:
+        raise ShapeError(
+            f"model_type {kind!r} is an encoder: it answers with vectors and has no KV cache, so there is no chat to plan; choose a model that generates text"
+        )
+    if config.get("is_encoder_decoder") or kind in ENCODER_DECODERS:
+        raise ShapeError(
+            f"model_type {kind!r} reads with an encoder and writes with a decoder: its caches are not counted; choose a model with a decoder alone"
+        )
+
+
+def _unknown(kind: str) -> str:
+    return (
+        f"model_type {kind!r} is not known: its weights are taken from the bytes of its files, and the KV figure is a guess "
+        "(all layers as attention with the heads that config.json states)"
+    )
+
+
+def _gemma_tower(vision: Mapping[str, Any], hidden: int, *, new: bool) -> list[Weight]:
+    """The towers of Gemma 3 (SigLIP, vllm/model_executor/models/siglip.py) and Gemma 4; keys that are missing are the classes' defaults."""
+    depth = positive({"num_hidden_layers": 16 if new else 12, **vision}, "num_hidden_layers")
+    width = positive({"hidden_size": 768, **vision}, "hidden_size")
+    inner = positive({"intermediate_size": 3072, **vision}, "intermediate_size")
+    patch = positive({"patch_size": 16, **vision}, "patch_size")
+    if new:
+        positions = 2 * positive({"position_embedding_size": 10240, **vision}, "position_embedding_size")
+    else:
+        positions = (positive({"image_size": 224, **vision}, "image_size") // patch) ** 2
+    parts = [
+        ("patch_embed", width, 3 * patch * patch, WHOLE, not new, 1),
+        ("position_embed", positions, width, WHOLE, False, 1),
+        ("attn.qkv", 3 * width, width, OUT, not new, depth),
+        ("attn.out", width, width, IN, not new, depth),
+        ("mlp.up", inner, width, OUT, not new, 2 * depth if new else depth),
+        ("mlp.down", width, inner, IN, not new, depth),
+        ("norms", 4 * width, 1, WHOLE, False, depth),
+        ("post_norm", 2 * width, 1, WHOLE, False, 1),
+        ("projection", hidden, width, WHOLE, False, 1),
+    ]
+    return [
+        Weight(f"visual.{name}", rows, columns, split, bias, count, NEVER, linear=False)
+        for name, rows, columns, split, bias, count in parts
+    ]
 
 
 def _experts(text: Mapping[str, Any]) -> int:
     for key in ("num_experts", "num_local_experts", "n_routed_experts"):
         if text.get(key):
-            return _size(text, key)
+            return positive(text, key)
     return 0
+
+
+def _scaling(text: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return how rotations are scaled; of classes with two kinds of layers, how those without a window are."""
+    found = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    if isinstance(found, Mapping) and isinstance(found.get("full_attention"), Mapping):
+        found = found["full_attention"]
+    return found if isinstance(found, Mapping) else {}
 
 
 def _positions(text: Mapping[str, Any]) -> int:
@@ -801,52 +883,37 @@ def _positions(text: Mapping[str, Any]) -> int:
 
     YaRN multiplies the original positions, linear and dynamic scaling the stated ones; those of Llama 3, LongRoPE and Gemma 3 are stated after scaling.
     """
-    scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    stated = int(text.get("max_position_embeddings") or 0)
-    if not isinstance(scaling, Mapping) or not scaling.get("factor"):
+    scaling = _scaling(text)
+    stated = positive(text, "max_position_embeddings") if text.get("max_position_embeddings") else 0
+    if scaling.get("factor") is None:
         return stated
     kind = str(scaling.get("rope_type") or scaling.get("type") or "")
-    if kind in {"llama3", "longrope", "su"} or str(text.get("model_type") or "").startswith("gemma3"):
+    factor = number(scaling, "factor", 1.0)
+    if kind in {"llama3", "longrope", "su"} or str(text.get("model_type") or "").startswith("gemma"):
         return stated
     if scaling.get("original_max_position_embeddings"):
-        return int(scaling["original_max_position_embeddings"] * scaling["factor"])
-    return int(stated * scaling["factor"]) if kind in {"linear", "dynamic"} else stated
+        return int(number(scaling, "original_max_position_embeddings", 1.0) * factor)
+    return int(stated * factor) if kind in {"linear", "dynamic"} else stated
 
 
 def _rotary_positions(text: Mapping[str, Any], outer: str) -> int:
     """Return for how many positions vLLM computes rotations (model_executor/layers/rotary_embedding/): four times for Qwen-VL's axes."""
-    scaling = text.get("rope_scaling") or {}
+    scaling = _scaling(text)
     # Gemma 3 states its positions after scaling, but the table is of the linear class.
-    linear = isinstance(scaling, Mapping) and (scaling.get("rope_type") or scaling.get("type")) == "linear"
+    linear = (scaling.get("rope_type") or scaling.get("type")) == "linear"
     linear = linear and str(text.get("model_type") or "").startswith("gemma3")
-    return int(_positions(text) * (scaling.get("factor") or 1 if linear else 1)) * (4 if outer in _MULTIMODAL else 1)
+    return int(_positions(text) * (number(scaling, "factor", 1.0) if linear else 1)) * (4 if outer in THREE_AXES else 1)
 
 
-def _attention_kinds(text: Mapping[str, Any], kind: str, layers: int, family: _Family) -> tuple[str, ...]:
-    """Return for each layer whether its attention is full, sliding or linear."""
-    window = text.get("sliding_window")
-    if text.get("full_attention_interval") and "layer_types" not in text:
-        interval = _size(text, "full_attention_interval")
-        return tuple("full" if (layer + 1) % interval == 0 else "linear" for layer in range(layers))
-    types = text.get("layer_types")
-    if isinstance(types, Sequence) and not isinstance(types, str):
-        if len(types) != layers:
-            raise ShapeError(f"layer_types of config.json has {len(types)} entries, but num_hidden_layers is {layers}")
-        known = {"full_attention": "full", "sliding_attention": "sliding", "linear_attention": "linear"}
-        strange = next((str(name) for name in types if name not in known), None)
-        if strange is not None:
-            raise ShapeError(f"layer_types of config.json has {strange!r}, known are {', '.join(known)}")
-        return tuple(known[name] for name in types)
-    if not window:
-        return ("full",) * layers
-    if text.get("sliding_window_pattern"):
-        pattern = _size(text, "sliding_window_pattern")
-        return tuple("sliding" if (layer + 1) % pattern else "full" for layer in range(layers))
-    if family.alternate_window:
-        return tuple("full" if layer % 2 else "sliding" for layer in range(layers))
-    if kind.startswith("qwen"):
-        if not text.get("use_sliding_window"):
-            return ("full",) * layers
-        first = int(text.get("max_window_layers") or 0)
-        return tuple("sliding" if layer >= first else "full" for layer in range(layers))
-    return ("sliding" if kind in {"mistral", "mixtral"} else "full",) * layers
+def _rotary_dim(text: Mapping[str, Any], head_dim: int, *, mla: bool) -> int:
+    """Return how much of a head is rotated."""
+    if text.get("rotary_dim"):
+        return positive(text, "rotary_dim")
+    if mla:
+        return head_dim
+    parameters = text.get("rope_parameters")
+    inner = parameters.get("partial_rotary_factor") if isinstance(parameters, Mapping) else None
+    return int(
+        head_dim
+        * number(text, "partial_rotary_factor", number({"partial_rotary_factor": inner}, "partial_rotary_factor", 1.0))
+    )

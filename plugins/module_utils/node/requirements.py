@@ -24,6 +24,10 @@ from ..report.finding import RED, Finding, fine
 from ..system.run import Runner
 
 GIB = 1024**3
+#: Where role vllm_plan keeps what the last start of a server here logged.
+START_RECORD = "/var/lib/dgx-spark/vllm-start.json"
+#: Units of ours that hold a model.
+SERVING_UNITS = ("spark-ray-head", "spark-ray-worker", "spark-vllm", "spark-vllm-worker")
 
 
 # State of a listening socket in /proc/net/tcp: TCP_LISTEN of include/net/tcp_states.h.
@@ -145,6 +149,11 @@ class Node:
     init: str = ""
     memory_total_gib: float = 0.0
     memory_available_gib: float = 0.0
+    page_cache_gib: float = 0.0
+    swap_total_gib: float = 0.0
+    swap_used_gib: float = 0.0
+    serving: bool = False
+    vllm_start: dict[str, Any] = field(default_factory=dict)
     cpus: int = 0
     interfaces: list[Interface] = field(default_factory=list)
     fabric_interface: str | None = None
@@ -189,6 +198,26 @@ def parse_meminfo(text: str) -> tuple[float, float]:
         if name in found and rest.split():
             found[name] = round(int(rest.split()[0]) * 1024 / GIB, 2)
     return found["MemTotal"], found["MemAvailable"]
+
+
+def parse_memory_use(text: str) -> tuple[float, float, float]:
+    """Return page cache, all of swap, and what of it is used, in GiB, of /proc/meminfo; 0 for what is missing."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        name, _sep, rest = line.partition(":")
+        if rest.split() and rest.split()[0].isdigit():
+            found[name] = int(rest.split()[0]) * 1024 / GIB
+    swap = found.get("SwapTotal", 0.0)
+    return round(found.get("Cached", 0.0), 2), round(swap, 2), round(swap - found.get("SwapFree", swap), 2)
+
+
+def parse_start_record(text: str) -> dict[str, Any]:
+    """Return what the last start of a server here left (START_RECORD); empty where there is none, or nothing that can be read."""
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def parse_ip_addresses(text: str) -> list[Interface]:
@@ -290,6 +319,12 @@ class Machine:
             return (self.root / path.lstrip("/")).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
+
+    def serving(self) -> bool:
+        """Return whether a unit of ours runs that holds a model: systemd keeps a link for each active unit."""
+        return any(
+            (self.root / "run/systemd/units" / f"invocation:{unit}.service").is_symlink() for unit in SERVING_UNITS
+        )
 
     def interfaces(self) -> list[Interface]:
         """Return the interfaces of the machine."""
@@ -482,7 +517,9 @@ def collect(machine: Machine, requirements: Requirements) -> Node:
         CollectError: the interfaces cannot be read.
     """
     release = parse_os_release(machine.text("/etc/os-release"))
-    total, available = parse_meminfo(machine.text("/proc/meminfo"))
+    memory = machine.text("/proc/meminfo")
+    total, available = parse_meminfo(memory)
+    page_cache, swap, swap_used = parse_memory_use(memory)
     interfaces = machine.interfaces()
     client, server = machine.docker()
     address = requirements.fabric_address
@@ -495,6 +532,11 @@ def collect(machine: Machine, requirements: Requirements) -> Node:
         init=machine.text("/proc/1/comm").strip(),
         memory_total_gib=total,
         memory_available_gib=available,
+        page_cache_gib=page_cache,
+        swap_total_gib=swap,
+        swap_used_gib=swap_used,
+        serving=machine.serving(),
+        vllm_start=parse_start_record(machine.text(START_RECORD)),
         cpus=os.cpu_count() or 0,
         interfaces=interfaces,
         fabric_interface=interface_with(interfaces, address) if address else None,

@@ -3,7 +3,8 @@
 """What the planner is fitted to. Written by ``python -m benchmarks.plan`` from the runs in benchmarks/gpu/runs.
 
 CONSTANTS: fields of `fitted.Constants`. MEASURED: GPUs that the runs were made on. PUBLISHED: what others published for DGX Sparks, with the part
-of the limit by memory bandwidth that it reaches (none for eager). Nobody of this project measured on a GB10.
+of the limit by memory bandwidth that it reaches (none for eager). UNIFIED_STARTS: starts on DGX Sparks whose logs were published (those of
+tests/field_cases/plan that state the machine), with the KV pool that is counted for them. Nobody of this project measured on a GB10.
 """
 
 from __future__ import annotations
@@ -84,4 +85,13 @@ PUBLISHED: list[dict[str, Any]] = [
         "kind": "moe-packed",
         "part_of_limit": None,
     },
+]
+
+UNIFIED_STARTS: list[dict[str, Any]] = [
+    {"start": "glm46-awq-two-sparks head", "counted_gib": 20.9, "kv_cache_gib": 16.85},
+    {"start": "glm46-awq-two-sparks worker", "counted_gib": 20.9, "kv_cache_gib": 13.43},
+    {"start": "minimax-m27-awq-two-sparks-refused", "counted_gib": 31.65, "kv_cache_gib": 22.5},
+    {"start": "minimax-m27-awq-two-sparks", "counted_gib": 37.73, "kv_cache_gib": 28.74},
+    {"start": "mistral-7b-gptq-spark", "counted_gib": 105.21, "kv_cache_gib": 102.56},
+    {"start": "qwen35-35b-spark-eager", "counted_gib": 15.34, "kv_cache_gib": 15.58},
 ]

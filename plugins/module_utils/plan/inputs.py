@@ -13,6 +13,7 @@ from typing import Any
 from ..model.shape import ModelShape
 from .arithmetic import PlanInput
 from .fitted import is_hopper
+from .pool import record_of
 
 #: Fields of PlanInput by the type that a setting may have as text.
 FIELDS: dict[str, type] = {
@@ -31,6 +32,12 @@ FIELDS: dict[str, type] = {
     "expert_parallel": bool,
     "cpu_kv_gib": float,
     "rope_override": bool,
+    "prefix_caching": bool,
+    "speculative_tokens": int,
+    "speculative_method": str,
+    "kv_cache_memory_bytes": int,
+    "stated_weights_bytes": int,
+    "available_gib": float,
 }
 _WORDS = {int: "a whole number", float: "a number"}
 
@@ -45,9 +52,10 @@ def fields_of(raw: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in raw.items():
         if name not in FIELDS:
             raise ValueError(f"plan has {name!r}, known are {', '.join(FIELDS)}")
-        if value in (None, "", 0, "0") and name != "allreduce_us":
-            continue
         kind = FIELDS[name]
+        # A bool that is no is a setting; empty text is none of any type.
+        if value in (None, "") or (kind is not bool and value in (0, "0") and name != "allreduce_us"):
+            continue
         if kind is bool:
             found[name] = str(value).lower() in {"true", "yes", "on", "1"}
             continue
@@ -58,13 +66,32 @@ def fields_of(raw: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def input_of(config: Mapping[str, Any], memory_gib: float, raw: Mapping[str, Any]) -> PlanInput:
+def input_of(
+    config: Mapping[str, Any],
+    memory_gib: float,
+    raw: Mapping[str, Any],
+    *,
+    model: str = "",
+    measured: Mapping[str, Any] | None = None,
+) -> PlanInput:
     """Return what is planned: the model of this config.json on GPUs of so much memory, with these settings.
+
+    Args:
+        config: content of config.json.
+        memory_gib: of one GPU.
+        raw: settings, see FIELDS.
+        model: name of the model; a record of another one does not count.
+        measured: record of the machines' last start, as it was written.
 
     Raises:
         ValueError: the config or a setting cannot be planned with; one sentence.
     """
-    given = PlanInput(shape=ModelShape.from_config(config), memory_gib=memory_gib, **fields_of(raw))
+    given = PlanInput(
+        shape=ModelShape.from_config(config),
+        memory_gib=memory_gib,
+        measured=record_of(measured or {}, model),
+        **fields_of(raw),
+    )
     return replace(given, hopper=is_hopper(given.memory_bandwidth_gb_s))
 
 
@@ -100,3 +127,27 @@ def index_bytes(path: Path, where: str) -> int:
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"index_path {path} has no metadata.total_size: give weights_bytes, or leave both out")
     return size
+
+
+def account_of(looks: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the memory of the node that has least available: GiB by name (available, page_cache, swap_used, swap_total); empty where none was looked at.
+
+    Args:
+        looks: what module node_preflight_info returned of each node. One on which a server of ours runs is left out: what it holds is what is planned.
+    """
+    looked = [node for node in looks.values() if not node.get("serving") and node.get("memory_available_gib")]
+    if not looked:
+        return {}
+    least = min(looked, key=lambda node: float(node["memory_available_gib"]))
+    names = {
+        "available": "memory_available_gib",
+        "page_cache": "page_cache_gib",
+        "swap_used": "swap_used_gib",
+        "swap_total": "swap_total_gib",
+    }
+    return {name: float(least.get(key) or 0.0) for name, key in names.items()}
+
+
+def record_in(looks: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the record of the last start that one of the nodes keeps, as it was written; empty for none."""
+    return next((node["vllm_start"] for node in looks.values() if node.get("vllm_start")), {})

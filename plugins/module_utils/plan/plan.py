@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ..model.families import LINEAR
 from . import fitted
 from .arithmetic import GIB, KvLayout, PlanInput, graph_counts, kv_bytes_per_token, kv_layout, step_limit_s
+from .pool import Pool, pool
 
 #: GiB of unified memory that a Spark uses outside of vLLM's budget. Seen idle: MemTotal 127,600,748 kB, about 118.6e6 kB available, so
 #: 8.6 GiB. The rest is assumed, not measured: Ray, vLLM's processes, CUDA context and NCCL's buffers, which vLLM does not count.
@@ -21,6 +23,8 @@ HOST_GIB = 12.5
 #: GiB that must stay free on unified memory: one pair ran out of memory at about 6 under load and was clean from about 11 on
 #: (gorlak/sparky-cluster).
 MIN_HEADROOM_GIB = 11.0
+#: GiB that Ray, vLLM's processes, CUDA context and NCCL add to what an idle machine uses: the assumed part of HOST_GIB.
+PROCESSES_GIB = 3.9
 #: GiB of the process of a CPU rank beside weights and KV space. Assumed, not measured.
 CPU_PROCESS_GIB = 1.5
 #: Context lengths of the table that users ask for.
@@ -34,7 +38,9 @@ class MemoryPlan:
     Attributes:
         weights_gib_per_rank: weights as vLLM holds them.
         kv_bytes_per_token_per_rank: growth of a request with each token.
-        kv_cache_gib_per_rank: the KV pool.
+        kv_cache_gib_per_rank: the KV pool; of a range its low end, which decides.
+        kv_cache_gib_range: low and high, and what they rest on (basis).
+        max_num_seqs_possible: most requests at the same time that the server starts with; None where nothing bounds them.
         kv_cache_tokens: tokens of the pool, as vLLM counts them for requests of max_model_len.
         max_concurrency: requests of max_model_len that the pool holds.
         max_model_len_possible: longest request that the pool holds, at most what the model knows.
@@ -58,6 +64,8 @@ class MemoryPlan:
     decode_tok_s_expected: dict[str, float]
     reasons: list[str]
     cuda_graphs: str = "eager"
+    kv_cache_gib_range: dict[str, Any] = field(default_factory=dict)
+    max_num_seqs_possible: int | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,29 +75,37 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class _Stage:
-    """One pipeline stage's ranks: bytes of the weights, bytes left for KV, and how these are cut."""
+    """One pipeline stage's ranks: bytes of the weights, the KV pool, and how it is cut."""
 
     weights: float
-    available: float
+    pool: Pool
     layout: KvLayout
+
+    @property
+    def available(self) -> float:
+        """Bytes left for KV: the low end, which decides."""
+        return self.pool.low
 
 
 def _stages(given: PlanInput, constants: fitted.Constants) -> list[_Stage]:
-    found = []
-    for number, layers in enumerate(given.shape.stages(given.pipeline_parallel_size)):
-        weights = given.stage_weights(number).total
-        if given.cpu_kv_gib is not None:
-            available = given.cpu_kv_gib * GIB
-        else:
-            available = fitted.kv_available_bytes(given, constants, number)
-        found.append(_Stage(weights, available, kv_layout(given, layers)))
-    return found
+    return [
+        _Stage(given.stage_weights(number).total, pool(given, constants, number), kv_layout(given, layers))
+        for number, layers in enumerate(given.shape.stages(given.pipeline_parallel_size))
+    ]
+
+
+def host_use_gib(given: PlanInput, host_gib: float) -> float:
+    """Return what the system and the serving processes take: as stated, or more where the machine is seen to hold more already."""
+    if given.available_gib is None or not given.unified or given.cpu_kv_gib is not None:
+        return host_gib
+    return round(max(host_gib, given.memory_gib - given.available_gib + PROCESSES_GIB), 2)
 
 
 def headroom_gib(given: PlanInput, host_gib: float, stages: Sequence[_Stage]) -> float | None:
     """Return what a machine with unified memory keeps; None where the GPU has memory of its own.
 
-    A GPU's rank takes its part whole, because the KV pool fills it; a CPU's rank takes weights, KV space and its process.
+    A GPU's rank takes its part whole, because the KV pool fills it, or weights, step and the pool that was set; a CPU's rank takes weights,
+    KV space and its process.
     """
     each = math.ceil(given.ranks / given.nodes)
     if given.cpu_kv_gib is not None:
@@ -100,9 +116,15 @@ def headroom_gib(given: PlanInput, host_gib: float, stages: Sequence[_Stage]) ->
         )
     if not given.unified:
         return None
+    constants = fitted.shipped()
+    graphs = fitted.graph_bytes(given, constants) / GIB
+    if given.kv_cache_memory_bytes is not None:
+        step = fitted.activation_bytes(given, constants) / GIB + constants.non_torch_gib + graphs
+        taken = max(stage.weights for stage in stages) / GIB + step + given.kv_cache_memory_bytes / GIB
+        return given.memory_gib - host_gib - each * taken
     # Graphs that vLLM does not take off the pool come on top of its part.
-    graphs = 0.0 if given.shape.counts_graphs else fitted.graph_bytes(given, fitted.shipped()) / GIB
-    return given.memory_gib * (1 - each * given.gpu_memory_utilization) - host_gib - each * graphs
+    beside = 0.0 if given.shape.counts_graphs else graphs
+    return given.memory_gib * (1 - each * given.gpu_memory_utilization) - host_gib - each * beside
 
 
 def safe_utilization(given: PlanInput, host_gib: float, min_headroom_gib: float) -> float:
@@ -120,6 +142,9 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
         min_headroom_gib: GiB that unified memory must keep; with less the plan does not fit.
     """
     constants = fitted.shipped()
+    # How weights are read must not change with what else happens to run: that keeps to what is stated.
+    loading = _load_available(given, host_gib, min_headroom_gib)
+    host_gib = host_use_gib(given, host_gib)
     stages = _stages(given, constants)
     fullest = min(stages, key=lambda stage: stage.available)
     length = given.length
@@ -128,14 +153,19 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
     possible = min(stage.layout.longest(stage.available, max(known, length)) for stage in stages)
     headroom = headroom_gib(given, host_gib, stages)
     held = concurrency >= 1 and (given.cpu_kv_gib is None or (headroom or 0.0) >= 0)
-    fits = held and length <= known and (headroom is None or headroom >= min_headroom_gib)
+    most = _most_sequences(given, stages)
+    # Left to vLLM, the number of requests is its own choice, and too many of them end the start all the same.
+    legal = most is None or given.sequences <= most
+    admitted = _admitted(given)
+    fits = held and legal and admitted and length <= known and (headroom is None or headroom >= min_headroom_gib)
     low, high, basis = fitted.expected_tok_s(given)
     limit = 1 / step_limit_s(given)
     # A fit's margin can reach over the limit, reality cannot.
     high, low = min(high, limit), min(low, limit)
     reasons = _reasons(given, stages, possible, held, safe_utilization(given, host_gib, min_headroom_gib))
+    reasons += _start_reasons(given, most if held and not legal else None, admitted)
     reasons += _headroom_reasons(given, headroom, host_gib, min_headroom_gib)
-    reasons += list(given.shape.notes)
+    reasons += _notes(given)
     return MemoryPlan(
         weights_gib_per_rank=round(max(stage.weights for stage in stages) / GIB, 2),
         kv_bytes_per_token_per_rank=round(kv_bytes_per_token(given), 1),
@@ -149,6 +179,12 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
         decode_tok_s_expected={"low": round(low, 1), "high": round(high, 1)},
         reasons=reasons,
         cuda_graphs=given.cuda_graphs,
+        kv_cache_gib_range={
+            "low": round(max(0.0, fullest.pool.low) / GIB, 2),
+            "high": round(max(0.0, fullest.pool.high) / GIB, 2),
+            "basis": fullest.pool.basis,
+        },
+        max_num_seqs_possible=most,
         details={
             "parameters": given.shape.parameter_count(),
             "draft_parameters": given.shape.draft_parameter_count(),
@@ -164,9 +200,13 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
             "graphs_gib": round(fitted.graph_bytes(given, constants) / GIB, 2),
             "graphs": sum(graph_counts(given)),
             "non_torch_gib": constants.non_torch_gib,
-            "kv_error_gib": constants.memory_error_gib,
+            "kv_error_gib": constants.memory_error_gib if fullest.pool.basis == "counted" else 0.0,
+            "block_tokens": fullest.layout.block_tokens,
+            "blocks": fullest.layout.blocks(fullest.available),
+            "blocks_per_request": fullest.layout.blocks_per_request(length),
+            "prefix_caching": given.caches_prefixes,
             "host_gib": host_gib,
-            "load_available_gib": _load_available(given, stages, host_gib, min_headroom_gib),
+            "load_available_gib": loading,
             "expected_from": basis,
             "published": [
                 {key: entry[key] for key in ("model", "tok_s", "setup", "source")}
@@ -177,7 +217,62 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
     )
 
 
-def _load_available(given: PlanInput, stages: Sequence[_Stage], host_gib: float, least: float) -> float | None:
+def _most_sequences(given: PlanInput, stages: Sequence[_Stage]) -> int | None:
+    """Return the most requests at the same time that models with states start with; None for others.
+
+    Each needs a block when graphs of decoding steps are captured (resolve_cudagraph_mode_and_sizes in vllm/config/compilation.py).
+    """
+    if (
+        LINEAR not in given.shape.attention
+        or given.cuda_graphs not in {"decode", "full"}
+        or given.cpu_kv_gib is not None
+    ):
+        return None
+    return max(1, min(stage.layout.blocks(stage.available) for stage in stages))
+
+
+def _admitted(given: PlanInput) -> bool:
+    """Return whether vLLM finds the memory that it asks for before it loads anything (request_memory in vllm/v1/worker/utils.py)."""
+    if given.available_gib is None or not given.unified or given.cpu_kv_gib is not None:
+        return True
+    each = math.ceil(given.ranks / given.nodes)
+    return each * given.gpu_memory_utilization * given.memory_gib <= given.available_gib
+
+
+def _start_reasons(given: PlanInput, most: int | None, admitted: bool) -> list[str]:
+    """Return what ends a start beside a pool that is too small."""
+    found = []
+    if most is not None:
+        found.append(
+            f"max_num_seqs is {given.sequences}{'' if given.max_num_seqs else ' (what vLLM takes when nothing is set)'}, but the KV pool has {most} blocks "
+            f"and each request of a model with states needs one: set max_num_seqs to at most {most}"
+        )
+    if not admitted:
+        each = math.ceil(given.ranks / given.nodes)
+        least = math.floor((given.available_gib or 0.0) / given.memory_gib / each * 100) / 100
+        found.append(
+            f"vLLM asks for {each * given.gpu_memory_utilization * given.memory_gib:.1f} GiB before it starts (gpu_memory_utilization "
+            f"{given.gpu_memory_utilization:g}) and the machine has {given.available_gib or 0.0:.1f} of {given.memory_gib:.1f} GiB available: stop what else "
+            f"runs there, or set gpu_memory_utilization to at most {least:g}"
+        )
+    return found
+
+
+def _notes(given: PlanInput) -> list[str]:
+    """Return what is to be known of the figures, whether they fit or not."""
+    found = list(given.shape.notes)
+    if given.countable is False and given.shape.known:
+        found.append(
+            f"the quantization {given.shape.quantization.label!r} is not known: its weights are taken from the bytes of the files"
+        )
+    if given.speculative_tokens and not given.draft_layers and given.speculative_method != "ngram":
+        found.append(
+            f"speculative decoding by {given.speculative_method}: the draft model's weights and KV cache are not counted; leave room for them"
+        )
+    return found
+
+
+def _load_available(given: PlanInput, host_gib: float, least: float) -> float | None:
     """Return the GiB that a machine with unified memory has for loading, beside weights, system and headroom; None for others.
 
     The KV pool is not there yet while weights are read.
@@ -185,7 +280,7 @@ def _load_available(given: PlanInput, stages: Sequence[_Stage], host_gib: float,
     if given.cpu_kv_gib is not None or not given.unified:
         return None
     each = math.ceil(given.ranks / given.nodes)
-    weights = each * max(stage.weights for stage in stages) / GIB
+    weights = each * max(given.stage_weights(stage).total for stage in range(given.pipeline_parallel_size)) / GIB
     return round(max(0.0, given.memory_gib - weights - host_gib - least), 2)
 
 
@@ -240,7 +335,7 @@ def _reasons(given: PlanInput, stages: Sequence[_Stage], possible: int, held: bo
             "and the processes: lower the KV space or choose a smaller model",
         ]
     ways = [f"lower max_model_len to {possible} or less"] if possible else []
-    if given.kv_cache_dtype == "auto" and need / 2 * GIB <= fullest.available:
+    if given.cache_type == "auto" and need / 2 * GIB <= fullest.available:
         ways.append("set kv_cache_dtype to fp8, which halves it")
     ways += raised
     if given.cpu_kv_gib is not None:
@@ -300,6 +395,7 @@ def context_table(
 ) -> list[ContextRow]:
     """Return what each length takes, whether it fits, and what the host keeps when vLLM takes no more than one such request needs."""
     constants = fitted.shipped()
+    host_gib = host_use_gib(given, host_gib)
     rows = []
     for length in lengths:
         at = replace(given, max_model_len=length)
@@ -342,7 +438,7 @@ def risk_from(
     """
     if not given.unified or given.cpu_kv_gib is not None:
         return None
-    utilization = safe_utilization(given, host_gib, min_headroom_gib)
+    utilization = safe_utilization(given, host_use_gib(given, host_gib), min_headroom_gib)
     if utilization <= 0:
         return 0
     at = replace(given, gpu_memory_utilization=utilization)

@@ -19,8 +19,12 @@ def sentence(plan: MemoryPlan) -> str:
     if not plan.fits:
         return f"it does not fit: {'. '.join(plan.reasons)}"
     expected = plan.decode_tok_s_expected
+    span = plan.kv_cache_gib_range
+    cache = f"{plan.kv_cache_gib_per_rank:g}"
+    if span["high"] - span["low"] >= 0.01:
+        cache += f" to {span['high']:g}"
     text = (
-        f"it fits: {plan.weights_gib_per_rank:g} GiB of weights and {plan.kv_cache_gib_per_rank:g} GiB of KV cache on each rank, "
+        f"it fits: {plan.weights_gib_per_rank:g} GiB of weights and {cache} GiB of KV cache on each rank, "
         f"{plan.kv_cache_tokens} tokens, {plan.max_concurrency:g} requests of {plan.details['max_model_len']} tokens; "
         f"{expected['low']:g} to {expected['high']:g} tok/s for one request"
     )
@@ -62,6 +66,7 @@ def lines(
     memory_from: str = "",
     min_headroom_gib: float = MIN_HEADROOM_GIB,
     remarks: Sequence[str] = (),
+    account: Mapping[str, float] | None = None,
     width: int = 120,
 ) -> list[tuple[str, str]]:
     """Return level and text of each line of the report.
@@ -75,12 +80,14 @@ def lines(
         memory_from: where the memory's size comes from.
         min_headroom_gib: what the host must keep.
         remarks: what is to be known of the model, such as what of its file was not verified.
+        account: from `inputs.account_of`.
         width: of the terminal.
     """
     found = _columns(
         [
             *_model_rows(name, given, plan, memory_from),
             *_memory_rows(given, plan, min_headroom_gib),
+            *_account_rows(account or {}),
             *_rate_rows(given, plan),
         ],
         width,
@@ -126,10 +133,7 @@ def _memory_rows(given: PlanInput, plan: MemoryPlan, least: float) -> list[tuple
         rows.append(("activations", f"{peak:.2f} GiB, {graphs if details['graphs'] else 'no CUDA graphs'} (fitted)"))
     per_token = plan.kv_bytes_per_token_per_rank / 1024
     rows += [
-        (
-            "KV cache",
-            f"{plan.kv_cache_gib_per_rank:.2f} GiB, {per_token:.1f} KiB a token: {plan.kv_cache_tokens:,} tokens",
-        ),
+        ("KV cache", f"{_pool_text(plan)}, {per_token:.1f} KiB a token: {plan.kv_cache_tokens:,} tokens"),
         (
             "requests",
             f"{plan.max_concurrency:.2f} of {details['max_model_len']:,} tokens at the same time; longest possible {plan.max_model_len_possible:,}",
@@ -139,6 +143,41 @@ def _memory_rows(given: PlanInput, plan: MemoryPlan, least: float) -> list[tuple
         kept = f"{plan.host_headroom_gib:.1f} GiB beside vLLM and {details['host_gib']:g} GiB for the system"
         rows.append(("host keeps", f"{kept}; at least {least:g} wanted"))
     return rows
+
+
+#: What a range of the pool rests on.
+_BASES = {
+    "published": "published starts of DGX Sparks; the low end decides",
+    "record": "the last start here, with other settings; the low end decides",
+    "this record": "the last start here, with these settings",
+    "set": "as set",
+}
+
+
+def _pool_text(plan: MemoryPlan) -> str:
+    span = plan.kv_cache_gib_range
+    figure = f"{span['low']:.2f} GiB"
+    if span["high"] - span["low"] >= 0.01:
+        figure = f"{span['low']:.1f} to {span['high']:.1f} GiB"
+    basis = _BASES.get(str(span["basis"]))
+    return f"{figure} ({basis})" if basis else figure
+
+
+def _account_rows(account: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return what the machine's memory holds now; nothing where nobody looked."""
+    if not account:
+        return []
+    swap = (
+        f"{account['swap_used']:.1f} of {account['swap_total']:.0f} GiB of swap used"
+        if account["swap_total"]
+        else "no swap"
+    )
+    return [
+        (
+            "memory now",
+            f"{account['available']:.1f} GiB available, {account['page_cache']:.1f} GiB of page cache; {swap}",
+        )
+    ]
 
 
 def _rate_rows(given: PlanInput, plan: MemoryPlan) -> list[tuple[str, str]]:

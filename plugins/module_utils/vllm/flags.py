@@ -64,6 +64,8 @@ class ServeIntents:
     master_port: int = MASTER_PORT
     max_num_batched_tokens: int | None = None
     kv_cache_dtype: str = "auto"
+    #: Bytes of the KV pool on each GPU; None lets vLLM measure what is left.
+    kv_cache_memory_bytes: int | None = None
     #: One of GRAPH_MODES; after construction never None.
     cuda_graphs: str | None = None
     load_format: str | None = None
@@ -87,6 +89,8 @@ class ServeIntents:
                 raise ValueError(f"{name} is {value}, expected at least 1 token")
         if not self.served_model_name:
             raise ValueError("served_model_name is empty, expected a name or a list of names")
+        if self.kv_cache_memory_bytes is not None and self.kv_cache_memory_bytes < 1:
+            raise ValueError(f"kv_cache_memory_bytes is {self.kv_cache_memory_bytes}, expected at least 1 byte")
         if self.executor not in EXECUTORS:
             raise ValueError(f"executor is {self.executor!r}, expected one of {', '.join(EXECUTORS)}")
         graphs = self.cuda_graphs
@@ -217,6 +221,8 @@ def render(intents: ServeIntents, options: ParserOptions | None = None) -> Rende
     if intents.kv_cache_dtype != "auto":
         known = options.kv_cache_dtypes if options else ()
         line.choice("kv_cache_dtype", "--kv-cache-dtype", intents.kv_cache_dtype, known)
+    if intents.kv_cache_memory_bytes is not None:
+        line.add("kv_cache_memory_bytes", "--kv-cache-memory-bytes", intents.kv_cache_memory_bytes)
     graphs = GRAPH_MODES[str(intents.cuda_graphs)]
     if graphs is None:
         line.add("cuda_graphs", "--enforce-eager")

@@ -41,7 +41,7 @@ _COMPILE = re.compile(rf"torch\.compile (?:takes|took) {_SECONDS} in total")
 _CAPTURE = re.compile(rf"Graph capturing finished in {_SECONDS}, took (-?[\d.]+) GiB")
 _INIT = re.compile(rf"init engine \([^)]*\) took {_SECONDS}(?: \(compilation: {_SECONDS})?")
 _KV_TOKENS = re.compile(rf"KV cache size: {_NUMBER} tokens")
-_KV_MEMORY = re.compile(rf"Available KV cache memory: {_NUMBER} GiB")
+_KV_MEMORY = re.compile(r"Available KV cache memory: (-?[\d,]+(?:\.\d+)?) GiB")
 _FILES = re.compile(rf"Checkpoint size: {_NUMBER} GiB")
 _FILESYSTEM = re.compile(r"Filesystem type for checkpoints: (\w+)")
 

@@ -4,13 +4,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.shape import ModelShape
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.arithmetic import PlanInput
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.pool import record_of, settings_of
+
+from tests.unit.plugins.module_utils.plan.shapes import TINY
 
 ROOT = Path(__file__).parents[3]
 SIMULATION = ROOT / "inventory" / "simulation"
@@ -36,7 +44,7 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return book
 
 
-def play(book: Path, inventory: Path, *settings: str) -> tuple[int, str]:
+def play(book: Path, inventory: Path, *settings: str, flags: Sequence[str] = ()) -> tuple[int, str]:
     """Run a playbook; return its status and what it said, in one line each."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     variables |= {
@@ -45,7 +53,7 @@ def play(book: Path, inventory: Path, *settings: str) -> tuple[int, str]:
         "NO_COLOR": "1",
         "COLUMNS": "160",
     }
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), str(book)]
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), str(book), *flags]
     for setting in settings:
         command += ["-e", setting]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
@@ -83,7 +91,7 @@ def test_fit_runs_alone(sparks: Path) -> None:
 
 
 def test_an_override_of_the_positions_passes(sparks: Path, fit: Path) -> None:
-    settings = ("vllm_plan_memory_gib=121.69", "vllm_serve_max_model_len=300000")
+    settings = ("vllm_plan_memory_gib=121.69", "vllm_serve_max_model_len=300000", "vllm_serve_kv_cache_dtype=fp8")
     assert play(fit, sparks, *settings)[0] != 0
     override = """{"vllm_serve_extra_arguments": ["--hf-overrides", "{\\"rope_scaling\\": {\\"factor\\": 2}}"]}"""
     status, said = play(fit, sparks, *settings, override)
@@ -150,3 +158,31 @@ def test_the_example_of_the_module_alone_runs(tmp_path: Path) -> None:
     status, said = play(tmp_path / "alone.yml", Path("localhost,"), *local)
     assert status == 0, said
     assert "All assertions passed" in said
+
+
+def test_what_a_start_logged_is_kept_as_the_next_plan_reads_it(tmp_path: Path) -> None:
+    settings = settings_of(PlanInput(shape=ModelShape.from_config(TINY), memory_gib=121.69))
+    start = {"started": "2026-01-01T00:00:00Z", "kv_cache_gib": 25.0, "kv_cache_tokens": 279000}
+    keep = {"name": "dgx_spark.vllm.vllm_plan", "tasks_from": "record"}
+    book = [
+        {
+            "hosts": "all",
+            "gather_facts": False,
+            "vars": {"spark_model": "qwen3-235b-awq", "vllm_plan_result": {"settings": settings}},
+            "tasks": [{"ansible.builtin.include_role": keep, "vars": {"vllm_plan_start": start}}],
+        }
+    ]
+    (tmp_path / "record.yml").write_text(yaml.safe_dump(book), encoding="utf-8")
+    local = ("ansible_connection=local", f"ansible_python_interpreter={sys.executable}")
+    # What would be written is in the diff: the file lies where only root writes.
+    status, said = play(tmp_path / "record.yml", Path("localhost,"), *local, flags=("--check", "--diff"))
+    assert status == 0, said
+    diff = said.partition("vllm-start.json")[2].partition("@@")[2].partition("@@")[2].partition("\\ No newline")[0]
+    found = json.loads(re.sub(r"(?<=\s)\+", "", diff))
+    record = record_of(found, "qwen3-235b-awq")
+    assert record is not None
+    assert (record.kv_cache_gib, dict(record.settings)) == (25.0, settings)
+    status, said = play(
+        tmp_path / "record.yml", Path("localhost,"), *local, "vllm_plan_record=false", flags=("--check",)
+    )
+    assert (status, "changed=0" in said) == (0, True), said

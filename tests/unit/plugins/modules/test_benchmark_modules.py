@@ -401,6 +401,9 @@ def test_a_start_is_told_when_it_is_done_and_asked_for(run: Run, node: Node) -> 
         "start-up: 200 s (engine start 20 s, weights 180 s)",
         "weights: 45.0 GiB in 180 s = 0.25 GiB/s",
     ]
+    figures = run(container_service_info, **asked)["start"]
+    assert figures["model_gib"] == 57.8
+    assert figures["started"]
     node.program("journalctl", "echo nothing of it")
     assert run(container_service_info, **asked)["startup"] == []
     node.program("docker", "echo 'Error: No such object: spark-vllm' >&2; exit 1")

@@ -49,7 +49,8 @@ def test_returns_are_those_of_the_documentation(run: Run) -> None:
     assert documented <= set(result)
     assert set(result) - documented <= {"changed", "invocation"}
     assert (result["changed"], result["fits"], result["kv_bytes_per_token_per_rank"]) == (False, True, 96_256)
-    assert result["cuda_graphs"] == "decode"
+    assert result["cuda_graphs"] == "full"
+    assert run(config=QWEN3_235B_AWQ, cuda_graphs="decode", **TWO)["cuda_graphs"] == "decode"
     assert run(config=QWEN3_235B_AWQ, enforce_eager=True, **TWO)["cuda_graphs"] == "eager"
 
 
@@ -127,9 +128,26 @@ def test_the_module_keeps_the_hosts_headroom(run: Run) -> None:
 
 
 def test_the_module_knows_the_models_positions(run: Run) -> None:
-    long = {**TWO, "max_model_len": 300_000, "max_num_seqs": 64}
+    long = {
+        **TWO,
+        "max_model_len": 300_000,
+        "max_num_seqs": 64,
+        "kv_cache_memory_bytes": 28 * GIB,
+        "enforce_eager": True,
+    }
     assert not run(config=QWEN3_235B_AWQ, **long)["fits"]
     assert run(config=QWEN3_235B_AWQ, rope_override=True, **long)["fits"]
+
+
+def test_the_module_takes_what_the_last_start_logged(run: Run) -> None:
+    published = run(config=QWEN3_235B_AWQ, **TWO)["kv_cache_gib_range"]
+    assert (published["basis"], published["low"] < published["high"]) == ("published", True)
+    settings = {key: value for key, value in TWO.items() if key != "memory_gib"} | {"cuda_graphs": "full"}
+    record = {"model": "m", "kv_cache_gib": 24.5, "settings": settings}
+    found = run(config=QWEN3_235B_AWQ, measured=record, **TWO)["kv_cache_gib_range"]
+    assert found == {"low": 24.5, "high": 24.5, "basis": "this record"}
+    broken = run(config=QWEN3_235B_AWQ, measured={"model": "m", "settings": {}}, **TWO)
+    assert broken["msg"].startswith("the record of the last start has kv_cache_gib: None")
 
 
 # --- the action on the controller ----------------------------------------------------------------------------
@@ -177,11 +195,28 @@ def test_the_smallest_node_counts() -> None:
     result, screen = report(config=QWEN3_235B_AWQ, memory=memory, plan=PLAN, contexts=[8192, 262144])
     assert result["plan"]["fits"]
     assert [row["length"] for row in result["context_table"]] == [8192, 262144]
-    assert result["safe_length"] == 262_144
+    assert 200_000 < result["safe_length"] < 262_144
     # Lines are wrapped to the width of the terminal.
     shown = " ".join(" ".join(screen.lines).split())
     assert "119.70 GiB each (read from spark-1, spark-2; spark-3 not reached)" in shown
     assert screen.lines == result["lines"]
+
+
+def test_what_the_nodes_hold_is_shown_and_counts() -> None:
+    look = {"memory_available_gib": 60.0, "page_cache_gib": 30.0, "swap_total_gib": 16.0, "swap_used_gib": 2.0}
+    refused, screen = report(config=QWEN3_235B_AWQ, memory={"a": 121.69}, looks={"a": look}, plan=PLAN, gate=True)
+    assert "the machine has 60.0 of 121.7 GiB available" in refused["msg"]
+    shown = " ".join(" ".join(screen.lines).split())
+    assert "memory now 60.0 GiB available, 30.0 GiB of page cache; 2.0 of 16 GiB of swap used" in shown
+    stated, screen = report(config=QWEN3_235B_AWQ, memory_gib=121.69, looks={"a": look}, plan=PLAN, gate=True)
+    assert not stated.get("failed")
+    serving = {
+        **look,
+        "serving": True,
+        "vllm_start": {"model": "qwen", "kv_cache_gib": 22.0, "settings": stated["settings"]},
+    }
+    found, _ = report(config=QWEN3_235B_AWQ, memory={"a": 121.69}, looks={"a": serving, "b": {}}, plan=PLAN, gate=True)
+    assert found["plan"]["kv_cache_gib_range"] == {"low": 22.0, "high": 22.0, "basis": "this record"}
 
 
 def test_the_gate() -> None:
@@ -288,7 +323,6 @@ def test_what_the_role_plans_with_are_settings_of_the_server() -> None:
     assert {f"vllm_serve_{name}" for name in ("gpu_memory_utilization", "max_model_len", "max_num_seqs")} <= set(server)
     assert own <= set(FIELDS)
     assert set(planned) <= set(FIELDS)
-    # The role's fallbacks are the server's defaults.
-    assert str(server["vllm_serve_gpu_memory_utilization"]) in planned["gpu_memory_utilization"]
-    assert f"default({server['vllm_serve_max_num_seqs']})" in planned["max_num_seqs"]
-    assert f"default({server['vllm_serve_max_num_batched_tokens']})" in planned["max_num_batched_tokens"]
+    # The server's own settings, with no fallback of another kind beside them.
+    for name in ("gpu_memory_utilization", "max_model_len", "max_num_seqs", "kv_cache_memory_bytes"):
+        assert planned[name] == f"{{{{ lookup('dgx_spark.vllm.setting', 'vllm_serve_{name}') }}}}"

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.shape import (
-    ModelShape,
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.quantization import (
     ShapeError,
     matches,
     quantization_of,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.shape import ModelShape
 
 from benchmarks.plan import WITH_DRAFT, model_rows
 from tests.unit.plugins.module_utils.plan import shapes
@@ -324,8 +324,10 @@ def test_kinds_of_attention(config: dict[str, Any], kinds: dict[str, int]) -> No
 
 
 def test_state_of_linear_attention() -> None:
-    # 36 layers: three steps of the convolution's 8192 channels in bf16, 32 heads of 128x128 in float32.
-    assert shape(shapes.QWEN3_NEXT).state_bytes_per_request() == 36 * (3 * 8192 * 2 + 32 * 128 * 128 * 4)
+    # 36 layers: three steps of the convolution's 8192 channels and 32 heads of 128x128, all in bf16; in float32 where config.json says so.
+    assert shape(shapes.QWEN3_NEXT).state_bytes_per_request() == 36 * (3 * 8192 * 2 + 32 * 128 * 128 * 2)
+    told = shape(shapes.QWEN3_NEXT, mamba_ssm_dtype="float32")
+    assert told.state_bytes_per_request() == 36 * (3 * 8192 * 2 + 32 * 128 * 128 * 4)
 
 
 def test_rotations_are_computed_for_scaled_positions() -> None:
@@ -348,16 +350,24 @@ def test_rotations_are_computed_for_scaled_positions() -> None:
         ({"vocab_size": "100"}, "vocab_size of config.json is '100', expected a whole number"),
         ({"hidden_size": 0}, "hidden_size of config.json is 0"),
         ({"model_type": ""}, "model_type is missing"),
-        ({"quantization_config": {"quant_method": "gguf"}}, "quant_method of config.json is 'gguf', known are awq"),
         ({"quantization_config": {"quant_method": "awq", "group_size": 128}}, "quantization_config.bits is missing"),
         ({"quantization_config": {"quant_method": "compressed-tensors"}}, "config_groups is missing"),
-        (
-            {"quantization_config": {"quant_method": "modelopt", "quant_algo": "W4A8"}},
-            "quant_algo of config.json is 'W4A8'",
-        ),
         ({"layer_types": ["full_attention"]}, "layer_types of config.json has 1 entries, but num_hidden_layers is 2"),
         ({"layer_types": ["full_attention", "mamba"]}, "layer_types of config.json has 'mamba'"),
         ({"num_experts": 4}, "num_experts_per_tok is missing"),
+        ({"num_key_value_heads": -2}, "num_key_value_heads of config.json is -2"),
+        ({"head_dim": -64}, "head_dim of config.json is -64"),
+        ({"num_attention_heads": -4}, "num_attention_heads of config.json is -4"),
+        (
+            {"max_position_embeddings": 4096, "rope_scaling": {"type": "yarn", "factor": "four"}},
+            "factor of config.json is 'four', expected a number above 0",
+        ),
+        ({"model_type": "bert"}, "model_type 'bert' is an encoder: it answers with vectors and has no KV cache"),
+        ({"model_type": "t5", "is_encoder_decoder": True}, "reads with an encoder and writes with a decoder"),
+        (
+            {"model_type": "nemotron_h", "hybrid_override_pattern": "MX"},
+            "hybrid_override_pattern of config.json has 'X'",
+        ),
     ],
 )
 def test_one_sentence_names_the_key(changed: dict[str, Any], said: str) -> None:
@@ -375,9 +385,150 @@ def test_ranks_must_divide_the_heads_and_types_be_known() -> None:
         ModelShape.from_config({})
 
 
-def test_an_unknown_class_is_counted_and_told() -> None:
+def test_an_unknown_class_is_a_guess_and_told() -> None:
     found = shape(TINY, model_type="brand_new")
-    assert found.notes == ("model_type 'brand_new' is not known: counted as a model of Llama's kind",)
-    assert found.parameter_count() == shape(TINY).parameter_count()
+    assert not found.known
+    assert [note.partition(":")[0] for note in found.notes] == ["model_type 'brand_new' is not known"]
+    assert "the KV figure is a guess" in found.notes[0]
+    # Kinds of layers that nobody knows keep every token.
+    strange = shape(
+        TINY, model_type="brand_new", layer_types=["chunked_attention", "sliding_attention"], sliding_window=64
+    )
+    assert strange.attention == ("full", "sliding")
     tower = ModelShape.from_config({**TINY, "model_type": "brand_new_vl", "vision_config": {"depth": 2}})
     assert any("vision tower" in note for note in tower.notes)
+
+
+@pytest.mark.parametrize(
+    "raw", [{"quant_method": "gguf"}, {"quant_method": "modelopt", "quant_algo": "W4A8"}, {"quant_method": "quark"}]
+)
+def test_a_quantization_that_nobody_counts_is_no_error_of_the_shape(raw: dict[str, Any]) -> None:
+    assert not quantization_of({"quantization_config": raw}).counted
+
+
+def test_mixed_precision_names_each_layer() -> None:
+    layers = {
+        "model.layers.0.self_attn.q_proj": {"quant_algo": "FP8"},
+        "model.layers.0.mlp.up_proj": {"quant_algo": "NVFP4", "group_size": 16},
+    }
+    raw = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
+    found = quantization_of({"quantization_config": raw})
+    assert found.counted
+    names = ("self_attn.q_proj", "mlp.up_proj", "mlp.down_proj")
+    assert [found.scheme_of(f"model.layers.0.{name}").name for name in names] == ["fp8", "nvfp4", "bf16"]
+    strange = {
+        "quant_method": "modelopt",
+        "quant_algo": "MIXED_PRECISION",
+        "quantized_layers": {"a": {"quant_algo": "INT3"}},
+    }
+    assert not quantization_of({"quantization_config": strange}).counted
+
+
+# --- what the class says where config.json is silent ---------------------------------------------------------
+
+
+def test_defaults_belong_to_the_class() -> None:
+    bare = {"hidden_size": 5120, "intermediate_size": 25600, "num_hidden_layers": 64, "num_attention_heads": 64}
+    qwen = ModelShape.from_config({**bare, "model_type": "qwen3"})
+    assert (qwen.head_dim, qwen.kv_heads, qwen.vocab) == (128, 32, 151_936)
+    mistral = ModelShape.from_config({**bare, "model_type": "mistral"})
+    assert (mistral.head_dim, mistral.kv_heads, mistral.layers_with("sliding")) == (80, 8, 64)
+    llama = ModelShape.from_config({**bare, "model_type": "llama"})
+    assert (llama.kv_heads, llama.vocab, llama.layers_with("full")) == (64, 32_000, 64)
+    # Written out as nothing, it is as many as there are heads, whatever the class has.
+    assert ModelShape.from_config({**bare, "model_type": "mistral", "num_key_value_heads": None}).kv_heads == 64
+
+
+def test_a_factor_that_is_text_is_taken_and_told() -> None:
+    yarn = {"rope_type": "yarn", "factor": "4.0", "original_max_position_embeddings": 32768}
+    found = shape(shapes.QWEN3_32B, rope_scaling=yarn)
+    assert found.max_position == 131_072
+    assert any("is the text '4.0'" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("config", "billion", "kinds"),
+    [
+        # ibm-granite/granite-4.0-h-small: 32.2B. nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B: 31.6B, 3.2B active without the embedding.
+        # moonshotai/Kimi-Linear-48B-A3B: 49.1B. mistralai/Mamba-Codestral-7B: 7,285,403,648. google/gemma-4-31B: 31.27B and, as vLLM
+        # holds them, keys a second time where they are values as well.
+        (shapes.GRANITE_H_SMALL, 32.207, {"full": 4, "linear": 36}),
+        (shapes.NEMOTRON_NANO, 31.578, {"full": 6, "linear": 23, "none": 23}),
+        (shapes.KIMI_LINEAR, 49.123, {"full": 7, "linear": 20}),
+        (shapes.CODESTRAL_MAMBA, 7.285403648, {"linear": 64}),
+        (shapes.GEMMA4_31B, 31.383, {"full": 10, "sliding": 50}),
+        (shapes.GEMMA4_26B, 25.820, {"full": 5, "sliding": 25}),
+    ],
+)
+def test_hybrids_and_gemma_4(config: dict[str, Any], billion: float, kinds: dict[str, int]) -> None:
+    found = shape(config)
+    assert found.parameter_count() / 1e9 == pytest.approx(billion, abs=0.0006)
+    assert {kind: found.layers_with(kind) for kind in kinds} == kinds
+    assert found.notes == ()
+
+
+def test_states_by_hand() -> None:
+    # A window of 3 in bf16, a matrix for each head: float32 in Nemotron-H and Kimi, the model's type in Granite and Mamba 2.
+    nano = 3 * (4096 + 2 * 8 * 128) * 2 + 64 * 64 * 128 * 4
+    assert shape(shapes.NEMOTRON_NANO).state_bytes_per_request() == 23 * nano
+    kimi = 3 * 3 * 32 * 128 * 2 + 32 * 128 * 128 * 4
+    assert shape(shapes.KIMI_LINEAR).state_bytes_per_request() == 20 * kimi
+    assert shape(shapes.KIMI_LINEAR).state_bytes_per_request(2) == 20 * kimi // 2
+    # Two more tokens in the window with two guessed ones; one group alone is held by both ranks.
+    assert shape(shapes.NEMOTRON_NANO).state_bytes_per_request(1, [0], 2) == nano + 2 * (4096 + 2048) * 2
+    granite = 3 * (8192 + 2 * 2 * 128) // 2 * 2 + 64 * 64 * 128 * 2
+    assert shape(shapes.GRANITE_H_SMALL).state_bytes_per_request(2) == 36 * granite
+
+
+def test_ranks_and_groups_of_mamba() -> None:
+    with pytest.raises(ShapeError, match="64 heads in 8 groups of Mamba cannot be divided"):
+        shape(shapes.NEMOTRON_NANO).rank_weights(3)
+    with pytest.raises(ShapeError, match="6 KV heads can neither be divided by it nor be held by as many ranks each"):
+        shape(shapes.LLAMA_8B, num_attention_heads=24, num_key_value_heads=6).rank_weights(4)
+    assert shape(shapes.LLAMA_8B, num_key_value_heads=4).kv_bytes_per_token_layer(8) == 2 * 128 * 2
+
+
+def test_layers_of_gemma_4_differ() -> None:
+    found = shape(shapes.GEMMA4_31B)
+    assert (found.attention[4], found.attention[5]) == ("sliding", "full")
+    assert (found.kv_bytes_per_token_layer(1, "auto", 4), found.kv_bytes_per_token_layer(1, "auto", 5)) == (
+        16_384,
+        8_192,
+    )
+    text = ModelShape.from_config({**shapes.GEMMA4_31B["text_config"], "num_kv_shared_layers": 10})
+    assert [text.keeps_cache(layer) for layer in (49, 50)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8"}, "fp8"),
+        (
+            {"quant_method": "modelopt", "quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": "NVFP4"}},
+            "nvfp4",
+        ),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": {"num_bits": 8, "type": "float"}}, "fp8"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": {"num_bits": 8, "type": "int"}}, "auto"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "auto"),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"0": {}}, "kv_cache_scheme": {"num_bits": 8}},
+            "fp8",
+        ),
+        (AWQ, "auto"),
+    ],
+)
+def test_the_type_that_a_checkpoint_asks_for(raw: dict[str, Any], expected: str) -> None:
+    assert shape(TINY, quantization_config=raw).kv_cache_type == expected
+
+
+def test_caches_with_scales() -> None:
+    llama = shape(shapes.LLAMA_8B)
+    sizes = {dtype: llama.kv_bytes_per_token_layer(1, dtype) for dtype in ("fp8", "nvfp4", "fp8_per_token_head")}
+    assert sizes == {"fp8": 2 * 8 * 128, "nvfp4": 2 * 8 * 72, "fp8_per_token_head": 2 * 8 * 132}
+    with pytest.raises(ShapeError, match="for models with latent attention"):
+        llama.kv_bytes_per_token_layer(1, "fp8_ds_mla")
+    latent = shape(shapes.DEEPSEEK_V3)
+    assert latent.kv_bytes_per_token_layer(1, "fp8_ds_mla") == 656
+    assert latent.kv_bytes_per_token_layer(1, "nvfp4_ds_mla") == 352
+    with pytest.raises(ShapeError, match="is not for models with latent attention"):
+        latent.kv_bytes_per_token_layer(1, "nvfp4")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.node import requirements as node_preflight
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.requirements import (
+    START_RECORD,
     CollectError,
     FileSystem,
     Interface,
@@ -31,8 +32,10 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.requirements i
     parse_cgroup,
     parse_ip_addresses,
     parse_meminfo,
+    parse_memory_use,
     parse_os_release,
     parse_proc_net_tcp,
+    parse_start_record,
     requirements_from,
     tree_size,
 )
@@ -188,6 +191,29 @@ class Fake:
         (folder / "cgroup").write_text(cgroup)
         (folder / "fd/0").symlink_to("/dev/null")
         (folder / "fd/7").symlink_to(f"socket:[{inode}]")
+
+
+def test_what_memory_is_used_for() -> None:
+    text = "MemTotal: 127600748 kB\nCached: 8388608 kB\nSwapTotal: 16777216 kB\nSwapFree: 14680064 kB\nHugePages_Total: 0\n"
+    assert parse_memory_use(text) == (8.0, 16.0, 2.0)
+    assert parse_memory_use("Cached: nonsense kB\n") == (0.0, 0.0, 0.0)
+
+
+def test_the_record_of_a_start_and_who_serves(fake: Fake) -> None:
+    assert (collect(fake.machine, Requirements()).serving, collect(fake.machine, Requirements()).vllm_start) == (
+        False,
+        {},
+    )
+    units = fake.root / "run/systemd/units"
+    units.mkdir(parents=True)
+    # systemd's links point to an invocation, not to a file.
+    (units / "invocation:spark-ray-worker.service").symlink_to("0123abcd")
+    record = fake.root / START_RECORD.lstrip("/")
+    record.parent.mkdir(parents=True)
+    record.write_text('{"model": "m", "kv_cache_gib": 25.0}')
+    node = collect(fake.machine, Requirements())
+    assert (node.serving, node.vllm_start) == (True, {"model": "m", "kv_cache_gib": 25.0})
+    assert (parse_start_record("{"), parse_start_record("[1]")) == ({}, {})
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.arithmetic imp
     GIB,
     PlanError,
     PlanInput,
+    Record,
     activation_terms,
     distinct_experts,
     graph_counts,
@@ -51,6 +52,10 @@ def two_sparks(config: dict[str, Any] = shapes.QWEN3_235B_AWQ, **changed: Any) -
     return PlanInput(shape=ModelShape.from_config(config), **{**settings, **changed})
 
 
+#: A start whose pool came out as counted: as the planner was before ranges, for what is not about them.
+HELD = Record("m", 30.5, {"max_num_seqs": 64})
+
+
 def layout(given: PlanInput) -> Any:
     return kv_layout(given, range(given.shape.layers))
 
@@ -82,7 +87,7 @@ def test_a_sliding_window_is_capped() -> None:
     given = two_sparks(shapes.GPT_OSS_120B, tensor_parallel_size=1, nodes=1, max_num_batched_tokens=1024)
     pool = layout(given)
     # 18 full and 18 sliding layers share their blocks; a window of 128 keeps 127 tokens and two steps of 1024, and one block more.
-    assert (pool.group_layers, pool.full_groups, pool.sliding_groups) == (18, 1, 1)
+    assert (pool.group_layers, pool.groups_of("full"), pool.groups_of("sliding")) == (18, 1, 1)
     assert pool.blocks_per_request(131_072) == 8192 + 136 + 1
     assert pool.blocks_per_request(160) == 10 + 10 + 1
     assert kv_bytes_per_token(given) == 18 * 2 * 8 * 64 * 2
@@ -91,19 +96,21 @@ def test_a_sliding_window_is_capped() -> None:
 def test_groups_are_padded_as_in_vllm() -> None:
     # 8 full and 40 sliding layers: six groups of eight. 12 and 13 would be padded to two groups of 13.
     gemma = layout(two_sparks(shapes.GEMMA3_12B, tensor_parallel_size=1, nodes=1))
-    assert (gemma.group_layers, gemma.full_groups, gemma.sliding_groups) == (8, 1, 5)
+    assert (gemma.group_layers, gemma.groups_of("full"), gemma.groups_of("sliding")) == (8, 1, 5)
     types = ["full_attention"] * 13 + ["sliding_attention"] * 12
     uneven = {**shapes.TINY, "num_hidden_layers": 25, "layer_types": types, "sliding_window": 64}
     found = layout(two_sparks(uneven))
-    assert (found.group_layers, found.full_groups, found.sliding_groups) == (13, 1, 1)
+    assert (found.group_layers, found.groups_of("full"), found.groups_of("sliding")) == (13, 1, 1)
 
 
 def test_a_state_takes_a_page() -> None:
     given = two_sparks(shapes.QWEN3_NEXT, tensor_parallel_size=1, nodes=1)
     pool = layout(given)
-    # A state of 2,146,304 bytes; attention keeps 2048 for a token, so blocks grow to 1056 tokens.
-    assert (pool.block_tokens, pool.group_layers, pool.full_groups, pool.state_groups) == (1056, 12, 1, 3)
-    assert pool.blocks_per_request(1056) == 1 + 3
+    # A state of 1,097,728 bytes; attention keeps 2048 for a token, so blocks grow to 544 tokens.
+    assert (pool.block_tokens, pool.group_layers, pool.groups_of("full"), pool.groups_of("linear")) == (544, 12, 1, 3)
+    assert pool.blocks_per_request(544) == 1 + 3 * 2
+    alone = layout(replace(given, prefix_caching=False))
+    assert alone.blocks_per_request(544) == 1 + 3
 
 
 def test_terms_of_a_step() -> None:
@@ -196,9 +203,12 @@ def test_the_default_on_two_sparks() -> None:
     assert found.fits
     assert found.reasons == []
     assert found.weights_gib_per_rank == pytest.approx(57.9, abs=0.1)
-    # Facts: at 0.75 one context of 262,144 tokens and more.
-    assert found.max_model_len_possible == 262_144
-    assert 300_000 < found.kv_cache_tokens < 370_000
+    # At 0.75 vLLM's own count holds one context of 262,144 tokens and more; published starts of Sparks fell short of it by up to 7.5 GiB.
+    span = found.kv_cache_gib_range
+    assert (span["basis"], span["low"]) == ("published", found.kv_cache_gib_per_rank)
+    assert span["low"] < 23.5 < span["high"]
+    assert 200_000 < found.max_model_len_possible < 262_144
+    assert 200_000 < found.kv_cache_tokens < 250_000
     assert found.max_concurrency == pytest.approx(found.kv_cache_tokens / 8192, rel=0.001)
     assert found.host_headroom_gib == pytest.approx(SPARK_GIB * 0.25 - 12.5, abs=0.01)
     # While the weights are read there is no KV pool yet.
@@ -206,7 +216,7 @@ def test_the_default_on_two_sparks() -> None:
     requested = SPARK_GIB * 0.75
     details = found.details
     used = found.weights_gib_per_rank + details["activation_gib"] + details["graphs_gib"] + details["non_torch_gib"]
-    assert found.kv_cache_gib_per_rank == pytest.approx(requested - used, abs=0.03)
+    assert span["low"] < requested - used < span["high"]
 
 
 def test_graphs_cost_memory_and_give_speed() -> None:
@@ -273,20 +283,20 @@ def test_one_spark_is_too_small() -> None:
 
 
 def test_a_request_too_long_is_told_with_what_fits() -> None:
-    found = plan(two_sparks(max_model_len=262_144, max_num_seqs=64, gpu_memory_utilization=0.6))
+    found = plan(two_sparks(max_model_len=262_144, max_num_seqs=64, gpu_memory_utilization=0.7))
     assert not found.fits
     assert 0 < found.max_model_len_possible < 262_144
     text = found.reasons[0]
     assert text.startswith("one request of 262144 tokens needs 23.50 GiB of KV cache on each rank")
     assert f"lower max_model_len to {found.max_model_len_possible} or less" in text
     assert "set kv_cache_dtype to fp8" in text
-    assert "raise gpu_memory_utilization to 0.6" in text or "raise gpu_memory_utilization to 0.7" in text
+    assert "raise gpu_memory_utilization to 0.7" in text
     # The advice holds.
     assert plan(
-        two_sparks(max_model_len=found.max_model_len_possible, max_num_seqs=64, gpu_memory_utilization=0.6)
+        two_sparks(max_model_len=found.max_model_len_possible, max_num_seqs=64, gpu_memory_utilization=0.7)
     ).fits
     assert plan(
-        two_sparks(max_model_len=262_144, max_num_seqs=64, gpu_memory_utilization=0.6, kv_cache_dtype="fp8")
+        two_sparks(max_model_len=262_144, max_num_seqs=64, gpu_memory_utilization=0.7, kv_cache_dtype="fp8")
     ).fits
     wanted = float(text.partition("gpu_memory_utilization to ")[2].partition(",")[0])
     assert plan(two_sparks(max_model_len=262_144, max_num_seqs=64, gpu_memory_utilization=wanted)).fits
@@ -343,16 +353,17 @@ def test_more_than_the_model_knows_is_told() -> None:
 
 
 def test_the_default_model_with_a_request_too_long_for_it() -> None:
-    found = plan(two_sparks(max_model_len=300_000, max_num_seqs=64))
+    given = two_sparks(max_model_len=300_000, max_num_seqs=64, measured=HELD)
+    found = plan(given)
     assert not found.fits
     assert found.reasons == [
         "max_model_len is 300000, but the model knows 262144 positions (max_position_embeddings): set it to 262144 or less"
     ]
-    assert plan(two_sparks(max_model_len=262_144, max_num_seqs=64)).fits
+    assert plan(replace(given, max_model_len=262_144)).fits
 
 
 def test_one_length_is_advised() -> None:
-    (text,) = plan(two_sparks(max_model_len=10_000_000, max_num_seqs=64)).reasons
+    (text,) = plan(two_sparks(max_model_len=10_000_000, max_num_seqs=64, measured=HELD)).reasons
     assert text.endswith("set it to 262144 or less")
     (text,) = plan(two_sparks(max_model_len=10_000_000, max_num_seqs=64, gpu_memory_utilization=0.6)).reasons
     possible = plan(two_sparks(max_num_seqs=64, gpu_memory_utilization=0.6)).max_model_len_possible
@@ -414,7 +425,7 @@ def test_every_length_with_what_it_takes() -> None:
     rows = context_table(two_sparks())
     assert [row.length for row in rows] == list(CONTEXTS)
     assert [round(row.kv_gib, 2) for row in rows] == [0.73, 1.47, 2.94, 5.88, 11.75, 23.5]
-    assert {row.verdict for row in rows} == {"fits"}
+    assert [row.verdict for row in rows] == ["fits"] * 5 + ["raise"]
     for row in rows:
         assert row.least_utilization is not None
         # One such request fits at that utilization, and not much below.
@@ -459,12 +470,14 @@ def test_the_report_says_all_of_it() -> None:
     given = two_sparks()
     found = plan(given)
     report = lines("qwen", given, found, context_table(given), risk_from(given), memory_from="stated", width=100)
-    text = "\n".join(line for _level, line in report)
+    # Lines are wrapped to the width.
+    text = " ".join(" ".join(line for _level, line in report).split())
     for part in (
         "235.09 billion parameters",
         "awq int4 g128",
         "(stated)",
-        "94.0 KiB a token",
+        "published starts of DGX Sparks; the low end decides",
+        "KiB a token",
         "17 tok/s",
         "23.8 tok/s",
         "FITS",
@@ -481,7 +494,7 @@ def test_the_report_says_all_of_it() -> None:
     assert "least utilization;" not in "\n".join(
         line for _level, line in lines("qwen", two_sparks(), found, context_table(two_sparks()), None)
     )
-    looked = plan(two_sparks({**shapes.TINY, "model_type": "new_kind"}, max_model_len=64))
+    looked = plan(two_sparks({**shapes.TINY, "model_type": "new_kind"}, max_model_len=64, weights_bytes=GIB))
     assert [level for level, line in lines("t", given, looked, [], None) if line.startswith("LOOK")] == ["look"]
 
 

@@ -197,3 +197,13 @@ def test_what_was_renamed_is_mapped_and_said() -> None:
     assert found.command[-1] == "hermes"
     assert found.notes == ["tool_call_parser qwen3_json is called hermes in vLLM 0.31.0"]
     assert render(intents(tool_call_parser="qwen3_json"), options("0.32.0")).command[-1] == "qwen3_json"
+
+
+def test_a_pool_of_stated_size() -> None:
+    for path in (path for path in SNAPSHOTS if version_tuple(path.stem) >= (0, 20)):
+        options = ParserOptions.from_json(json.loads(path.read_text()))
+        command = render(intents(kv_cache_memory_bytes=12 * 1024**3), options).command
+        assert command[command.index("--kv-cache-memory-bytes") + 1] == "12884901888"
+    assert "--kv-cache-memory-bytes" not in render(intents()).command
+    with pytest.raises(ValueError, match="kv_cache_memory_bytes is 0, expected at least 1 byte"):
+        intents(kv_cache_memory_bytes=0)

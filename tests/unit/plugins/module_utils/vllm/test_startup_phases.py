@@ -141,3 +141,8 @@ def test_a_start_in_one_line() -> None:
         "start-up: 200 s (engine start 20 s, weights 180 s)"
     )
     assert phases_line({}) == ""
+
+
+def test_a_pool_below_nothing_is_a_figure() -> None:
+    said = "INFO 01-01 00:00:00 Available KV cache memory: 3.10 GiB\nINFO 01-01 00:00:01 Available KV cache memory: -2.26 GiB\n"
+    assert start_report(said)["kv_cache_gib"] == -2.26
