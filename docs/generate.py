@@ -3,7 +3,7 @@
 """Write what is said of the roles' settings in more than one place, from one: ``python docs/generate.py``. Unit tests compare.
 
 The source is each role's meta/argument_specs.yml, for the values its defaults/main.yml. Written are the comments of defaults/main.yml,
-roles/*/README.md and docs/settings.md. docs/ports.md is written from the table of listeners,
+roles/*/README.md and docs/settings.md. docs/ports.md is written from the table of listeners, docs/start-failures.md from the causes of failed starts,
 and the part of docs/troubleshooting.md that explains the codes of findings from their registry.
 """
 
@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "collections"))
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.codes import CODES, SOURCES  # noqa: E402 - the path is set just above
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.listeners import LISTENERS  # noqa: E402 - the path is set just above
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.shared import SHARED  # noqa: E402
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.start_causes import table  # noqa: E402 - as above
 
 _NODES, _HEAD, _WORKERS = "sparks", "sparks:&head", "sparks:&workers"
 #: Roles in the order in which site.yml runs them, with the hosts that a play of each is for.
@@ -273,8 +274,27 @@ def files() -> dict[Path, str]:
         **found,
         ROOT / "docs" / "settings.md": settings(),
         ROOT / "docs" / "ports.md": ports(),
+        ROOT / "docs" / "start-failures.md": start_failures(),
         ROOT / "docs" / "troubleshooting.md": troubleshooting(),
     }
+
+
+START_FAILURES_HEADER = """# Why a start fails
+
+Written by `python docs/generate.py` from the table of `plugins/module_utils/vllm/start_causes.py`.
+
+`site.yml`, `playbooks/start.yml` and `playbooks/status.yml` name the first error of a rank or of the engine since the start, not what vLLM says at its end
+("Engine core initialization failed. See root cause above"). For these lines they say what is behind it and what to do; any other is shown as it is.
+
+| a line with | it is | do |
+|---|---|---|
+"""
+
+
+def start_failures() -> str:
+    """Return the text of docs/start-failures.md."""
+    rows = (f"| `{said}` | {cause} | {remedy} |\n" for said, cause, remedy in table())
+    return START_FAILURES_HEADER + "".join(rows)
 
 
 def _paragraph(text: str) -> str:

@@ -139,7 +139,14 @@ options:
     type: int
     default: 5
   start_limit_interval_sec:
-    description: Seconds of the window of O(start_limit_burst).
+    description:
+      - Seconds of the window of O(start_limit_burst). Left out, it is longer than that many starts of O(longest_start_sec), so that systemd gives up on
+        slow starts too.
+      - One that is too short for that is refused.
+    type: int
+    default: 0
+  longest_start_sec:
+    description: Seconds that a start may take before it counts as failed.
     type: int
     default: 3600
   stop_timeout_sec:
@@ -252,7 +259,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "clear": {"type": "list", "elements": "path", "default": []},
     "restart_sec": {"type": "int", "default": 10},
     "start_limit_burst": {"type": "int", "default": 5},
-    "start_limit_interval_sec": {"type": "int", "default": 3600},
+    "start_limit_interval_sec": {"type": "int", "default": 0},
+    "longest_start_sec": {"type": "int", "default": 3600},
     "stop_timeout_sec": {"type": "int", "default": 60},
     "replaces": {"type": "list", "elements": "str", "default": []},
     "trial": {"type": "bool", "default": False},

@@ -83,6 +83,12 @@ stop_flag:
   description: Whether the operator stopped the cluster with playbooks/stop.yml, so that no unit starts.
   returned: success
   type: bool
+causes:
+  description: >-
+    Why the last start of each unit failed that systemd has given up on or starts again, by name: the line that says it, and for one that is known its
+    code, cause and remedy (docs/start-failures.md), with all of it as one sentence.
+  returned: success
+  type: dict
 journal:
   description: The last lines that each unit that is not active wrote to the journal, by name.
   returned: success
@@ -132,6 +138,7 @@ from ..module_utils.report.finding import as_dicts
 from ..module_utils.system.run import Runner, run
 from ..module_utils.vllm.load_strategy import load_facts
 from ..module_utils.vllm.serving import ServingError, serving
+from ..module_utils.vllm.start_causes import Cause, first_cause, kernel_command, starts, starts_command
 from ..module_utils.vllm.startup_phases import journal_command, phases_line, start_report
 
 JOURNAL_LINES = 25
@@ -153,6 +160,17 @@ def journal(name: str) -> list[str]:
     return [line for line in out.splitlines() if line.strip() and GONE not in line] if code == 0 else []
 
 
+def cause_of(run: Runner, name: str) -> Cause | None:
+    """Return why the last start of a unit failed; None where its journal does not say. The start that is on the way may be the newest."""
+    code, out, _err = run(starts_command(name))
+    for start in reversed(starts(out)[-2:] if code == 0 else []):
+        code, kernel, _err = run(kernel_command(start.begun))
+        found = first_cause(start.text, kernel if code == 0 else "")
+        if found:
+            return found
+    return None
+
+
 def startup(run: Runner, name: str) -> tuple[list[str], dict[str, Any]]:
     """Return what the journal says of the last start of a serving container, as lines and as figures; empty for another one, or where it says nothing."""
     try:
@@ -169,13 +187,18 @@ def startup(run: Runner, name: str) -> tuple[list[str], dict[str, Any]]:
     } if figures else {}
 
 
-def summary(units: list[dict[str, Any]], journals: dict[str, list[str]]) -> str:
+def summary(units: list[dict[str, Any]], journals: dict[str, list[str]], causes: dict[str, Cause]) -> str:
     """Return one sentence on the units, with the last words of those that are on the way."""
     if not units:
         return "no container is managed on this node"
     words = []
     for unit in units:
-        if unit["differs"]:
+        cause = causes.get(unit["name"])
+        if cause:
+            words.append(
+                f"{unit['name']} is {unit['active']} ({unit['sub']}), its last start failed: {cause.sentence()}"
+            )
+        elif unit["differs"]:
             words.append(f"{unit['name']}: {'; '.join(unit['differs'])}")
         elif not unit["settled"]:
             last = next(
@@ -183,6 +206,10 @@ def summary(units: list[dict[str, Any]], journals: dict[str, list[str]]) -> str:
             )
             words.append(f"{unit['name']} is {unit['active']} ({unit['sub']}): {last[:140]}")
     return ". ".join(words) or f"as wanted and active: {', '.join(unit['name'] for unit in units)}"
+
+
+def _starts_again(unit: dict[str, Any]) -> bool:
+    return unit["restarts"] > 0 and not unit["settled"]
 
 
 def main() -> None:
@@ -200,14 +227,19 @@ def main() -> None:
         said, figures = startup(run, started[0]) if started else ([], {})
     except DockerError as error:
         module.fail_json(msg=str(error))
+    failing = [
+        unit["name"] for unit in units if unit["present"] and (unit["active"] == "failed" or _starts_again(unit))
+    ]
+    causes = {name: cause for name in failing if (cause := cause_of(run, name))}
     journals = {unit["name"]: journal(unit["name"]) for unit in units if unit["present"] and not unit["settled"]}
-    stopped, message = Path(STOP_FLAG).exists(), summary(units, journals)
+    stopped, message = Path(STOP_FLAG).exists(), summary(units, journals, causes)
     module.exit_json(
         changed=False,
         units=units,
         settled=all(unit["settled"] for unit in units),
         failed_units=[unit["name"] for unit in units if unit["active"] == "failed"],
         stop_flag=stopped,
+        causes={name: cause.as_dict() for name, cause in causes.items()},
         journal=journals,
         startup=said,
         start=figures,

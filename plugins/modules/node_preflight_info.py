@@ -31,7 +31,7 @@ options:
     default: []
     suboptions:
       path:
-        description: Absolute path.
+        description: Absolute path, or V(docker) for the folder where this node's Docker keeps its images.
         type: path
         required: true
       need_gib:
@@ -185,6 +185,7 @@ from ..module_utils.node.requirements import (
     Machine,
     collect,
     judge,
+    on_this_machine,
     requirements_from,
 )
 from ..module_utils.report.finding import as_dicts, sentences
@@ -228,8 +229,9 @@ def main() -> None:
     )
 
     try:
-        requirements = requirements_from(module.params)
-        node = collect(Machine(run), requirements)
+        machine = Machine(run)
+        requirements = on_this_machine(requirements_from(module.params), machine)
+        node = collect(machine, requirements)
     except (ValueError, CollectError) as error:
         module.fail_json(msg=str(error))
     findings = judge(node, requirements)

@@ -24,6 +24,11 @@ def test_what_is_generated_is_up_to_date(path: Path) -> None:
     assert path.is_file() and path.read_text() == generate.files()[path], "run `python docs/generate.py`"
 
 
+def test_the_causes_of_failed_starts_are_up_to_date() -> None:
+    found = (ROOT / "docs" / "start-failures.md").read_text()
+    assert found == generate.start_failures(), "run `python docs/generate.py`"
+
+
 def test_every_role_and_shared_setting_is_in_it() -> None:
     assert {path.name for path in (ROOT / "roles").iterdir()} == set(generate.ROLES)
     assert all(f"| `{name}` |" in generate.settings() for name in SHARED)

@@ -158,7 +158,7 @@ def pull_problem(reference: str, output: str) -> str:
     elif "manifest unknown" in text or "not found" in text:
         why = "does not exist in its registry: check its name and tag"
     elif "no space left" in text:
-        why = "does not fit on the disk: free some space below /var/lib/docker (`docker system df`)"
+        why = "does not fit on the disk: free some space where Docker keeps its images (`docker system df`; `docker info` names the folder)"
     elif "toomanyrequests" in text or "rate limit" in text:
         why = "is refused because of too many pulls: log in with `docker login`, wait, or set serving_image_mirror"
     elif any(
@@ -454,5 +454,5 @@ def build_problem(output: str, ray_version: str) -> str:
             "serving_image_wheelhouse"
         )
     if "no space left" in text:
-        return "the disk is full: free some space below /var/lib/docker (`docker system df`)"
+        return "the disk is full: free some space where Docker keeps its images (`docker system df`; `docker info` names the folder)"
     return f"the build failed: {said[:300]}"

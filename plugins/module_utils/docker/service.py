@@ -173,9 +173,19 @@ class ContainerSpec:
         return [*argv, "--entrypoint", program, image_id, *arguments]
 
 
+#: Seconds of a start limit's window at the least.
+_SHORTEST_WINDOW = 3600
+#: Seconds that a start may wait at its gates and still count into the window.
+_AT_GATES = 60
+
+
 @dataclass(frozen=True)
 class UnitSpec:
-    """How systemd runs the container: order, gates, readiness and limits. Changing it asks for no new container."""
+    """How systemd runs the container: order, gates, readiness and limits. Changing it asks for no new container.
+
+    ``longest_start_sec`` is how long a start may take before it counts as failed. ``start_limit_interval_sec`` 0 is worked out
+    from it (:meth:`window`): a window shorter than that many slow starts would never be full, and systemd would never give up.
+    """
 
     description: str
     after: tuple[str, ...] = ()
@@ -184,8 +194,26 @@ class UnitSpec:
     clear: tuple[str, ...] = ()
     restart_sec: int = 10
     start_limit_burst: int = 5
-    start_limit_interval_sec: int = 3600
+    start_limit_interval_sec: int = 0
     stop_timeout_sec: int = 60
+    longest_start_sec: int = 3600
+
+    def __post_init__(self) -> None:
+        if self.start_limit_interval_sec and self.start_limit_interval_sec <= self.start_limit_burst * self._cycle():
+            raise ValueError(
+                f"start_limit_interval_sec is {self.start_limit_interval_sec}, expected more than {self.start_limit_burst * self._cycle()}: "
+                f"{self.start_limit_burst} failed starts of up to {self.longest_start_sec} s would never fill a shorter window, and systemd "
+                "would start for ever; leave it unset"
+            )
+
+    def _cycle(self) -> int:
+        """Return the most seconds from one failing start to the next."""
+        # 30 s as in TimeoutStopSec below.
+        return self.longest_start_sec + self.stop_timeout_sec + 30 + self.restart_sec + _AT_GATES
+
+    def window(self) -> int:
+        """Return the seconds in which ``start_limit_burst`` starts are the limit (StartLimitIntervalSec)."""
+        return self.start_limit_interval_sec or max(_SHORTEST_WINDOW, self.start_limit_burst * self._cycle() + 1)
 
 
 def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: str) -> str:
@@ -212,7 +240,7 @@ def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: s
         ("Wants", "network-online.target"),
         ("After", " ".join(after)),
         ("ConditionPathExists", f"!{STOP_FLAG}"),
-        ("StartLimitIntervalSec", str(unit.start_limit_interval_sec)),
+        ("StartLimitIntervalSec", str(unit.window())),
         ("StartLimitBurst", str(unit.start_limit_burst)),
     ]
     body = render([("Unit", header), ("Service", service), ("Install", [("WantedBy", "multi-user.target")])])

@@ -80,6 +80,7 @@ class ContainerService(Changes):
             start_limit_burst=params["start_limit_burst"],
             start_limit_interval_sec=params["start_limit_interval_sec"],
             stop_timeout_sec=params["stop_timeout_sec"],
+            longest_start_sec=params["longest_start_sec"],
         )
         try:
             found_image = image_id(self.run, container.image)

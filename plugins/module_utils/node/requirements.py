@@ -49,9 +49,15 @@ class CollectError(Exception):
 # --- what is asked for --------------------------------------------------------------------------------------
 
 
+#: Stands in a path need for the folder where this node's Docker keeps its images.
+DOCKER_STORE = "docker"
+#: Docker's and containerd's own defaults.
+_DOCKER_ROOT, _CONTAINERD_ROOT = "/var/lib/docker", "/var/lib/containerd"
+
+
 @dataclass(frozen=True)
 class PathNeed:
-    """``need_gib`` GiB must fit below ``path``; what already lies below it counts as fitted."""
+    """``need_gib`` GiB must fit below ``path``, or below Docker's store; what already lies below it counts as fitted."""
 
     path: str
     need_gib: float
@@ -408,6 +414,21 @@ class Machine:
         server = (data.get("Server") or {}).get("Version")
         return (str(client) if client else "unknown"), (str(server) if server else None)
 
+    def docker_store(self) -> str:
+        """Return the folder where Docker keeps images on this node, or will keep them once it is installed.
+
+        Docker 29 keeps those of a new installation with containerd, whatever its own data-root says.
+        """
+        status, out, _err = self.run(["docker", "info", "--format", "{{.DockerRootDir}} {{json .DriverStatus}}"])
+        root, _space, driver = out.strip().partition(" ")
+        if status == 0 and root.startswith("/"):
+            return _CONTAINERD_ROOT if "io.containerd.snapshotter" in driver else root
+        try:
+            wanted = json.loads(self.text("/etc/docker/daemon.json") or "{}").get("data-root")
+        except (ValueError, AttributeError):
+            wanted = None
+        return wanted if isinstance(wanted, str) and wanted.startswith("/") else _DOCKER_ROOT
+
     def kernel_lacks(self, modules: Sequence[str]) -> tuple[str, ...]:
         """Return the modules that this kernel neither has built in nor can load."""
         known = {line.split()[-1] for line in self.text("/proc/filesystems").splitlines() if line.split()}
@@ -554,6 +575,15 @@ def collect(machine: Machine, requirements: Requirements) -> Node:
 
 
 # --- judging ------------------------------------------------------------------------------------------------
+
+
+def on_this_machine(requirements: Requirements, machine: Machine) -> Requirements:
+    """Return the requirements with the folder that stands for Docker's store on this machine."""
+    if not any(need.path == DOCKER_STORE for need in requirements.paths):
+        return requirements
+    store = machine.docker_store()
+    paths = (replace(need, path=store) if need.path == DOCKER_STORE else need for need in requirements.paths)
+    return replace(requirements, paths=tuple(paths))
 
 
 def judge(node: Node, wanted: Requirements) -> list[Finding]:
@@ -774,8 +804,10 @@ def requirements_from(params: Mapping[str, Any]) -> Requirements:
             ) from error
     paths = []
     for entry in params.get("paths") or []:
-        if not str(entry["path"]).startswith("/"):
-            raise ValueError(f"path {entry['path']!r} is not absolute: expected one like /srv/models")
+        if entry["path"] != DOCKER_STORE and not str(entry["path"]).startswith("/"):
+            raise ValueError(
+                f"path {entry['path']!r} is not absolute: expected one like /srv/models, or {DOCKER_STORE}"
+            )
         if entry["need_gib"] < 0:
             raise ValueError(
                 f"need_gib {entry['need_gib']:g} of path {entry['path']} is negative: expected GiB, 0 or more"

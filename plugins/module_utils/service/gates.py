@@ -186,18 +186,25 @@ def mount_obstacle(
     return ""
 
 
-def memory_obstacle(need_gib: float, meminfo: Path = Path("/proc/meminfo")) -> str:
-    """Say what is missing while the kernel's MemAvailable is below ``need_gib`` (GiB).
+def memory_obstacle(need_gib: float | None, meminfo: Path = Path("/proc/meminfo"), share: float = 0.0) -> str:
+    """Say what is missing while the kernel's MemAvailable is below ``need_gib`` (GiB), or below a share of MemTotal.
 
-    The kernel's figure is used because nvidia-smi shows N/A for memory on a GB10.
+    The kernel's figures are used because nvidia-smi shows N/A for memory on a GB10. vLLM itself refuses to start while less than
+    gpu_memory_utilization of the memory is free (vllm/v1/worker/utils.py, request_memory).
     """
+    figures = {}
     for line in meminfo.read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) / 2**20
-            if available >= need_gib:
-                return ""
-            return f"{available:.1f} GiB of memory are available, {need_gib:g} GiB are needed: see what uses it with `ps aux --sort=-rss | head`"
-    return f"{meminfo} has no MemAvailable"
+        name, _colon, rest = line.partition(":")
+        if name in ("MemTotal", "MemAvailable"):
+            figures[name] = int(rest.split()[0]) / 2**20
+    if "MemAvailable" not in figures or (need_gib is None and "MemTotal" not in figures):
+        return f"{meminfo} has no {'MemTotal' if 'MemAvailable' in figures else 'MemAvailable'}"
+    need = share * figures["MemTotal"] if need_gib is None else need_gib
+    available = figures["MemAvailable"]
+    if available >= need:
+        return ""
+    of = f" ({share:g} of {figures['MemTotal']:.1f}, as vLLM will take)" if need_gib is None else ""
+    return f"{available:.1f} GiB of memory are available, {need:.4g} GiB are needed{of}: see what uses it with `ps aux --sort=-rss | head`"
 
 
 def ray_obstacle(dashboard: str, token_file: str, nodes: Sequence[str], gpus: int) -> str:
@@ -286,8 +293,10 @@ def _parser() -> argparse.ArgumentParser:
     kind = kinds.add_parser("mount", help="a folder of another node is mounted over NFS and answers")
     kind.add_argument("path")
     kind.add_argument("server", help="fabric address of that node")
-    kind = kinds.add_parser("memory", help="this many GiB are available")
-    kind.add_argument("gib", type=float)
+    kind = kinds.add_parser("memory", help="this many GiB, or this part of the memory, are available")
+    need = kind.add_mutually_exclusive_group(required=True)
+    need.add_argument("gib", type=float, nargs="?")
+    need.add_argument("--share", type=float, default=0.0, help="of MemTotal, between 0 and 1")
     for name, text in (
         ("ray", "Ray has exactly these nodes and GPUs"),
         ("serving", "the server answers a completion; fails when it cannot any more"),
@@ -327,7 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.kind == "mount":
             wait_for(lambda: mount_obstacle(options.path, options.server), poll_s=_MOUNT_POLL_S)
         elif options.kind == "memory":
-            wait_for(lambda: memory_obstacle(options.gib), poll_s=_MEMORY_POLL_S)
+            wait_for(lambda: memory_obstacle(options.gib, share=options.share), poll_s=_MEMORY_POLL_S)
         else:
 
             def ray() -> str:

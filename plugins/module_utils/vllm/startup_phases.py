@@ -5,6 +5,9 @@
 The lines are those of vLLM 0.8 to 0.32 (the wording moved: "init engine ... took 34.11 seconds", then "took 34.11 s
 (compilation: 7.5 s)"; "torch.compile takes", then "took"). With several ranks each writes its own; the slowest counts, because the
 others wait for it. A phase that is not in the text is left out.
+
+Stamps are compared with stamps of the same machine only: the ranks on other nodes have clocks of their own, and Ray hands their
+lines on with the address of their node (``(RayWorkerWrapper pid=383, ip=192.168.100.11)``).
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ PHASES = (ENGINE_START, WEIGHTS, MODEL_SETUP, COMPILE, CAPTURE, WARM_UP, OTHER)
 _NUMBER = r"([\d,]+(?:\.\d+)?)"
 _SECONDS = rf"{_NUMBER}\s*(?:s|secs?|seconds)\b"
 _STAMP = re.compile(r"\b(?:DEBUG|INFO|WARNING|ERROR) (\d\d-\d\d \d\d:\d\d:\d\d)\b")
+#: A line of another machine.
+_ELSEWHERE = re.compile(r"\([^()]*\bip=[^()]*\)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: A start begins with one of these.
 _BEGIN = re.compile(r"vLLM API server version|Initializing an? (?:V1 )?LLM engine")
@@ -73,7 +78,7 @@ def _time_of(lines: list[str], pattern: re.Pattern[str], *, last: bool = False) 
 
 
 def _stamp(line: str) -> datetime | None:
-    match = _STAMP.search(line)
+    match = None if _ELSEWHERE.search(line) else _STAMP.search(line)
     try:
         # A leap year, so that 29 February is a day.
         return datetime.strptime(f"2024-{match[1]}", "%Y-%m-%d %H:%M:%S") if match else None
@@ -82,18 +87,21 @@ def _stamp(line: str) -> datetime | None:
 
 
 def _between(begin: datetime | None, finish: datetime | None) -> float | None:
-    """Return the seconds between two stamps; over New Year the year is missing in them."""
+    """Return the seconds between two stamps, whose year is missing; None where the clock went back between them."""
     if begin is None or finish is None:
         return None
     seconds = (finish - begin).total_seconds()
-    return seconds if seconds >= 0 else seconds + 366 * 86400
+    if seconds < 0 and (begin.month, finish.month) == (12, 1):
+        seconds += 366 * 86400
+    return seconds if seconds >= 0 else None
 
 
 def phase_seconds(text: str) -> dict[str, float]:
     """Return the seconds of each phase of the last start in a journal, in order of time; never raises.
 
     ``other until ready`` is what is left of the time from the first stamp to "Application startup complete", and so is
-    ``engine start`` what lies before the weights. They are there only where the stamps are.
+    ``engine start`` what lies before the weights. They are there only where the stamps of this machine are; without those of the
+    weights, ``other until ready`` holds both.
     """
     return _phases(_last_start(text))
 
@@ -121,7 +129,7 @@ def _phases(lines: list[str]) -> dict[str, float]:
     if known and ready is not None:
         before = next((moment for line in reversed(lines[: ready + 1]) if (moment := _stamp(line))), None)
         whole = _between(first, before)
-        if whole is not None and ENGINE_START in known:
+        if whole is not None:
             known[OTHER] = round(max(whole - sum(known.values()), 0.0), 2)
     return known
 

@@ -388,6 +388,37 @@ def test_nothing_to_save(run: Run, node: Node, tmp_path: Path) -> None:
 # --- container_service_info ---------------------------------------------------------------------------------
 
 
+def test_a_start_that_failed_is_told_by_its_first_error(run: Run, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = (Path(__file__).parents[3] / "field_cases" / "journals" / "journal-no-cache-blocks.txt").read_text()
+    rows = [
+        json.dumps({"MESSAGE": line, "_SYSTEMD_INVOCATION_ID": "a", "__REALTIME_TIMESTAMP": "1790000000000000"})
+        for line in journal.splitlines()
+    ]
+    (node.folder / "json").write_text("\n".join(rows))
+    node.program("journalctl", f'case "$*" in *json*) cat {node.folder}/json;; *) exit 1;; esac')
+    for active, restarts, told in (
+        ("failed", 0, True),
+        ("activating", 0, False),
+        ("activating", 2, True),
+        ("active", 2, False),
+    ):
+        status = {
+            "name": "spark-vllm",
+            "present": True,
+            "active": active,
+            "sub": "x",
+            "restarts": restarts,
+            "differs": [],
+        }
+        status["settled"] = active == "active"
+        monkeypatch.setattr(container_service_info, "service_status", lambda _run, _name, status=status: status)
+        found = run(container_service_info, names=["spark-vllm"])
+        assert ("spark-vllm" in found["causes"]) == told, active
+        assert ("its last start failed: the weights leave no memory for the KV cache" in found["msg"]) == told
+        if told:
+            assert found["causes"]["spark-vllm"]["code"] == "no_cache_blocks"
+
+
 def test_a_start_is_told_when_it_is_done_and_asked_for(run: Run, node: Node) -> None:
     asked = {"names": ["spark-vllm"], "startup_of": "spark-vllm"}
     node.serving("http://127.0.0.1:1", weights=node.started())

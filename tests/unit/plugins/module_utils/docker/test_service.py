@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,6 +91,27 @@ def test_how_systemd_runs_it_does_not_change_the_digest_but_the_unit() -> None:
     digest = container.digest(IMAGE, {})
     one, other = (unit_text(container, UnitSpec("vLLM", start_limit_burst=burst), IMAGE, digest) for burst in (5, 6))
     assert one != other
+
+
+SLOW = Path(__file__).parents[4] / "field_cases" / "journals" / "slow-failing-start.tsv"
+
+
+@pytest.mark.parametrize("line", SLOW.read_text(encoding="utf-8").splitlines()[1:])
+def test_systemd_gives_up_on_slow_starts_too(line: str) -> None:
+    start, burst, _interval, _gives_up = line.split("\t")
+    unit = UnitSpec("vLLM", start_limit_burst=int(burst), longest_start_sec=int(start))
+    text = unit_text(spec(), unit, IMAGE, "d")
+    window = int(next(row for row in text.splitlines() if row.startswith("StartLimitIntervalSec=")).partition("=")[2])
+    # systemd.unit(5): the start after the burst is refused while the first of them lies within the window.
+    assert window > int(burst) * (int(start) + unit.restart_sec + unit.stop_timeout_sec)
+    assert window >= 3600
+    assert spec().digest(IMAGE, {}) in unit_text(spec(), unit, IMAGE, spec().digest(IMAGE, {}))
+
+
+def test_a_window_that_is_never_full_is_refused() -> None:
+    with pytest.raises(ValueError, match="5 failed starts of up to 900 s would never fill a shorter window"):
+        UnitSpec("vLLM", start_limit_interval_sec=3600, longest_start_sec=900)
+    assert UnitSpec("vLLM", start_limit_interval_sec=3600, longest_start_sec=300).window() == 3600
 
 
 def test_the_order_of_the_environment_does_not_matter() -> None:

@@ -29,6 +29,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.requirements i
     interface_with,
     judge,
     nfs_modules,
+    on_this_machine,
     parse_cgroup,
     parse_ip_addresses,
     parse_meminfo,
@@ -256,6 +257,26 @@ def test_collect_without_iproute2(fake: Fake) -> None:
 def test_docker_versions(fake: Fake, answer: tuple[int, str], versions: tuple[str | None, str | None]) -> None:
     fake.commands["docker version"] = answer
     assert fake.machine.docker() == versions
+
+
+@pytest.mark.parametrize(
+    ("info", "daemon_json", "store"),
+    [
+        ((0, '/data/docker [["Backing Filesystem","extfs"]]\n'), "", "/data/docker"),
+        # Docker 29 keeps images with containerd.
+        ((0, '/var/lib/docker [["driver-type","io.containerd.snapshotter.v1"]]\n'), "", "/var/lib/containerd"),
+        # Not installed, or not running, yet.
+        ((127, ""), '{"data-root": "/data/docker"}', "/data/docker"),
+        ((1, ""), "{broken", "/var/lib/docker"),
+        ((127, ""), "", "/var/lib/docker"),
+    ],
+)
+def test_the_folder_where_docker_keeps_images(fake: Fake, info: tuple[int, str], daemon_json: str, store: str) -> None:
+    fake.commands["docker info"] = info
+    (fake.root / "etc/docker").mkdir(parents=True)
+    (fake.root / "etc/docker/daemon.json").write_text(daemon_json)
+    wanted = requirements_from({"paths": [{"path": "docker", "need_gib": 30}, {"path": "/srv/models", "need_gib": 1}]})
+    assert on_this_machine(wanted, fake.machine).paths == (PathNeed(store, 30), PathNeed("/srv/models", 1))
 
 
 def test_owners_of_ports(fake: Fake) -> None:

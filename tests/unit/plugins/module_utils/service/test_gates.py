@@ -241,6 +241,19 @@ def test_memory_is_the_kernels_available(tmp_path: Path) -> None:
     assert gates.memory_obstacle(91, meminfo).startswith("90.0 GiB of memory are available, 91 GiB are needed")
 
 
+def test_memory_follows_what_vllm_will_take(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    # 121.69 GiB and 90 GiB.
+    meminfo.write_text("MemTotal:       127600748 kB\nMemAvailable:   94371840 kB\n")
+    assert gates.memory_obstacle(None, meminfo, share=0.73) == ""
+    said = gates.memory_obstacle(None, meminfo, share=0.75)
+    assert said.startswith("90.0 GiB of memory are available, 91.27 GiB are needed (0.75 of 121.7, as vLLM will take)")
+    # What the user set counts alone.
+    assert gates.memory_obstacle(90, meminfo, share=0.9) == ""
+    meminfo.write_text("MemAvailable:   94371840 kB\n")
+    assert "has no MemTotal" in gates.memory_obstacle(None, meminfo, share=0.5)
+
+
 def test_a_port_that_answers_and_one_that_does_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

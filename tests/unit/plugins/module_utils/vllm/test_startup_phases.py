@@ -96,6 +96,24 @@ def test_the_last_start_counts() -> None:
     assert phase_seconds(again + NEWER)["weights"] == 180.0
 
 
+FIELD = Path(__file__).parents[4] / "field_cases" / "journals" / "journal-worker-clock-3min-behind.txt"
+
+
+def test_clocks_that_differ_break_no_figure() -> None:
+    behind = FIELD.read_text(encoding="utf-8")
+    # From 10:08:00 to 10:16:50 by the head's own clock.
+    assert phases_line(phase_seconds(behind)).startswith("start-up: 530 s (weights 402 s")
+    ahead = behind.replace(" 10:05:30 ", " 10:11:30 ").replace(" 10:12:2", " 10:18:2")
+    assert phase_seconds(ahead) == phase_seconds(behind)
+
+
+def test_a_clock_that_is_set_back_breaks_no_figure() -> None:
+    text = NEWER.replace("INFO 01-01 00:00:00", "INFO 06-01 00:00:30").replace("INFO 01-01", "INFO 06-01")
+    seconds = phase_seconds(text)
+    assert "engine start" not in seconds
+    assert sum(seconds.values()) < 300
+
+
 def test_over_new_year() -> None:
     text = NEWER.replace("01-01 00:00:00", "12-31 23:59:50")
     assert phase_seconds(text)["engine start"] == 30.0
