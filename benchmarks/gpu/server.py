@@ -133,7 +133,8 @@ class Server:
             if state.serving:
                 return time.monotonic() - self.started, state
             if time.monotonic() - self.started > patience_s:
-                raise StartError(f"not serving after {patience_s:.0f} s: {state.reason}")
+                why = state.trouble.sentence() if state.trouble else "no reason given"
+                raise StartError(f"not serving after {patience_s:.0f} s: {why}")
             time.sleep(0.25)
 
     def stop(self, grace_s: float = 8.0) -> None:
