@@ -64,7 +64,7 @@ def ansible(place: Path, *arguments: str) -> tuple[int, str]:
         "PWD": str(place),
     }
     command = [str(Path(sys.executable).parent / "ansible-playbook"), *arguments]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False, cwd=place)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=900, check=False, cwd=place)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -50,13 +50,15 @@ def play(book: Path, inventory: Path, *settings: str, flags: Sequence[str] = ())
     variables |= {
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+        # A user without a home folder runs this as well.
+        "ANSIBLE_REMOTE_TMP": str(inventory.parent / "tmp"),
         "NO_COLOR": "1",
         "COLUMNS": "160",
     }
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), str(book), *flags]
     for setting in settings:
         command += ["-e", setting]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=900, check=False, cwd=ROOT)
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 

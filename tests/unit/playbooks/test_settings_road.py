@@ -47,7 +47,7 @@ def play(folder: Path, *arguments: str) -> tuple[int, str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=False,
         cwd=folder,
     )

@@ -91,7 +91,10 @@ def units(place: Path, nodes: int, **settings: Any) -> dict[str, dict[str, Any]]
             "gather_facts: false", "gather_facts: false\n  environment: {WORLD_HOST: '{{ inventory_hostname }}'}"
         )
     )
-    (place / "ansible.cfg").write_text("[defaults]\nstdout_callback = default\nlocalhost_warning = false\n")
+    # A user without a home folder runs this as well.
+    (place / "ansible.cfg").write_text(
+        f"[defaults]\nstdout_callback = default\nlocalhost_warning = false\nremote_tmp = {place}/tmp\n"
+    )
     environment = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(place / "collections"),
