@@ -14,6 +14,23 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+#: The names of task files, the same in every role. A role that has another step names it by its domain.
+COMMON_FILES = {
+    "main",  # the other files, in order
+    "preflight",  # checks before anything is changed
+    "install",  # packages, files, images, weights
+    "configure",  # settings and systemd units
+    "verify",  # checks after the change
+    "facts",  # reads, and facts for other roles; changes nothing
+    "remove",
+}
+DOMAIN_FILES = {
+    *("nfs_server", "nfs_client", "copy"),  # how secrets, image and weights get to the other nodes
+    *("service", "cdi", "gpu_check"),  # Docker's daemon, its CDI specification, a container with the GPU
+    *("nccl_check", "benchmark"),  # what loads the link or the endpoint
+    *("memory", "report", "update", "bundle"),  # what is shown or packed
+    *("steps", "step", "stop", "trial"),  # the cluster's order, and a trial of CUDA graphs
+}
 #: What fits on two screens.
 TASK_LINES = 110
 
@@ -79,6 +96,10 @@ def of_role(name: str, file: str) -> Path:
     return ROOT / "roles" / name.rpartition(".")[2] / "tasks" / f"{file.removesuffix('.yml')}.yml"
 
 
+def test_task_files_have_the_same_names_in_every_role() -> None:
+    assert {path.stem for path in TASK_FILES} == COMMON_FILES | DOMAIN_FILES
+
+
 def test_every_task_file_is_run_by_a_playbook() -> None:
     reached: set[Path] = set()
     todo = list((ROOT / "playbooks").glob("*.yml"))
@@ -87,8 +108,7 @@ def test_every_task_file_is_run_by_a_playbook() -> None:
         reached |= fresh
         todo += fresh
     unused = {str(path.relative_to(ROOT)) for path in set(TASK_FILES) - reached}
-    # Of this role only the look is used, by node_report.
-    assert {path for path in unused if "/node_preflight/" not in path} == set()
+    assert unused == set()
 
 
 @pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: f"{path.parts[-3]}-{path.name}")

@@ -108,9 +108,9 @@ PLAY = """---
 - hosts: head
   gather_facts: false
   tasks:
-    - import_role: {name: dgx_spark.vllm.vllm_graphs, tasks_from: choose}
+    - import_role: {name: dgx_spark.vllm.vllm_graphs, tasks_from: facts}
     - dgx_spark.vllm.container_service: {name: spark-ray-head, image: serving, command: [ray, head]}
-    - import_role: {name: dgx_spark.vllm.vllm_serve, tasks_from: unit}
+    - import_role: {name: dgx_spark.vllm.vllm_serve, tasks_from: configure}
 - hosts: workers
   gather_facts: false
   tasks:

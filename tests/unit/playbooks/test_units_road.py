@@ -37,7 +37,7 @@ PLAY = """---
 - hosts: head
   gather_facts: false
   tasks:
-    - import_role: {name: dgx_spark.vllm.vllm_serve, tasks_from: unit}
+    - import_role: {name: dgx_spark.vllm.vllm_serve, tasks_from: configure}
     - import_role: {name: dgx_spark.vllm.ray_head}
       when: vllm_serve_executor | default('ray') == 'ray'
 - hosts: workers
