@@ -28,7 +28,7 @@ DOMAIN_FILES = {
     *("nfs_server", "nfs_client", "copy"),  # how secrets, image and weights get to the other nodes
     *("service", "cdi", "gpu_check"),  # Docker's daemon, its CDI specification, a container with the GPU
     *("nccl_check", "benchmark"),  # what loads the link or the endpoint
-    *("memory", "report", "update", "bundle"),  # what is shown or packed
+    *("memory", "record", "report", "update", "bundle"),  # what is read for, kept for or shown to people
     *("steps", "step", "stop", "trial"),  # the cluster's order, and a trial of CUDA graphs
 }
 #: What fits on two screens.
