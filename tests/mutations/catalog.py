@@ -45,10 +45,10 @@ _GATES = _in(
     ),
     (
         "gates: memory is taken in MB",
-        "available = int(line.split()[1]) / 2**20",
-        "available = int(line.split()[1]) / 10**6",
+        "figures[name] = int(rest.split()[0]) / 2**20",
+        "figures[name] = int(rest.split()[0]) / 10**6",
     ),
-    ("gates: less memory than needed passes", "if available >= need_gib:", "if available >= need_gib - 1:"),
+    ("gates: less memory than needed passes", "if available >= need:", "if available >= need - 1:"),
     (
         "gates: a mount of another server passes",
         "if wish is None or wish.server != server:",
@@ -269,7 +269,7 @@ _PLAN = _in(
     f"{_UTILS}/plan/plan.py",
     f"{_TESTS}/plan/test_plan.py",
     ("plan: the gate is loosened by 5 GiB", "headroom >= min_headroom_gib)", "headroom >= min_headroom_gib - 5)"),
-    ("plan: a request too long for the model fits", "fits = held and length <= known and", "fits = held and"),
+    ("plan: a request too long for the model fits", "and admitted and length <= known and", "and admitted and"),
     ("plan: less than one request fits", "held = concurrency >= 1 and", "held = concurrency >= 0 and"),
 )
 
