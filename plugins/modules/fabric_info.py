@@ -48,6 +48,14 @@ options:
     description: Whether role P(dgx_spark.vllm.fabric#role) comes next, so that an address or an MTU that it writes is yellow, not red.
     type: bool
     default: false
+  least_gbits:
+    description: Gb/s of a port from which nothing is said of its speed; V(100) for ports of a switch that are split in four.
+    type: int
+    default: 200
+  one_twin:
+    description: Whether one of the two interfaces of a port may be left unused; without, that is yellow.
+    type: bool
+    default: false
   peers:
     description: Other nodes, each with the addresses of its rails in the order of this node's. Each is asked over its rail with packets of full size.
     type: list
@@ -130,7 +138,7 @@ environment:
 fabric:
   description: >-
     What was read: twins (each with interface, rdma, pci, port, mac, mtu, state, carrier, speed, addresses, link_local, rdma_state, gids,
-    firmware, pcie, pcie_best, why_down), others, routes, management, cables.
+    firmware, pcie, pcie_best, why_down), others, routes, management, cables, host (what of PCI bus, IOMMU, hot-plug and kernel explains the link).
   type: dict
   returned: always
 msg:
@@ -145,8 +153,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.fabric.host import CHECK, why_no_port
 from ..module_utils.fabric.link import (
-    CHECK,
     Demands,
     Fabric,
     FabricError,
@@ -173,6 +181,8 @@ ARGUMENTS = {
     "rdma": {"type": "bool", "default": True},
     "judge": {"type": "bool", "default": True},
     "managed": {"type": "bool", "default": False},
+    "least_gbits": {"type": "int", "default": 200},
+    "one_twin": {"type": "bool", "default": False},
     "peers": {
         "type": "list",
         "elements": "dict",
@@ -200,12 +210,22 @@ def judge_node(fabric: Fabric, rails: Sequence[Rail], params: Mapping[str, Any])
     """Return what is wrong with the link; where it is not to be judged, only addresses that collide."""
     if not params["judge"]:
         return judge_rails(rails, fabric)
-    named = bool(params["interfaces"])
-    return judge(fabric, Demands(tuple(rails), params["mtu"], params["rdma"], params["managed"], named=named))
+    demands = Demands(
+        rails=tuple(rails),
+        mtu=params["mtu"],
+        rdma=params["rdma"],
+        managed=params["managed"],
+        named=bool(params["interfaces"]),
+        least_mbps=1000 * params["least_gbits"],
+        one_twin=params["one_twin"],
+    )
+    return judge(fabric, demands)
 
 
-def no_holder(address: str) -> Finding:
+def no_holder(fabric: Fabric, address: str) -> Finding:
     """Return what is wrong with a node that has neither a cable nor the address."""
+    if not fabric.twins and not fabric.host.cards and (fabric.host.hotplug or fabric.host.marker):
+        return why_no_port(fabric.host)
     return Finding(
         "fabric.no_holder",
         RED,
@@ -231,12 +251,15 @@ def main() -> None:
         if rails:
             environment = fabric_environment(params["address"], status)
         elif not findings:
-            findings = [no_holder(params["address"])]
+            findings = [no_holder(fabric, params["address"])]
     except FabricError as error:
         module.fail_json(msg=str(error))
+    held = {twin.interface: twin.mtu for twin in fabric.twins}
     for peer in params["peers"]:
         for rail, address in zip(rails, peer["addresses"], strict=False):
-            if silent := jumbo_ping(run, rail, address.split("/")[0], params["mtu"] or 1500):
+            # What the interface cannot send says nothing of the way; another MTU than the wanted one is told above.
+            size = min(params["mtu"] or 1500, held.get(rail.interface) or 1500)
+            if silent := jumbo_ping(run, rail, address.split("/")[0], size):
                 findings.append(replace(silent, found=f"{peer['name']}: {silent.found}"))
     problems = sentences(findings)
     told = ", ".join(f"{rail['interface']} {rail['address']}" for rail in status) or "no interface"

@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..report.finding import RED, YELLOW, Finding
-from .link import FabricError
+from .host import Host, remedy_for, slow_causes
+from .link import PORT_MBPS, FabricError
 
 PORT = 12000
 NCCL_PORT = 12100
@@ -59,6 +60,48 @@ TCP_GBITS = Expected(20.0, 80.0, "96 Gb/s over one twin")
 def expected(table: Mapping[int, Expected], cables: int) -> Expected:
     """Return the row for a number of cables, one where none is known."""
     return table[2 if cables >= 2 else 1]
+
+
+#: One twin alone: 109 to 112 Gb/s of ib_write_bw (eugr/spark-vllm-docker, docs/NETWORKING.md; an owner's 109 to 112), 12 GB/s of NCCL (an owner's
+#: document on a pair with one device named). It hangs on one PCIe link of the two.
+ONE_TWIN_GBITS = Expected(80.0, 90.0, "109 to 112 Gb/s over one twin")
+ONE_TWIN_GBYTES = Expected(8.0, 10.0, "12 GB/s over one twin")
+_RDMA_NAME = re.compile(r"roce(P\d+)?p\d+s\d+f\d+$")
+
+
+def one_link(devices: Sequence[str]) -> bool:
+    """Say whether all devices hang on one of the card's two PCIe links: a single twin, or the same twin of both ports."""
+    names = [_RDMA_NAME.fullmatch(device) for device in devices]
+    if all(names):
+        return len({name[1] for name in names if name}) == 1
+    return len(devices) == 1
+
+
+def limits_for(
+    table: Mapping[int, Expected], alone: Expected, devices: Sequence[str], cables: int, mbps: int | None
+) -> Expected:
+    """Return what is expected of these devices: half of the card for one of its PCIe links, and never more than the ports do.
+
+    Args:
+        table: what was published for both twins, by cables.
+        alone: what was published for one twin.
+        devices: RDMA devices in use.
+        cables: number of ports with a cable.
+        mbps: Mb/s of a port; None where that is not known.
+    """
+    limits = alone if one_link(devices) else expected(table, cables)
+    ports = 1 if cables < 2 else 2
+    share = min(1.0, ports * mbps / PORT_MBPS) if mbps else 1.0
+    if one_link(devices):
+        # One twin alone does about half of a port: a port at 100 Gb/s is no narrower than that.
+        share = min(1.0, 2 * share)
+    if share == 1.0:
+        return limits
+    return Expected(
+        round(limits.low * share, 2),
+        round(limits.good * share, 2),
+        f"{limits.published} with ports at {PORT_MBPS // 1000} Gb/s, {share:.0%} of that with these at {(mbps or 0) // 1000}",
+    )
 
 
 # --- reading ----------------------------------------------------------------------------------------------------
@@ -110,13 +153,15 @@ def parse_iperf3(text: str) -> float:
 class NcclLog:
     """What NCCL says in its log at level INFO.
 
-    ``network`` is what it chose (``IB``, ``Socket``, or the name of a plugin), ``devices`` what it opened, ``channels`` how many channels go
+    ``version`` is its number, ``build`` with all that stands behind it (``2.28.9+cuda13.0``).
+    ``network`` is what it chose (``IB``, ``Socket``, or the name of a plugin, ``NCCL RDMA Plugin v10``), ``devices`` what it opened, ``channels`` how many channels go
     over each device (by the device's number, ``Socket/0`` for TCP), ``gid_kinds`` whether each device's address is an IPv4 one (``ipv4``) or a
     link-local one (``link-local``). ``virtual`` is what a device's number stands for: NCCL_IB_MERGE_NICS, 1 by default, makes one of the ports of
     a PCI card that has two cables, under a number after those of the single devices.
     """
 
     version: str = ""
+    build: str = ""
     network: str = ""
     devices: tuple[str, ...] = ()
     sockets: tuple[str, ...] = ()
@@ -131,11 +176,11 @@ class NcclLog:
         return self.virtual.get(number) or self.devices[int(number) : int(number) + 1]
 
     def rdma(self) -> bool:
-        """Say whether data goes over RDMA alone."""
+        """Say whether data goes over RDMA alone: nothing names Socket, and something names another way."""
         over = set(self.channels or {})
         if over:
             return all(not name.startswith("Socket") for name in over)
-        return bool(self.devices) and self.network.startswith("IB")
+        return bool(self.network) and self.network != "Socket"
 
     def used(self) -> tuple[str, ...]:
         """Return the devices that channels go over; all that were opened where the log names no channel."""
@@ -145,15 +190,30 @@ class NcclLog:
         )
 
 
+#: Codes that a terminal's colours leave in a log.
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+#: A device in ``Using [0]rocep1s0f0:1/RoCE``; since 2.30 with the numbers of rail and plane where they were named (``:1:2:3/RoCE``, ``:1::3/RoCE``).
+_DEVICE = re.compile(r"\[\d+\]([^\s:]+):\d+(?::-?\d*){0,2}/\w+")
+#: ``via NET/<name>/<number>``, with the rank of a proxy in brackets and what kind of access; a plugin's name may hold blanks and slashes.
+_VIA = re.compile(r"\bvia NET/([^\n]+)/(\d+)(?:\(\d+\))?(?:/GDRDMA(?:\(PCI\))?)?(?:/Shared)?(?=\s|$)")
+#: An address that a connection was made with: ``qpn`` up to 2.29.3, ``qp_num`` behind the function's name since 2.29.7.
+_ADDRESS = re.compile(
+    r"NCCL (?:Merged)?Dev -?\d+ I[Bb]Dev (\d+) Port \d+ (?:qpn|qp_num) \d+ mtu \d+ GID -?\d+ \(([0-9A-Fa-f]+)/([0-9A-Fa-f]+)\)"
+)
+
+
 def parse_nccl_log(text: str) -> NcclLog:
     """Return what an NCCL log says, of all ranks whose lines are in it.
 
-    Lines of several versions: 2.19 and 2.28 write ``NET/IB : Using [0]dev:1/RoCE [1]...``; NVIDIA's plugin writes ``via NET/IBext_v10/1``.
+    The forms are those of NCCL's source from 2.19 to 2.30.7 (src/transport/net_ib*, net.cc, net_socket.cc, init.cc, plugin/net.cc), and those of the
+    plugins (HPC-X's ``NCCL RDMA Plugin vN`` and ``IBext_vN``) in owners' logs up to 2.31.2. The network is what NCCL says that it uses; it is TCP
+    only where Socket is named.
     """
-    version = re.search(r"NCCL version (\d+(?:\.\d+)+)", text)
+    text = _COLOURS.sub("", text).replace("\r", "")
+    version = re.search(r"NCCL version (\d+(?:\.\d+)+)(\S*)", text)
     devices: dict[str, None] = {}
     for line in re.findall(r"NET/IB\s*: Using (.*)", text):
-        devices |= dict.fromkeys(re.findall(r"\[\d+\]([^\s:]+):\d+/(?:RoCE|IB)", line))
+        devices |= dict.fromkeys(_DEVICE.findall(line))
     if not devices:
         # NVIDIA's plugin names its devices in these lines alone.
         numbered = dict(re.findall(r"HCA (\d+) '([^'\s]+)", text))
@@ -163,34 +223,48 @@ def parse_nccl_log(text: str) -> NcclLog:
         for number, name in re.findall(r"NET/IB\s*: Made virtual device \[(\d+)\] name=(\S+)", text)
     }
     sockets: dict[str, None] = {}
-    for line in re.findall(r"NET/Socket\s*: Using (.*)", text):
+    for line in re.findall(r"NET/Socket\s*: Using (\[.*)", text):
         sockets |= dict.fromkeys(re.findall(r"\[\d+\]([^\s:]+):", line))
-    networks = re.findall(r"NCCL INFO Using network (\S+)", text)
+    networks = re.findall(r"\bUsing network ([^\n]*\S)", text) or re.findall(
+        r"\bAssigned NET plugin ([^\n]*\S) to comm", text
+    )
     channels: dict[str, int] = {}
-    for kind, number in re.findall(r"\bvia NET/(IB|IBext\w*|Socket)/(\d+)", text):
+    for kind, number in _VIA.findall(text):
         name = f"Socket/{number}" if kind == "Socket" else number
         channels[name] = channels.get(name, 0) + 1
     kinds: dict[str, str] = {}
-    for number, subnet, identity in re.findall(
-        r"NCCL (?:Merged)?Dev \d+ I[Bb]Dev (\d+) Port \d+ qpn \d+ mtu \d+ GID \d+ \(([0-9A-F]+)/([0-9A-F]+)\)", text
-    ):
+    for number, subnet, identity in _ADDRESS.findall(text):
         # A RoCE v2 address that stands for IPv4 is ::ffff:a.b.c.d; the log prints its halves as numbers of the host's byte order.
         kind = (
-            "ipv4" if subnet == "0" and identity.endswith("FFFF0000") else "link-local" if subnet == "80FE" else "other"
+            "ipv4"
+            if int(subnet, 16) == 0 and identity.upper().endswith("FFFF0000")
+            else "link-local"
+            if subnet.upper() == "80FE"
+            else "other"
         )
         kinds[number] = kind if kinds.get(number, kind) == kind else "mixed"
     warnings = dict.fromkeys(found.strip() for found in re.findall(r"NCCL WARN (.*)", text))
+    chosen = "Socket" if "Socket" in networks else networks[-1] if networks else ""
     return NcclLog(
         version=version[1] if version else "",
-        network=networks[-1] if networks else ("IB" if devices else "Socket" if sockets else ""),
+        build=version[1] + version[2] if version else "",
+        network=chosen or ("IB" if devices else "Socket" if sockets else ""),
         devices=tuple(devices),
         sockets=tuple(sockets),
         channels=channels,
         gid_kinds=kinds,
-        gpu_direct="GDRDMA" in text or bool(re.search(r"GPU Direct RDMA (?:\(\w+\) )?[Ee]nabled", text)),
+        gpu_direct=_gpu_direct(text),
         warnings=tuple(warnings),
         virtual=virtual,
     )
+
+
+def _gpu_direct(text: str) -> bool:
+    """Say whether the network reads the GPU's memory itself: by the channels, else by what is said of all devices."""
+    said = re.findall(r"GPU Direct RDMA (?:\([\w-]+\) )?([Ee]nabled|[Dd]isabled)", text)
+    found = {word.lower() for word in said}
+    # A plugin finds it possible, and NCCL then switches it off: on a GB10 both lines stand there.
+    return "/GDRDMA" in text or found == {"enabled"}
 
 
 def parse_probe(text: str) -> dict[str, Any]:
@@ -219,9 +293,20 @@ def without_bandwidth(findings: Sequence[Finding]) -> list[Finding]:
     return [replace(found, level=YELLOW) if found.code in BANDWIDTH else found for found in findings]
 
 
-def judge_rdma(results: Sequence[RdmaResult], devices: Sequence[str], cables: int) -> list[Finding]:
-    """Return what is wrong with the raw RDMA bandwidth of all devices at once."""
-    limits = expected(RDMA_GBITS, cables)
+def judge_rdma(
+    results: Sequence[RdmaResult],
+    devices: Sequence[str],
+    cables: int,
+    host: Host | None = None,
+    mbps: int | None = None,
+) -> list[Finding]:
+    """Return what is wrong with the raw RDMA bandwidth of all devices at once.
+
+    Args:
+        host: what this node says of its link, for the cause.
+        mbps: Mb/s of a port; None where that is not known.
+    """
+    limits = limits_for(RDMA_GBITS, ONE_TWIN_GBITS, devices, cables, mbps)
     total = round(sum(result.gbits for result in results), 2)
     parts = " + ".join(f"{result.device} {result.gbits:g}" for result in results)
     silent = [device for device in devices if device not in {result.device for result in results}]
@@ -243,7 +328,7 @@ def judge_rdma(results: Sequence[RdmaResult], devices: Sequence[str], cables: in
                 RED,
                 RDMA,
                 f"RDMA brings {total:g} Gb/s ({parts}), published are {limits.published}",
-                "see cable, port speed and MTU on both nodes; after a cable was plugged anew, reboot both nodes",
+                remedy_for(slow_causes(host)),
             )
         )
     elif results and total < limits.good:
@@ -309,8 +394,24 @@ def judge_container(probe: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def judge_nccl(log: NcclLog, devices: Sequence[str], gbytes: float | None, cables: int) -> list[Finding]:
-    """Return what is wrong with NCCL in the serving container: its transport by its own log, then its bandwidth."""
+def judge_nccl(
+    log: NcclLog,
+    devices: Sequence[str],
+    gbytes: float | None,
+    cables: int,
+    host: Host | None = None,
+    mbps: int | None = None,
+) -> list[Finding]:
+    """Return what is wrong with NCCL in the serving container: its transport by its own log, then its bandwidth.
+
+    Args:
+        log: what NCCL said.
+        devices: RDMA devices that it is to use.
+        gbytes: bus bandwidth in GB/s; None where none was measured.
+        cables: number of ports with a cable.
+        host: what this node says of its link, for the cause.
+        mbps: Mb/s of a port; None where that is not known.
+    """
     if not log.network and not log.devices and not log.channels:
         return [
             Finding(
@@ -322,13 +423,15 @@ def judge_nccl(log: NcclLog, devices: Sequence[str], gbytes: float | None, cable
             )
         ]
     found = _transport(log, devices)
-    return [*found, *_nccl_bandwidth(gbytes, expected(NCCL_GBYTES, cables), found)]
+    limits = limits_for(NCCL_GBYTES, ONE_TWIN_GBYTES, devices, cables, mbps)
+    return [*found, *_nccl_bandwidth(gbytes, limits, found, log, devices, host)]
 
 
 def _transport(log: NcclLog, devices: Sequence[str]) -> list[Finding]:
     """Judge what NCCL's log says of its way."""
     found = []
-    missing = [device for device in devices if device not in log.used()]
+    # A log that names no device by its number says nothing of which are used; the devices' counters do.
+    missing = [device for device in devices if device not in log.used()] if log.used() else []
     if devices and not log.rdma():
         by = f" ({', '.join(log.sockets)})" if log.sockets else ""
         found.append(
@@ -370,9 +473,31 @@ def _transport(log: NcclLog, devices: Sequence[str]) -> list[Finding]:
     return found
 
 
-def _nccl_bandwidth(gbytes: float | None, limits: Expected, transport: Sequence[Finding]) -> list[Finding]:
-    """Judge NCCL's bandwidth, with what its transport explains of it."""
-    if gbytes is None or gbytes >= limits.good:
+def _nccl_bandwidth(
+    gbytes: float | None,
+    limits: Expected,
+    transport: Sequence[Finding],
+    log: NcclLog,
+    devices: Sequence[str],
+    host: Host | None,
+) -> list[Finding]:
+    """Judge NCCL's bandwidth, with what explains it."""
+    if gbytes is None:
+        return []
+    if gbytes >= limits.low and one_link(devices) and not transport:
+        both = expected(NCCL_GBYTES, 1)
+        if gbytes >= both.low:
+            return []
+        return [
+            Finding(
+                "fabric.nccl_one_link",
+                YELLOW,
+                NCCL,
+                f"NCCL brings {gbytes:g} GB/s, slow because one twin alone is used ({', '.join(devices)}); both twins of a port bring {both.published}",
+                "name both twins in fabric_interfaces, or leave it so: token by token it is hardly felt",
+            )
+        ]
+    if gbytes >= limits.good:
         return []
     if gbytes >= limits.low:
         said = f"NCCL brings {gbytes:g} GB/s, a little less than published ({limits.published})"
@@ -383,8 +508,8 @@ def _nccl_bandwidth(gbytes: float | None, limits: Expected, transport: Sequence[
     elif any(entry.level == RED for entry in transport):
         said, remedy = f"{said}, as the transport above explains", "mend the transport first"
     else:
-        said = f"{said}, although it uses NET/IB over all devices"
-        remedy = "reboot both nodes, which cured it where it was seen after a cable was plugged anew"
+        said = f"{said}, although it uses NET/{log.network} over all devices"
+        remedy = remedy_for(slow_causes(host, log.build))
     return [Finding("fabric.nccl_slow", RED, NCCL, said, remedy)]
 
 

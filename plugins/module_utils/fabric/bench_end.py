@@ -32,11 +32,12 @@ from .bench import (
     probe_job,
     run_jobs,
 )
+from .host import read_host
 from .link import FabricError, Machine
 
 #: Lines of NCCL's log worth keeping; a whole one has thousands.
 TELLING = re.compile(
-    r"NET/(IB|Socket)\s*: (Using|No device|Made virtual device)|Using network|NCCL WARN|NCCL version|Channel 0[01]/|set by environment|GPU Direct RDMA"
+    r"NET/(IB|Socket)\s*: (Using|No device|Made virtual device)|Using network|NET plugin|net plugin|NCCL WARN|NCCL version|Channel 0[01]/|set by environment|GPU Direct RDMA"
 )
 #: What each test looks at.
 TITLES = {"container": CONTAINER_CHECK, "rdma": RDMA, "tcp": TCP, "nccl": NCCL}
@@ -72,6 +73,11 @@ class Benchmark:
     def devices(self) -> list[str]:
         """Return the rails' RDMA devices."""
         return [rail["rdma"] for rail in self.params["rails"] if rail.get("rdma")]
+
+    def mbps(self) -> int | None:
+        """Return Mb/s of the slowest port in use; None where the kernel does not say."""
+        told = [rail["speed"] for rail in self.params["rails"] if rail.get("rdma") and rail.get("speed")]
+        return min(told, default=None)
 
     def peers(self, count: int) -> list[str]:
         """Return the server's address for each rail; empty texts on the server itself.
@@ -133,7 +139,8 @@ class Benchmark:
             },
         }
         if len(results) == len(rails):
-            self.findings += judge_rdma(results, self.devices(), self.params["cables"])
+            host = read_host(self.machine.run, self.machine.root)
+            self.findings += judge_rdma(results, self.devices(), self.params["cables"], host, self.mbps())
 
     def tcp(self) -> None:
         """Measure TCP over the first rail."""
@@ -231,6 +238,9 @@ class Benchmark:
                     "use another serving image, whose NCCL is newer",
                 )
             )
-        self.findings += judge_nccl(log, self.devices(), self.result.get("bus_gbytes"), params["cables"])
+        host = read_host(self.machine.run, self.machine.root)
+        self.findings += judge_nccl(
+            log, self.devices(), self.result.get("bus_gbytes"), params["cables"], host, self.mbps()
+        )
         # Each device carries its share of more than twenty rounds; less than one round's share means that it took no part.
         self.findings += judge_counters(before, after, params["mib"] * 1024 * 1024 // max(1, len(before)))

@@ -22,14 +22,15 @@ from typing import Any
 from ..report.finding import RED, YELLOW, Finding
 from ..system.run import Runner
 from .environment import network_environment
+from .host import CHECK, MELLANOX, Host, read_host, why_no_port
 
-#: What was looked at.
-CHECK = "fabric"
-# PCI vendor of ConnectX (Mellanox), as /sys/class/net/*/device/vendor has it.
-MELLANOX = "0x15b3"
 # A Spark's port does 200 Gb/s; `ethtool` says `Speed: 200000Mb/s` where autonegotiation got there (NVIDIA/dgx-spark-playbooks
 # @0db7c14, nvidia/multi-sparks-through-switch, which also shows the sick value 100000Mb/s).
 PORT_MBPS = 200_000
+# A port of a 400G switch that is split in four (4 x 100G) does 100. Four such Sparks decoded within 3 % of 200 (NVIDIA forum 373146).
+BREAKOUT_MBPS = 100_000
+# What every Ethernet port does; RoCE takes packets of 1024 bytes over it and brought 20.9 GB/s to NCCL so (an owner's three Sparks).
+LEAST_MTU = 1500
 # Headers of IPv4 and of ICMP, which a ping's payload does not count.
 PING_OVERHEAD = 28
 # InfiniBand counts data in words of four bytes (port_xmit_data, port_rcv_data).
@@ -110,6 +111,7 @@ class Fabric:
     others: list[Other] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     management: tuple[str, ...] = ()
+    host: Host = field(default_factory=Host)
 
     def ports(self) -> dict[str, list[Twin]]:
         """Return the twins of each physical port."""
@@ -309,7 +311,7 @@ def collect(machine: Machine) -> Fabric:
     rows = {str(row["ifname"]): row for row in parse_ip_json(out, "ip -json address show") if "ifname" in row}
     routes, management = parse_routes(machine.command("ip", "-json", "-4", "route", "show"))
     rdma_of = machine.rdma_of()
-    fabric = Fabric(routes=routes, management=management)
+    fabric = Fabric(routes=routes, management=management, host=read_host(machine.run, machine.root))
     for name, row in rows.items():
         if name in rdma_of or machine.text(machine.root / "sys/class/net" / name / "device/vendor") == MELLANOX:
             fabric.twins.append(machine.twin(name, rdma_of.get(name, ""), row))
@@ -351,6 +353,8 @@ def select_interfaces(fabric: Fabric, wanted: Sequence[str] = (), address: str =
     names = [twin.interface for twin in fabric.twins]
     every = {*names, *(other.interface for other in fabric.others)}
     for name in wanted:
+        if name not in every and not names:
+            raise FabricError(f"interface {name} does not exist on this node: {why_no_port(fabric.host).sentence()}")
         if name not in every:
             raise FabricError(
                 f"interface {name} does not exist on this node (RDMA ports: {', '.join(names) or 'none'}): correct fabric_interfaces; "
@@ -482,7 +486,8 @@ class Demands:
     """What the link must be: ``rails`` with ``mtu`` (0: any); ``rdma`` says whether NCCL is to use RDMA over them.
 
     ``managed`` says that role fabric comes next and writes addresses and MTU of the ports; ``named`` that it was told which interfaces, so that
-    it needs no carrier to find them.
+    it needs no carrier to find them. ``least_mbps`` is the speed of a port from which nothing is said, in Mb/s; ``one_twin`` says that a twin may
+    be left unused.
     """
 
     rails: tuple[Rail, ...]
@@ -490,6 +495,8 @@ class Demands:
     rdma: bool = True
     managed: bool = False
     named: bool = False
+    least_mbps: int = PORT_MBPS
+    one_twin: bool = False
 
 
 #: What role fabric writes.
@@ -526,13 +533,7 @@ def _foreseen(finding: Finding, ports: set[str], wanted: Demands) -> Finding:
 def _port_findings(fabric: Fabric, wanted: Demands) -> Iterator[Finding]:
     """Judge the node's ports together."""
     if wanted.rdma and not fabric.twins:
-        yield Finding(
-            "fabric.no_rdma_port",
-            RED,
-            CHECK,
-            "no ConnectX port with an RDMA device is on this node, so that NCCL would use TCP",
-            "see that `lspci` shows it and that the kernel's mlx5_ib is loaded, or take /dev/infiniband out of spark_devices",
-        )
+        yield why_no_port(fabric.host)
     if fabric.twins and not fabric.cabled():
         reasons = ", ".join(sorted({twin.why_down for twin in fabric.twins if twin.why_down}))
         yield Finding(
@@ -556,18 +557,11 @@ def _address_finding(rail: Rail, held: Sequence[str]) -> Finding:
 
 
 def _twin_findings(twin: Twin, rail: Rail, wanted: Demands) -> Iterator[Finding]:
-    yield from _speed_findings(twin)
+    yield from _speed_findings(twin, wanted.least_mbps)
     if rail.address not in twin.addresses:
         yield _address_finding(rail, twin.addresses)
     if wanted.mtu and twin.mtu != wanted.mtu:
-        yield Finding(
-            "fabric.mtu",
-            RED,
-            CHECK,
-            f"{twin.interface} has MTU {twin.mtu}, not {wanted.mtu}",
-            "run playbooks/site.yml with fabric_manage: true, or set fabric_mtu",
-            subject=twin.interface,
-        )
+        yield _mtu_finding(twin, wanted.mtu)
     if wanted.rdma:
         yield from _rdma_findings(twin, rail)
     if twin.link_local:
@@ -581,8 +575,29 @@ def _twin_findings(twin: Twin, rail: Rail, wanted: Demands) -> Iterator[Finding]
         )
 
 
-def _speed_findings(twin: Twin) -> Iterator[Finding]:
-    """Judge carrier, speed and PCIe link of a twin."""
+def _mtu_finding(twin: Twin, wanted: int) -> Finding:
+    """Judge another MTU than the wanted one: any that Ethernet has serves, if both ends have the same."""
+    said = f"{twin.interface} has MTU {twin.mtu}, not {wanted}"
+    written = "run playbooks/site.yml with fabric_manage: true"
+    if twin.mtu < LEAST_MTU:
+        return Finding("fabric.mtu", RED, CHECK, said, f"{written}, or set fabric_mtu", subject=twin.interface)
+    cost = (
+        "RDMA is as fast over it, TCP takes more of the processor"
+        if twin.mtu < wanted
+        else "it works as well, if the other node and a switch between have it too"
+    )
+    return Finding(
+        "fabric.mtu",
+        YELLOW,
+        CHECK,
+        f"{said}; {cost}",
+        f"{written}, or set fabric_mtu: {twin.mtu} to keep it",
+        subject=twin.interface,
+    )
+
+
+def _speed_findings(twin: Twin, least: int) -> Iterator[Finding]:
+    """Judge carrier, speed and PCIe link of a twin; nothing is said of a speed of ``least`` Mb/s."""
     name = twin.interface
     if not twin.carrier:
         yield Finding(
@@ -593,15 +608,21 @@ def _speed_findings(twin: Twin) -> Iterator[Finding]:
             "see that the cable sits in this port on both nodes and that the other node is on",
             subject=name,
         )
-    elif twin.speed is not None and twin.speed < PORT_MBPS:
-        yield Finding(
-            "fabric.port_speed",
-            RED,
-            CHECK,
-            f"{name} runs at {twin.speed // 1000} of {PORT_MBPS // 1000} Gb/s",
-            "use an approved QSFP112 or QSFP56 cable for 200 Gb/s, and behind a switch fix its port at 200G without autonegotiation",
-            subject=name,
-        )
+    elif twin.speed is not None and twin.speed < min(least, PORT_MBPS):
+        said = f"{name} runs at {twin.speed / 1000:g} of {PORT_MBPS // 1000} Gb/s"
+        cable = "use an approved QSFP112 or QSFP56 cable for 200 Gb/s, and behind a switch fix its port at 200G without autonegotiation"
+        kept = f"or set fabric_accept_gbits: {twin.speed // 1000} where it is meant so, as with a port of a switch that is split in four"
+        if twin.speed >= BREAKOUT_MBPS:
+            yield Finding(
+                "fabric.port_speed",
+                YELLOW,
+                CHECK,
+                f"{said}; it serves: token by token within 3 % of 200 Gb/s as published, while long prompts and what else goes over the link take up to twice as long",
+                f"{cable}, {kept}",
+                subject=name,
+            )
+        else:
+            yield Finding("fabric.port_speed", RED, CHECK, said, f"{cable}, {kept}", subject=name)
     if twin.pcie and twin.pcie_best and twin.pcie != twin.pcie_best:
         # No stop: boxes of partners are known that always run so (ASUS GX10: the second controller at x2 of x4; forums.developer.nvidia.com 367853).
         yield Finding(
@@ -653,14 +674,14 @@ def _half_findings(fabric: Fabric, wanted: Demands) -> Iterator[Finding]:
     for twins in fabric.ports().values():
         names = [twin.interface for twin in twins]
         mine = [name for name in names if name in used]
-        if mine and len(mine) < len(names):
+        if mine and len(mine) < len(names) and not wanted.one_twin:
             rest = ", ".join(name for name in names if name not in used)
             yield Finding(
                 "fabric.one_twin",
-                RED,
+                YELLOW,
                 CHECK,
-                f"of the port's two interfaces only {', '.join(mine)} is used, which halves the bandwidth",
-                f"add {rest} to fabric_interfaces",
+                f"of the port's two interfaces only {', '.join(mine)} is used, which halves the bandwidth; token by token that is hardly felt, in long prompts it is",
+                f"add {rest} to fabric_interfaces (it then gets an address of its own), or set fabric_accept_one_twin: true where it is meant so",
                 subject=mine[0],
             )
 

@@ -453,7 +453,13 @@ CODES: dict[str, Meaning] = {
     "fabric.no_rdma_port": Meaning(
         "No ConnectX port",
         "The node shows no port with an RDMA device; NCCL would use TCP.",
-        "See that `lspci` shows the card and that mlx5_ib is loaded.",
+        "Where the card is on the PCI bus, load mlx5_core and mlx5_ib; else plug the cable, reboot with it in place, and take the power away for a minute.",
+    ),
+    "fabric.card_off": Meaning(
+        "DGX OS took the ConnectX off the bus",
+        "Since DGX OS 7.5 the driver cx7-pcie-hotplug switches the card off where it sees no cable, some 20 s after boot, and when the other end goes down.",
+        "Plug the cable into both nodes and reboot with it in place. To keep the card on without a cable, move /etc/nvidia/cx7-hotplug-enabled away and "
+        "reboot. Never rescan the PCI bus meanwhile: kernels panicked.",
     ),
     "fabric.no_link": Meaning(
         "No QSFP port has a link",
@@ -466,9 +472,9 @@ CODES: dict[str, Meaning] = {
         "See that the cable sits in this port on both nodes and that the other node is on.",
     ),
     "fabric.port_speed": Meaning(
-        "The port is too slow",
-        "It negotiated less than 200 Gb/s.",
-        "Use an approved QSFP112 or QSFP56 cable; behind a switch fix the port at 200G.",
+        "The port is slower than it can be",
+        "It negotiated less than 200 Gb/s. At 100 it serves, with longer waits for long prompts; below that a cable or a port is wrong.",
+        "Use an approved QSFP112 or QSFP56 cable; behind a switch fix the port at 200G, or set `fabric_accept_gbits` where its ports are split.",
     ),
     "fabric.pcie": Meaning(
         "The PCIe link behind the port is slow",
@@ -487,8 +493,8 @@ CODES: dict[str, Meaning] = {
     ),
     "fabric.mtu": Meaning(
         "An interface has another MTU",
-        "Frames of 9000 bytes are wanted; both ends must agree.",
-        "Run site.yml with `fabric_manage: true`, or set `fabric_mtu`.",
+        "Another one than `fabric_mtu` serves as well, if both ends have the same; below 1500 nothing does.",
+        "Run site.yml with `fabric_manage: true`, or set `fabric_mtu` to what is there (1500, 9216).",
     ),
     "fabric.no_rdma_device": Meaning(
         "An interface has no RDMA device",
@@ -512,8 +518,8 @@ CODES: dict[str, Meaning] = {
     ),
     "fabric.one_twin": Meaning(
         "Half of the port is used",
-        "Each QSFP port has two interfaces, and one alone carries half.",
-        "Add the other one to `fabric_interfaces`.",
+        "Each QSFP port has two interfaces, and one alone carries half. The model serves; long prompts take longer.",
+        "Add the other one to `fabric_interfaces`, or set `fabric_accept_one_twin: true`.",
     ),
     "fabric.subnet": Meaning(
         "Subnets collide",
@@ -616,6 +622,11 @@ CODES: dict[str, Meaning] = {
         "One of the two RDMA devices is not used.",
         "Give that interface its address and name its device in NCCL_IB_HCA.",
     ),
+    "fabric.nccl_one_link": Meaning(
+        "NCCL is as fast as one twin",
+        "Only one interface of a port is used, as it was asked for, and brings what one can.",
+        "Name both in `fabric_interfaces`, or leave it so.",
+    ),
     "fabric.nccl_gid": Meaning(
         "NCCL uses a link-local address",
         "RoCE v2 over IPv4 is wanted.",
@@ -624,7 +635,8 @@ CODES: dict[str, Meaning] = {
     "fabric.nccl_slow": Meaning(
         "NCCL is slow",
         "Far below the published figures.",
-        "Mend the transport that other findings name; where it is right, reboot both nodes.",
+        "Mend the transport that other findings name. Where it is right, the finding names the cause that it saw on the node (IOMMU, hot-plug, PCIe, Xid, kernel, "
+        "NCCL's version), or what owners found, in order.",
     ),
     "fabric.nccl_low": Meaning(
         "NCCL is a little slow",

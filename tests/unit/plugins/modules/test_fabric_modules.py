@@ -79,7 +79,7 @@ def test_everything_wrong_is_told_at_once(run: Run, spark: Spark, monkeypatch: p
         return Finding("fabric.peer_silent", "red", "fabric", f"no answer over {rail.interface}", "see the other node")
 
     monkeypatch.setattr(fabric_info, "jumbo_ping", ping)
-    spark.mtu, spark.speed, spark.link_local = 1500, 100000, (FIRST,)
+    spark.mtu, spark.speed, spark.link_local = 1280, 50000, (FIRST,)
     result = run(fabric_info, address="192.168.100.10", peers=PEERS)
     assert [finding["code"] for finding in result["findings"]] == [
         "fabric.port_speed",
@@ -107,15 +107,15 @@ def test_before_it_is_configured_only_wishes_are_checked(run: Run, spark: Spark)
 
 def test_what_role_fabric_writes_is_no_problem_before_it(run: Run, spark: Spark) -> None:
     spark.addresses = {"enP7s7": ["10.0.0.5/24"]}
-    spark.mtu = 1500
+    spark.mtu = 1280
     assert len(run(fabric_info, address="192.168.100.10")["problems"]) == 4
     result = run(fabric_info, address="192.168.100.10", managed=True)
     assert result["problems"] == []
     assert result["warnings_found"] == [
         "enp1s0f1np1 has no IPv4 address, not 192.168.100.10/24: role fabric sees to it",
-        "enp1s0f1np1 has MTU 1500, not 9000: role fabric sees to it",
+        "enp1s0f1np1 has MTU 1280, not 9000: role fabric sees to it",
         "enP2p1s0f1np1 has no IPv4 address, not 192.168.101.10/24: role fabric sees to it",
-        "enP2p1s0f1np1 has MTU 1500, not 9000: role fabric sees to it",
+        "enP2p1s0f1np1 has MTU 1280, not 9000: role fabric sees to it",
     ]
 
 

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,13 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.bench import
     run_jobs,
     without_bandwidth,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.host import Host
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.link import FabricError
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import RED, YELLOW
 
 from tests.unit.plugins.module_utils.fabric.world import FIXTURES
 
+CASES = Path(__file__).parents[4] / "field_cases" / "gb10"
 PORT0 = ["rocep1s0f0", "roceP2p1s0f0"]
 PORT1 = ["rocep1s0f1", "roceP2p1s0f1"]
 
@@ -93,7 +96,183 @@ def test_the_log_of_a_link_that_is_rdma_and_slow() -> None:
     assert log.gpu_direct is False
     findings = judge_nccl(log, PORT0, 2.83174, 1)
     assert [finding.code for finding in findings] == ["fabric.nccl_slow"]
-    assert "reboot both nodes, which cured it" in findings[0].remedy
+    assert "(1) reboot both nodes with the cable in place, which cured it" in findings[0].remedy
+
+
+def cased(name: str) -> str:
+    return (CASES / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "gbytes", "cables", "network", "code"),
+    [
+        ("nccl_rdma_plugin_v10_pair.log", PORT1, 22.7, 1, "NCCL RDMA Plugin v10", ""),
+        ("nccl_rdma_plugin_v10_real_excerpt.log", PORT0[:1], 12.0, 1, "IB", "fabric.nccl_one_link"),
+        ("nccl_rdma_plugin_v10_real_excerpt.log", PORT0, 12.0, 1, "IB", "fabric.nccl_one_twin"),
+        ("nccl_ibext_v11_healthy.log", PORT0, 23.65, 1, "IB", ""),
+        ("nccl_merged_real.log", ["rocep1s0f0", "rocep1s0f1", "roceP2p1s0f0", "roceP2p1s0f1"], 25.67, 2, "IB", ""),
+    ],
+)
+def test_logs_of_owners(name: str, devices: list[str], gbytes: float, cables: int, network: str, code: str) -> None:
+    log = parse_nccl_log(cased(name))
+    assert log.rdma()
+    assert log.network == network
+    found = [finding.code for finding in judge_nccl(log, devices, gbytes, cables)]
+    assert found[:1] == ([code] if code else [])
+    assert "fabric.nccl_socket" not in found
+    # On a GB10 the plugin finds GPUDirect possible and NCCL switches it off.
+    assert log.gpu_direct is False
+
+
+VIA = "Channel 00/0 : 0[0] -> 1[0] [send] via NET/"
+
+
+@pytest.mark.parametrize(
+    ("end", "channels", "rdma"),
+    [
+        ("IB/0", {"0": 1}, True),
+        ("IB/1/GDRDMA", {"1": 1}, True),
+        ("IB/1/GDRDMA(PCI)/Shared", {"1": 1}, True),
+        ("IB/2(1)/GDRDMA/Shared", {"2": 1}, True),
+        ("IBext_v11/0/Shared", {"0": 1}, True),
+        ("NCCL RDMA Plugin v11/3", {"3": 1}, True),
+        ("NCCL RDMA Plugin v11/12/GDRDMA \x1b[0m", {"12": 1}, True),
+        ("AWS Libfabric/0/GDRDMA", {"0": 1}, True),
+        ("a/plugin/1", {"1": 1}, True),
+        ("Socket/0", {"Socket/0": 1}, False),
+        ("Socket/0/Shared", {"Socket/0": 1}, False),
+    ],
+)
+def test_the_number_stands_behind_the_last_part_of_the_name(end: str, channels: dict[str, int], rdma: bool) -> None:
+    log = parse_nccl_log(f"spark-1:1:1 [0] NCCL INFO {VIA}{end}\n")
+    assert log.channels == channels
+    assert log.rdma() is rdma
+
+
+@pytest.mark.parametrize(
+    ("text", "network", "rdma"),
+    [
+        ("NCCL INFO Using network NCCL RDMA Plugin v11\n", "NCCL RDMA Plugin v11", True),
+        ("NCCL INFO Using network IBext_v10\r\n", "IBext_v10", True),
+        ("NCCL INFO Using network IB\nNCCL INFO Using network Socket\n", "Socket", False),
+        ("NCCL INFO Assigned NET plugin IB to comm\n", "IB", True),
+        ("NCCL INFO Assigned NET plugin Socket to comm\n", "Socket", False),
+        ("NCCL INFO NET/Socket : Using [0]eth0:10.0.0.1<0>\n", "Socket", False),
+        ("NCCL INFO NET/Plugin: Loaded net plugin NCCL RDMA Plugin v10 (v10)\n", "", False),
+    ],
+)
+def test_the_network_is_what_nccl_says_it_uses(text: str, network: str, rdma: bool) -> None:
+    log = parse_nccl_log(text)
+    assert (log.network, log.rdma()) == (network, rdma)
+
+
+def test_a_log_whose_numbers_have_no_names_accuses_no_twin() -> None:
+    log = parse_nccl_log(f"NCCL INFO Using network IBext_v11\n{VIA}IBext_v11/0\n{VIA}IBext_v11/1\n")
+    assert judge_nccl(log, PORT1, 21.0, 1) == []
+
+
+@pytest.mark.parametrize("rail", ["", ":2", ":2:1", "::1"])
+def test_devices_with_the_numbers_of_their_rails(rail: str) -> None:
+    text = f"NCCL INFO NET/IB : Using [0]rocep1s0f1:1{rail}/RoCE [1]roceP2p1s0f1:1{rail}/RoCE [RO]; OOB enp1s0f1np1:192.168.100.10<0>\n"
+    text += "NCCL INFO NET/IB : Made virtual device [0] name=rocep1s0f1 speed=200000 ndevs=1 rail=2 plane=1\n"
+    log = parse_nccl_log(text)
+    assert log.devices == tuple(PORT1)
+    assert log.virtual == {"0": ("rocep1s0f1",)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        # 2.27.7 and 2.29.3, then 2.29.7 to 2.30.7.
+        "NET/IB: NCCL Dev 1 IbDev 1 Port 1 qpn 704 mtu 3 GID 0 (80FE/46442FFEFF47BB4E) fifoRkey=0x1 fifoLkey=0x1",
+        "NET/IB: NCCL Dev 1 IbDev 1 Port 1 qpn 704 mtu 3 GID 0 (80FE/46442FFEFF47BB4E) ctsFifoRkey=0x1 ctsFifoLkey=0x1",
+        "NET/IB: ncclIbConnect: NCCL Dev 1 IbDev 1 Port 1 qp_num 704 mtu 3 GID 0 (80FE/46442FFEFF47BB4E) ctsFifoRkey=0x1",
+    ],
+)
+def test_an_address_by_any_name_of_the_queue_pair(line: str) -> None:
+    text = cased("nccl_rdma_plugin_v10_pair.log") + f"spark-1:1:1 [0] NCCL INFO {line}\n"
+    assert parse_nccl_log(text).gid_kinds == {"1": "link-local"}
+    assert [finding.code for finding in judge_nccl(parse_nccl_log(text), PORT1, 22.0, 1)] == ["fabric.nccl_gid"]
+    good = text.replace("(80FE/46442FFEFF47BB4E)", "(0/A64A8C0FFFF0000)")
+    assert parse_nccl_log(good).gid_kinds == {"1": "ipv4"}
+
+
+SOUND = Host(cards=("0000:01:00.1", "0002:01:00.1"), iommu={"0000:01:00.1": "identity"}, kernel="6.17.0-1032-nvidia")
+
+
+@pytest.mark.parametrize(
+    ("host", "build", "words"),
+    [
+        (
+            replace(SOUND, command_line="ro iommu.passthrough=0 quiet"),
+            "2.30.7+cuda13.0",
+            "a reboot alone does not cure it",
+        ),
+        (
+            replace(SOUND, iommu={"0000:01:00.1": "DMA-FQ"}),
+            "2.30.7+cuda13.0",
+            "group is of kind DMA-FQ, not identity: take",
+        ),
+        (SOUND, "2.31.0+cuda13.0", "NCCL 2.31.0+cuda13.0 is no release"),
+        (SOUND, "2.30.7a1+cuda13.0", "is no release"),
+        (
+            replace(SOUND, log=("[9.1] cx7-pcie-hotplug MTKP0001:00: Cable plugin",)),
+            "2.30.7+cuda13.0",
+            "plugged while the node was on",
+        ),
+        (replace(SOUND, xids=(154,)), "2.30.7+cuda13.0", "logged Xid 154 since boot"),
+        (
+            replace(SOUND, pcie=("0002:01:00.1 at 16.0 GT/s PCIe x1 of 32.0 GT/s PCIe x4",)),
+            "2.28.9",
+            "x1 of 32.0 GT/s PCIe x4",
+        ),
+        (replace(SOUND, kernel="6.17.0-1021-nvidia"), "2.28.9+cuda13.0", "kernel 6.17.0-1021-nvidia is named"),
+        (replace(SOUND, kernel="7.0.0-1019-nvidia"), "2.28.9+cuda13.0", "nvidia-spark-grub-kho"),
+        (
+            replace(SOUND, kernel="7.0.0-1019-nvidia", command_line="ro kho=off"),
+            "2.28.9+cuda13.0",
+            "nothing on this node explains it; in the order of what owners found: (1) reboot both nodes with the cable in place",
+        ),
+        (None, "2.28.9+cuda13.0", "(3) look for iommu.passthrough=0 in /proc/cmdline of the other node"),
+    ],
+)
+def test_why_a_sound_transport_is_slow(host: Host | None, build: str, words: str) -> None:
+    text = recorded("nccl_ib_slow.log").replace("NCCL version 2.28.9+cuda13.0", f"NCCL version {build}")
+    log = parse_nccl_log(text)
+    assert log.build == build
+    findings = judge_nccl(log, PORT0, 3.0, 1, host)
+    assert [finding.code for finding in findings] == ["fabric.nccl_slow"]
+    assert words in findings[0].remedy
+
+
+def test_raw_rdma_of_a_cable_that_was_plugged_while_on() -> None:
+    slow = parse_ib_write_bw(cased("ib_write_bw_13.txt"))
+    assert slow is not None and slow.gbits == 13.22
+    results = [slow, replace(slow, device="rocep1s0f1")]
+    (found,) = judge_rdma(results, PORT1, 1)
+    assert found.code == "fabric.rdma_slow" and found.level == RED
+    assert "reboot both nodes with the cable in place" in found.remedy
+    for name, gbits in (("ib_write_bw_9961.txt", 99.61), ("ib_write_bw_cpu_util.txt", 92.57)):
+        sound = parse_ib_write_bw(cased(name))
+        assert sound is not None and sound.gbits == gbits
+        assert judge_rdma([sound, replace(sound, device="rocep1s0f1")], PORT1, 1) == []
+        # One twin alone does no more.
+        assert judge_rdma([sound], PORT1[1:], 1) == []
+
+
+def test_ports_at_100_are_measured_by_what_they_can_do() -> None:
+    half = [RdmaResult(PORT1[0], 46.0, 3, 4096), RdmaResult(PORT1[1], 48.0, 3, 4096)]
+    log = parse_nccl_log(cased("nccl_rdma_plugin_v10_pair.log"))
+    assert [finding.code for finding in judge_rdma(half, PORT1, 1)] == ["fabric.rdma_slow"]
+    assert judge_rdma(half, PORT1, 1, None, 100_000) == []
+    assert judge_nccl(log, PORT1, 10.9, 1, None, 100_000) == []
+    assert [finding.code for finding in judge_nccl(log, PORT1, 3.0, 1, None, 100_000)] == ["fabric.nccl_slow"]
+    # Two of them carry what one port at 200 does, and one twin of one is no narrower than its port.
+    four = [*PORT0, *PORT1]
+    assert judge_nccl(NcclLog(network="IB"), four, 21.0, 2, None, 100_000) == []
+    assert [finding.level for finding in judge_nccl(NcclLog(network="IB"), PORT1[:1], 11.0, 1, None, 100_000)] == [
+        YELLOW
+    ]
 
 
 def test_a_twin_without_an_address() -> None:

@@ -29,7 +29,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.link import 
     select_interfaces,
     with_status,
 )
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import YELLOW, sentences
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import RED, YELLOW, sentences
 
 from tests.unit.plugins.module_utils.fabric.world import FIRST, FIXTURES, SECOND, Spark
 
@@ -230,7 +230,7 @@ def test_collisions(spark: Spark) -> None:
             {"fabric.address"},
             "enP2p1s0f1np1 has no IPv4 address, not 192.168.101.10/24",
         ),
-        ({}, {"rails": RAILS[:1]}, {"fabric.one_twin"}, "halves the bandwidth: add enP2p1s0f1np1"),
+        ({}, {"rails": RAILS[:1]}, {"fabric.one_twin"}, "add enP2p1s0f1np1 to fabric_interfaces"),
     ],
     # The order of a set is another in each process, and its name must not be.
     ids=lambda value: str(sorted(value) if isinstance(value, set) else value)[:30],
@@ -243,6 +243,103 @@ def test_sick_variants(
     findings = judge(spark.look(), Demands(**{"rails": RAILS, **wanted}))
     assert {finding.code for finding in findings} == expected
     assert any(words in finding.sentence() for finding in findings)
+
+
+def levels(fabric: Fabric, **wanted: Any) -> list[tuple[str, str]]:
+    return [(finding.level, finding.code) for finding in judge(fabric, Demands(**{"rails": RAILS, **wanted}))]
+
+
+def test_a_port_of_a_split_switch_serves_and_says_what_it_costs(spark: Spark) -> None:
+    spark.speed = 100_000
+    found = judge(spark.look(), Demands(RAILS))
+    assert {(finding.level, finding.code) for finding in found} == {(YELLOW, "fabric.port_speed")}
+    assert "within 3 % of 200 Gb/s" in found[0].found
+    assert "fabric_accept_gbits: 100" in found[0].remedy
+    assert levels(spark.look(), least_mbps=100_000) == []
+    spark.speed = 25_000
+    assert levels(spark.look(), least_mbps=100_000) == [(RED, "fabric.port_speed")] * 2
+    assert levels(spark.look(), least_mbps=25_000) == []
+
+
+def test_a_twin_may_be_left_unused(spark: Spark) -> None:
+    assert levels(spark.look(), rails=RAILS[:1]) == [(YELLOW, "fabric.one_twin")]
+    assert levels(spark.look(), rails=RAILS[:1], one_twin=True) == []
+
+
+@pytest.mark.parametrize(("mtu", "level"), [(1500, YELLOW), (9216, YELLOW), (1280, RED)])
+def test_another_mtu_serves_if_ethernet_has_it(spark: Spark, mtu: int, level: str) -> None:
+    spark.mtu = mtu
+    assert levels(spark.look()) == [(level, "fabric.mtu")] * 2
+    assert levels(spark.look(), mtu=mtu) == []
+
+
+def bare(spark: Spark, *log: str) -> Fabric:
+    """The node without its card, whose kernel said this."""
+    spark.commands["dmesg"] = (0, "".join(f"{line}\n" for line in log), "")
+    for name in ("sys/bus/pci/devices", "proc/sys/kernel"):
+        (spark.root / name).mkdir(parents=True, exist_ok=True)
+    fabric = spark.look()
+    fabric.twins = []
+    return fabric
+
+
+def test_no_port_because_hot_plug_took_the_card_off_the_bus(spark: Spark) -> None:
+    spark.write("etc/nvidia/cx7-hotplug-enabled", "")
+    cased = (Path(__file__).parents[4] / "field_cases/gb10/dmesg_cx7_hotplug.txt").read_text()
+    fabric = bare(spark, *cased.splitlines())
+    (found,) = judge(fabric, Demands((Rail("enP7s7", "10.0.0.5/24"),)))
+    assert (found.level, found.code) == (RED, "fabric.card_off")
+    assert "`cx7-pcie-hotplug ... Cable removal`; /etc/nvidia/cx7-hotplug-enabled is there" in found.found
+    assert found.remedy.startswith("plug the QSFP cable into the same port of both nodes")
+    assert "sudo mv /etc/nvidia/cx7-hotplug-enabled" in found.remedy
+    assert "never rescan the PCI bus" in found.remedy
+    assert "spark_devices" not in found.remedy
+    # Named interfaces that went with it are not said to be wrong.
+    with pytest.raises(FabricError, match="takes the card off the bus"):
+        select_interfaces(fabric, [FIRST])
+
+
+def test_no_port_for_other_reasons(spark: Spark, tmp_path: Path) -> None:
+    rails = (Rail("enP7s7", "10.0.0.5/24"),)
+    spark.write("sys/class/dmi/id/product_name", "NVIDIA_DGX_Spark")
+    (found,) = judge(bare(spark), Demands(rails))
+    assert found.code == "fabric.no_rdma_port"
+    assert "a fault for NVIDIA's support" in found.remedy and "spark_devices" not in found.remedy
+    spark.write("sys/class/dmi/id/product_name", "X11DPi")
+    (found,) = judge(bare(spark), Demands(rails))
+    assert "at about a tenth of the bandwidth" in found.remedy
+    # The last word of the hot-plug driver counts.
+    fabric = bare(spark, "cx7-pcie-hotplug MTKP0001:00: Cable removal", "cx7-pcie-hotplug MTKP0001:00: Cable plugin")
+    assert not fabric.host.removed() and fabric.host.plugged_while_on()
+    (found,) = judge(fabric, Demands(rails))
+    assert found.code == "fabric.card_off" and "says nothing of a removed cable" in found.found
+    (spark.root / "sys/bus/pci/devices").mkdir(parents=True, exist_ok=True)
+    (spark.root / "sys/bus/pci/devices/0000:01:00.0").symlink_to(spark.root / "sys/devices/0000:01:00.0")
+    (found,) = judge(bare(spark), Demands(rails))
+    assert "is on the PCI bus (0000:01:00.0)" in found.found and "modprobe mlx5_core mlx5_ib" in found.remedy
+
+
+def test_what_the_host_says_of_its_card(spark: Spark) -> None:
+    spark.build()
+    bus = spark.root / "sys/bus/pci/devices"
+    bus.mkdir(parents=True)
+    (bus / "0000:01:00.1").symlink_to(spark.root / "sys/devices/0000:01:00.1")
+    spark.write("sys/devices/0000:01:00.1/iommu_group/type", "DMA-FQ")
+    spark.narrow = (FIRST,)
+    spark.write("proc/cmdline", "BOOT_IMAGE=/boot/vmlinuz-6.17.0-1014-nvidia ro iommu.passthrough=0 quiet")
+    spark.write("proc/sys/kernel/osrelease", "6.17.0-1014-nvidia")
+    spark.write("sys/devices/platform/MTKP0001:00/pcie_hotplug/debug_state", "0")
+    spark.commands["dmesg"] = (
+        0,
+        "[1.2] NVRM: Xid (PCI:000f:01:00): 119, pid=1\n[2.0] usb 1-1: a camera of somebody\n",
+        "",
+    )
+    host = spark.look().host
+    assert host.cards == ("0000:01:00.1",)
+    assert host.translated() == "the kernel was booted with iommu.passthrough=0"
+    assert host.pcie == ("0000:01:00.1 at 32.0 GT/s PCIe x1 of 32.0 GT/s PCIe x4",)
+    assert (host.powered, host.hotplug, host.xids) == (False, True, (119,))
+    assert host.log == ("[1.2] NVRM: Xid (PCI:000f:01:00): 119, pid=1",)
 
 
 def test_a_narrow_pcie_link_stops_nobody(spark: Spark) -> None:
