@@ -75,7 +75,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import docker, hub, nfs, peer, ray, report, service, system
 from ..module_utils.docker import cli
-from ..module_utils.hub import client, fetch, parts, progress, queue, reuse, snapshot, store
+from ..module_utils.hub import client, fetch, parts, progress, queue, reuse, served, snapshot, store
 from ..module_utils.nfs import share as nfs_share
 from ..module_utils.peer import share as peer_share
 from ..module_utils.ray import cluster
@@ -110,6 +110,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     report,
     reuse,
     service,
+    served,
     snapshot,
     store,
     system,

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..system.files import FILE_MODE
 from .store import FileEntry, Manifest, Store, StoreError
 
 # ioctl of Linux that makes one file share another's blocks until either is written (include/uapi/linux/fs.h: _IOW(0x94, 9, int)).
@@ -76,13 +77,14 @@ def held_at_other_commits(store: Store, repo_id: str, commit: str) -> dict[str, 
 
 
 def linkable(path: Path, folder: Path) -> bool:
-    """Say whether ``path`` may become a file of the store by a hard link: same file system, readable and not writable for all.
+    """Say whether ``path`` may become a file of the store by a hard link: same file system, and of the store's own mode.
 
-    A file that others may not read is copied instead: a link would make their private file readable.
+    Any other mode would have to be changed, and with it the file of the folder that it is taken from: a link is one file with two
+    names. Such a file is copied instead, and so is one that others may not read.
     """
     status = path.stat()
     mode = stat.S_IMODE(status.st_mode)
-    return status.st_dev == folder.stat().st_dev and mode & 0o044 == 0o044 and not mode & 0o022
+    return status.st_dev == folder.stat().st_dev and mode == FILE_MODE
 
 
 def take(source: Path, target: Path) -> str:

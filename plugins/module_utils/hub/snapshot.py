@@ -28,6 +28,7 @@ from .client import Arrived, Listing
 from .parts import open_parts, parts_bytes
 from .progress import Meter, Watch, read_watch
 from .reuse import candidates, check_places, held_at_other_commits, linkable, take
+from .served import unread
 from .store import (
     METHODS,
     Digests,
@@ -48,6 +49,7 @@ from .store import (
     explain,
     free_bytes,
     gib,
+    is_index,
     matches,
     name_some,
     nearest,
@@ -147,8 +149,14 @@ class Plan:
 
 
 def choose(entries: Sequence[FileEntry], request: Request) -> tuple[tuple[FileEntry, ...], tuple[FileEntry, ...]]:
-    """Split a commit's files into those that the patterns choose and the rest; StoreError where none is chosen."""
+    """Split a commit's files into those that are wanted and the rest; StoreError where none is wanted.
+
+    Without patterns of what to take, weights that a server does not read are left out.
+    """
     chosen = tuple(entry for entry in entries if matches(entry.path, request.allow, request.ignore))
+    if not request.allow:
+        gone = unread(entry.path for entry in chosen)
+        chosen = tuple(entry for entry in chosen if entry.path not in gone)
     if not chosen:
         raise StoreError(
             f"the patterns choose none of the {len(entries)} files of '{request.repo_id}' "
@@ -314,6 +322,12 @@ def summary(outcome: Outcome) -> str:
     return f"{outcome.files} files, {gib(outcome.bytes_total)}, of commit {outcome.commit[:12]} in {outcome.path}"
 
 
+def left_out(manifest: Manifest) -> str:
+    """Return how much of the repository is not taken, for a sentence; empty where that is nothing to speak of."""
+    size = sum(entry.size for entry in manifest.skipped)
+    return f"{len(manifest.skipped)} files ({gib(size)}) left out, " if size else ""
+
+
 def foreseen(outcome: Outcome, plan: Plan) -> str:
     """Return what a run would do, in a few words."""
     if plan.fetch:
@@ -421,6 +435,7 @@ class Work:
             self.rejected.clear()
             wanted = list(self.todo.values())
             coming = sum(entry.size for entry in wanted) - parts_bytes(self.staging, wanted)
+            self.bring_indexes()
             for _round in range(ROUNDS):
                 if not self.todo:
                     break
@@ -440,6 +455,7 @@ class Work:
         local = f", {gib(self.bytes_imported)} taken from this machine" if self.bytes_imported else ""
         done = f"renewed {len(self.plan.fetch)} of {outcome.files} files ({gib(coming)} fetched{local})"
         outcome.msg = f"{done if self.plan.fetch else name_some(outcome.actions) or 'read again'}: {summary(outcome)}, "
+        outcome.msg += left_out(self.plan.manifest)
         outcome.msg += f"verified by {self.request.verify}." if outcome.verified else "not verified, as asked."
         return outcome
 
@@ -448,6 +464,16 @@ class Work:
         todo = list(self.todo.values())
         whole = self.plan.manifest.bytes_total - sum(entry.size for entry in todo)
         return whole + parts_bytes(self.staging, todo) + folder_bytes(self.staging / "files")
+
+    def bring_indexes(self) -> None:
+        """Fetch the indexes of shards before the first shard, and see whether these can be complete at all."""
+        first = [entry for entry in self.todo.values() if is_index(entry.path)]
+        if first:
+            # In a folder of its own: what an earlier run left of the shards stays where it is.
+            self.source.fetch(self.commit, first, self.staging / "indexes", self.accept)
+        entries = self.plan.manifest.files
+        there = [entry for entry in entries if not (is_index(entry.path) and entry.path in self.todo)]
+        check_indexes(self.folder, there)
 
     def bring_local(self) -> None:
         """Take what this machine already has, each file proven by its content whatever ``verify`` says."""
@@ -498,7 +524,9 @@ class Work:
             return
         target = self.folder / entry.path
         self.clear_way(target)
-        path.chmod(FILE_MODE)
+        # A file that is linked has this mode already: changing it would touch the folder that it was taken from.
+        if path.stat().st_mode & 0o7777 != FILE_MODE:
+            path.chmod(FILE_MODE)
         sync(path, forget=True)
         path.replace(target)
         with self.guard:

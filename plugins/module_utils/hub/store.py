@@ -432,19 +432,24 @@ def survey(folder: Path, entries: Iterable[FileEntry], marks: Mapping[str, Mark]
     return result
 
 
+def is_index(name: str) -> bool:
+    """Say whether a file is an index of shards that a server reads: one in the snapshot's own folder."""
+    return name.endswith(INDEX_SUFFIX) and "/" not in name
+
+
 def check_indexes(folder: Path, entries: Iterable[FileEntry]) -> None:
     """Raise StoreError when an index of shards names a shard that the snapshot does not hold.
 
-    The server would find out only after minutes of loading.
+    The server would find out only after minutes of loading. An index in a folder below is none of the server's, which reads the
+    snapshot's own folder only.
     """
     names = {entry.path for entry in entries}
     for name in sorted(names):
-        if not name.endswith(INDEX_SUFFIX):
+        if not is_index(name):
             continue
-        base = name.rpartition("/")[0]
         try:
             weights = json.loads((folder / name).read_bytes())["weight_map"]
-            shards = {f"{base}/{shard}" if base else str(shard) for shard in weights.values()}
+            shards = {str(shard) for shard in weights.values()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise StoreError(f"'{name}' is no index of shards (JSON with 'weight_map'): it cannot load.") from None
         absent = sorted(shards - names)

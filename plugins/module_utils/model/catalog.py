@@ -22,6 +22,7 @@ KEYS: dict[str, tuple[type | tuple[type, ...], bool]] = {
     "enforce_eager": (bool, False),
     "speculative": (dict, False),
     "extra_arguments": (list, False),
+    "ignore_patterns": (list, False),
     "weights_gib": ((int, float), False),
     "parameters_billion": ((int, float), False),
     "quantization": (str, False),
@@ -100,7 +101,7 @@ def _check_values(data: dict[str, Any], path: Path) -> None:
     for key in ("max_model_len", "nodes"):
         if key in data and data[key] < 1:
             raise ModelDataError(f"{path}: {key} is {data[key]}, expected at least 1")
-    for key in ("extra_arguments", "unverified"):
+    for key in ("extra_arguments", "ignore_patterns", "unverified"):
         if not all(isinstance(entry, str) for entry in data.get(key, [])):
             raise ModelDataError(f"{path}: {key} holds something that is no text: quote each entry")
     if "config" in data and not data["config"].get("model_type"):

@@ -29,6 +29,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub.snapshot import
 )
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub.store import StoreError
 
+from simulation.hub.server import running as hub_of
 from tests.unit.plugins.module_utils.hub.world import REPO, SHARDS, World, open_world
 
 pytest.importorskip("huggingface_hub")
@@ -637,3 +638,31 @@ def test_inspection_names_what_is_wrong_without_writing(filled: World) -> None:
     assert len(read.corrupt) == 1
     assert "another content" in read.corrupt[0]
     assert inspect(filled.store("none"), REPO, "main", "sha256").commit == ""
+
+
+def test_an_index_comes_before_the_first_shard_and_stops_what_cannot_be_complete(world: World) -> None:
+    (world.model / SHARDS[2]).unlink()
+    with hub_of({REPO: {"main": world.model}}) as hub:
+        short = World(hub, world.folder)
+        with pytest.raises(StoreError, match="names the shard"):
+            short.bring()
+        assert [name for name in short.fetched() if name in SHARDS] == []
+
+
+def test_an_index_in_a_folder_below_refuses_nothing(world: World) -> None:
+    index = world.model / "extra" / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "gone-00001-of-00001.safetensors"}}')
+    with hub_of({REPO: {"main": world.model}}) as hub:
+        assert World(hub, world.folder).bring().verified
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o644, 0o640])
+def test_a_folder_that_is_imported_from_is_left_as_it_was(world: World, mode: int) -> None:
+    place = world.folder / "cache"
+    place.mkdir()
+    for shard in SHARDS:
+        (place / shard).write_bytes((world.model / shard).read_bytes())
+        (place / shard).chmod(mode)
+    world.bring(places=(str(place),))
+    assert {(place / shard).stat().st_mode & 0o7777 for shard in SHARDS} == {mode}
+    assert world.same()
