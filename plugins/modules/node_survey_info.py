@@ -65,7 +65,7 @@ findings:
 identity:
   description:
     - What the nodes of one cluster should have alike; empty text where it could not be read.
-    - The keys are architecture, os, dgx_os, kernel, firmware, nic_firmware, driver, toolkit, docker, product.
+    - The keys are architecture, os, dgx_os, kernel, firmware, nic_firmware, driver, toolkit, docker, product, time (seconds since 1970).
   type: dict
   returned: always
 takeover:

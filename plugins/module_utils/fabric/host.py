@@ -188,7 +188,7 @@ def why_no_port(host: Host) -> Finding:
 
 # --- why it is slow -----------------------------------------------------------------------------------------------
 
-_BY_IOMMU = "take iommu.passthrough=0 out of /etc/default/grub and /etc/default/grub.d, then `sudo update-grub` and reboot; a reboot alone does not cure it"
+BY_IOMMU = "take iommu.passthrough=0 out of /etc/default/grub and /etc/default/grub.d, then `sudo update-grub` and reboot; a reboot alone does not cure it"
 _BY_HOTPLUG = "shut down or reboot both nodes with the cable in place"
 
 
@@ -211,7 +211,7 @@ def slow_causes(host: Host | None, nccl: str = "") -> list[tuple[str, str]]:
     causes = []
     if host is not None:
         if fact := host.translated():
-            causes.append((fact, _BY_IOMMU))
+            causes.append((fact, BY_IOMMU))
         if host.plugged_while_on():
             causes.append(
                 (

@@ -22,7 +22,7 @@ from typing import Any
 from ..report.finding import RED, YELLOW, Finding
 from ..system.run import Runner
 from .environment import network_environment
-from .host import CHECK, MELLANOX, Host, read_host, why_no_port
+from .host import BY_IOMMU, CHECK, MELLANOX, Host, read_host, why_no_port
 
 # A Spark's port does 200 Gb/s; `ethtool` says `Speed: 200000Mb/s` where autonegotiation got there (NVIDIA/dgx-spark-playbooks
 # @0db7c14, nvidia/multi-sparks-through-switch, which also shows the sick value 100000Mb/s).
@@ -542,6 +542,15 @@ def _port_findings(fabric: Fabric, wanted: Demands) -> Iterator[Finding]:
             CHECK,
             f"no QSFP port of this node has a link{f' ({reasons})' if reasons else ''}",
             "plug the cable into the same port of both nodes until it clicks, and see that the other node is on",
+        )
+
+    if fabric.twins and (fact := fabric.host.translated()):
+        yield Finding(
+            "fabric.iommu",
+            YELLOW,
+            CHECK,
+            f"{fact}, so that the card's memory accesses are translated; where an owner's node was so, NCCL stayed at 3 GB/s",
+            BY_IOMMU,
         )
 
 

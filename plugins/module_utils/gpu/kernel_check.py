@@ -281,7 +281,7 @@ def _check_findings(document: Mapping[str, Any]) -> list[Finding]:
         if name == "versions" and state == "passed" and details.get("torch_error"):
             rows.append(Finding("gpu.torch_broken", RED, "torch", details["torch_error"], "take a serving image"))
         if name == "load" and state == "passed" and (gpu := _sampled(details)):
-            rows.append(clock_finding(gpu, busy=True))
+            rows.append(clock_finding(gpu, busy=True, loaded=True))
         elif name == "load" and state in BROKEN:
             rows.append(
                 Finding(

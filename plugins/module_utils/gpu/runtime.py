@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..node.packages import unfinished
 from ..node.requirements import parse_meminfo
 from ..report.finding import RED, YELLOW, Finding, fine
+from ..system.kernel_log import kernel_log, lines_with, xids
 from ..system.run import GIVEN_UP, Runner
 
 #: What nvidia-smi is asked of each GPU. Without the reasons where a driver does not know the field.
@@ -62,6 +65,11 @@ DRIVER_BRANCH = 580
 #: Spark whose power supply latched at 481 to 858 of 3003 MHz with no reason shown, a healthy one at 2171 to 2489 MHz (a survey
 #: that quotes NVIDIA forum 361296, 376039 and 376239, which were not read; hasso5703/dgx-spark-qwen38#8).
 LOW_CLOCK, BUSY_PERCENT = 0.5, 50
+#: A latched supply holds the clock at 481 to 858 of 3003 MHz and the power at 12 to 18 W, at 94 to 96 % (the reports above; a page on three GX10).
+#: A kernel that waits by spinning, NCCL's for example, reads 96 % at 22 W with a clock that nothing holds: low power alone says nothing.
+LATCHED_CLOCK, WORKING_W = 0.3, 40.0
+#: How often a GPU is asked whose clock is low while it is busy, and the seconds between.
+SAMPLES, SAMPLE_SECONDS = 5, 0.5
 #: Seconds that nvidia-smi and nvidia-ctk may take; with a stuck driver they never answer.
 PATIENCE = 30
 PCI_NVIDIA = "0x10de"
@@ -110,12 +118,20 @@ class Holder:
 
 @dataclass
 class Runtime:
-    """What a node has to run models with."""
+    """What a node has to run models with.
+
+    ``samples`` are later looks at GPUs whose clock was low while they were busy. ``xids``, ``gsp`` (lines of the kernel's log) and ``unfinished``
+    (packages) are read where nvidia-smi shows no GPU.
+    """
 
     pci_gpus: tuple[str, ...] = ()
     smi_found: bool = False
     smi_error: str = ""
     gpus: list[Gpu] = field(default_factory=list)
+    samples: list[list[Gpu]] = field(default_factory=list)
+    xids: tuple[int, ...] = ()
+    gsp: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
     holders: list[Holder] = field(default_factory=list)
     kernel_module: str = ""
     cuda: str = ""
@@ -131,6 +147,7 @@ class Runtime:
     def as_facts(self) -> dict[str, Any]:
         """Return everything as plain data, with the reasons for a lower clock in words."""
         facts = asdict(self)
+        facts["samples"] = len(self.samples)
         for gpu, plain in zip(self.gpus, facts["gpus"], strict=True):
             plain["reasons"] = reason_words(gpu.reasons)
         return facts
@@ -148,6 +165,12 @@ def number(text: str) -> float | None:
 def _whole(text: str) -> int | None:
     value = number(text)
     return None if value is None else int(value)
+
+
+def _version(text: str) -> str:
+    """Return the version at the start of a value, without what newer drivers put behind it (``610.57.04 [Deprecated; ...]``); empty for none."""
+    match = re.match(r"\d+(?:\.\d+)+", text.strip())
+    return match.group() if match else ""
 
 
 def _csv_rows(text: str) -> Iterator[list[str]]:
@@ -173,7 +196,7 @@ def parse_gpus(text: str, fields: Sequence[str]) -> list[Gpu]:
                 name=value["name"],
                 uuid=value["uuid"],
                 compute_capability=value["compute_cap"] if number(value["compute_cap"]) is not None else "",
-                driver=value["driver_version"],
+                driver=_version(value["driver_version"]),
                 memory_total_mib=_whole(value["memory.total"]),
                 memory_used_mib=_whole(value["memory.used"]),
                 utilization_percent=number(value["utilization.gpu"]),
@@ -234,9 +257,10 @@ def parse_dgx_release(text: str) -> dict[str, str]:
 class Host:
     """Reads files below ``root`` and asks programs."""
 
-    def __init__(self, run: Runner, root: Path = Path("/")) -> None:
+    def __init__(self, run: Runner, root: Path = Path("/"), pause: Callable[[float], None] = time.sleep) -> None:
         self.run = run
         self.root = root
+        self.pause = pause
 
     def text(self, path: str) -> str:
         """Return a file's text; empty where it cannot be read."""
@@ -270,6 +294,12 @@ class Host:
         """Run a program that may never answer when the driver is stuck; status 124 where it did not in time."""
         return self.run(argv, PATIENCE)
 
+    def ask_patiently(
+        self, argv: Sequence[str], _seconds: float | None = None, /, **_more: Any
+    ) -> tuple[int, str, str]:
+        """Run a program as ``ask`` does, with the arguments of a Runner."""
+        return self.ask(*argv)
+
     def smi(self, *arguments: str) -> tuple[int, str]:
         """Ask nvidia-smi; it writes its errors to standard output as well."""
         status, out, err = self.ask("nvidia-smi", *arguments)
@@ -301,6 +331,10 @@ def collect(host: Host) -> Runtime:
             break
     if status == 0:
         runtime.gpus = parse_gpus(out, fields)
+        while any(map(_suspicious, runtime.gpus)) and len(runtime.samples) < SAMPLES - 1:
+            host.pause(SAMPLE_SECONDS)
+            again, out = host.smi(f"--query-gpu={','.join(fields)}", "--format=csv,noheader")
+            runtime.samples.append(parse_gpus(out, fields) if again == 0 else [])
         query = ("--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader")
         code, apps = host.smi(*query)
         runtime.holders = parse_holders(apps) if code == 0 else []
@@ -309,6 +343,11 @@ def collect(host: Host) -> Runtime:
         if not runtime.cuda:
             code, table = host.smi()
             runtime.cuda = parse_cuda(table) if code == 0 else ""
+    if runtime.smi_found and not runtime.gpus:
+        log = kernel_log(host.ask_patiently)
+        runtime.xids = xids(log)
+        runtime.gsp = lines_with(log, "RmInitAdapter failed", "GSP", "gsp_")[-3:]
+        runtime.unfinished = unfinished(host.ask_patiently)
     status, out, _err = host.ask("nvidia-ctk", "--version")
     match = re.search(r"version (\d[\w.\-~+]*)", out) if status == 0 else None
     runtime.toolkit = match.group(1) if match else ""
@@ -317,6 +356,17 @@ def collect(host: Host) -> Runtime:
         lines = [line.strip() for line in out.splitlines()] if status == 0 else []
         runtime.cdi_devices = tuple(line for line in lines if line.startswith("nvidia.com/gpu="))
     return runtime
+
+
+def _suspicious(gpu: Gpu) -> bool:
+    """Say whether a GPU is busy at a clock that is far too low."""
+    return (gpu.utilization_percent or 0) >= BUSY_PERCENT and _below(gpu, LOW_CLOCK)
+
+
+def _below(gpu: Gpu, share: float) -> bool:
+    return bool(
+        gpu.clock_sm_mhz is not None and gpu.clock_sm_max_mhz and gpu.clock_sm_mhz < share * gpu.clock_sm_max_mhz
+    )
 
 
 def _one_line(text: str) -> str:
@@ -422,12 +472,57 @@ def _without_smi(runtime: Runtime) -> Finding:
             "reboot; if that does not help, install the driver's module for this kernel "
             f"({runtime.kernel or 'unknown'}) and look at `dmesg | grep -i nvrm`",
         )
+    if error.lower().startswith("no devices") or not error:
+        return _no_devices(runtime, where)
     return Finding(
         "gpu.not_answering",
         RED,
         "gpu",
-        f"nvidia-smi does not answer ({error or 'it shows no GPU'})",
+        f"nvidia-smi does not answer ({error})"
+        + (f"; Xid {', '.join(map(str, runtime.xids))} in the kernel's log" if runtime.xids else ""),
         "look at `dmesg | grep -i -e nvrm -e xid`, and take the node off its power supply where a reboot does not help",
+    )
+
+
+#: Errors of the driver with which its processor on the GPU (GSP) is gone: RPC timeout, its task's fault, and "recovery action required".
+_GSP_XIDS = (119, 120, 154)
+
+
+def _no_devices(runtime: Runtime, where: str) -> Finding:
+    """Judge a driver that is loaded and has no GPU: nvidia-smi answered, and the cause stands elsewhere."""
+    driver = f"driver {runtime.kernel_module}" if runtime.kernel_module else "the driver"
+    said = f"{where}: nvidia-smi answers that it finds no device, though {driver} is loaded"
+    code, check = "gpu.no_devices", "gpu"
+    if runtime.unfinished:
+        names = ", ".join(runtime.unfinished[:5]) + (" and more" if len(runtime.unfinished) > 5 else "")
+        return Finding(
+            code,
+            RED,
+            check,
+            f"{said}; an update was not finished ({names})",
+            "finish it (`sudo dpkg --configure -a`, then `sudo apt-get --fix-broken install`), then reboot",
+        )
+    lost = [number for number in runtime.xids if number in _GSP_XIDS]
+    if lost or runtime.gsp:
+        told = (
+            f"Xid {', '.join(map(str, lost))} in the kernel's log"
+            if lost
+            else f"the kernel's log says: {runtime.gsp[-1][:160]}"
+        )
+        return Finding(
+            code,
+            RED,
+            check,
+            f"{said}; the GPU's own processor does not answer ({told})",
+            "shut the node down, take it off its power supply for a minute and start it; where it comes back, update system and firmware on all nodes",
+        )
+    return Finding(
+        code,
+        RED,
+        check,
+        said,
+        "in the order of what owners found: (1) finish a half-done update (`dpkg --audit`, `sudo dpkg --configure -a`) and reboot; (2) read "
+        "`sudo dmesg | grep -i -e nvrm -e xid` for Xid 119 or 154, and take the node off its power supply for a minute; (3) update system and firmware",
     )
 
 
@@ -475,10 +570,17 @@ def _judge_driver(runtime: Runtime) -> Iterator[Finding]:
             YELLOW,
             "driver",
             said,
-            f"one report says that CUDA graphs hang with {UNPROVEN_BRANCH} (not confirmed); the {DRIVER_BRANCH} branch is what Sparks are served with",
+            f"{_of_branch(int(branch))}; the {DRIVER_BRANCH} branch is what Sparks are served with",
         )
     else:
         yield fine("gpu", "driver", said)
+
+
+def _of_branch(branch: int) -> str:
+    """Return what is known of a driver branch newer than the proven one."""
+    if branch == UNPROVEN_BRANCH:
+        return f"one report says that CUDA graphs hang with {branch} (not confirmed)"
+    return f"nothing is known of branch {branch} on Sparks"
 
 
 def _judge_clocks(runtime: Runtime) -> Iterator[Finding]:
@@ -493,11 +595,22 @@ def _judge_clocks(runtime: Runtime) -> Iterator[Finding]:
                 "see the kernel check",
             )
             continue
-        yield clock_finding(gpu, busy=(gpu.utilization_percent or 0) >= BUSY_PERCENT)
+        later = [other for sample in runtime.samples for other in sample if other.index == gpu.index]
+        yield clock_finding(gpu, busy=(gpu.utilization_percent or 0) >= BUSY_PERCENT, later=later)
 
 
-def clock_finding(gpu: Gpu, *, busy: bool) -> Finding:
-    """Judge the clock of one GPU; a low clock counts only while it is busy."""
+def clock_finding(gpu: Gpu, *, busy: bool, later: Sequence[Gpu] = (), loaded: bool = False) -> Finding:
+    """Judge the clock of one GPU; a low clock counts only while it is busy.
+
+    One look at a busy GPU proves nothing: a kernel that waits reads as busy. A low clock is a fault where the driver names the hardware, where the
+    load is our own, or where several looks agree: at a latched supply's clock, or at a power that waiting does not take.
+
+    Args:
+        gpu: at the first look.
+        busy: whether it works, by its own word.
+        later: the same GPU at later looks.
+        loaded: whether the load is our own, and known to work.
+    """
     words = reason_words(gpu.reasons)
     said = f"GPU {gpu.index} runs at {gpu.clock_sm_mhz if gpu.clock_sm_mhz is not None else 'unknown'} MHz"
     said += f" of {gpu.clock_sm_max_mhz}" if gpu.clock_sm_max_mhz else ""
@@ -512,19 +625,28 @@ def clock_finding(gpu: Gpu, *, busy: bool) -> Finding:
             said,
             "use the power supply that came with it, and see that air reaches it",
         )
-    if (
-        busy
-        and gpu.clock_sm_mhz is not None
-        and gpu.clock_sm_max_mhz
-        and gpu.clock_sm_mhz < LOW_CLOCK * gpu.clock_sm_max_mhz
-    ):
+    if busy and _below(gpu, LOW_CLOCK) and not (later and not all(map(_suspicious, later))):
+        looks = [gpu, *later]
+        latched = all(_below(look, LATCHED_CLOCK) for look in looks)
+        working = all((look.power_w or 0) > WORKING_W for look in looks)
+        if loaded or (len(looks) >= SAMPLES and (latched or working)):
+            return Finding(
+                "gpu.clock_low",
+                RED,
+                "clocks",
+                said,
+                "less than half of what it can do: shut it down and take it off its power supply for some minutes; "
+                "a cap that somebody set goes with `sudo nvidia-smi -rgc`",
+            )
+        power = f" at {gpu.power_w:g} W" if gpu.power_w is not None else ""
+        why = "one look" if len(looks) < SAMPLES else f"{len(looks)} looks"
         return Finding(
-            "gpu.clock_low",
-            RED,
+            "gpu.clock_unsure",
+            YELLOW,
             "clocks",
-            said,
-            "less than half of what it can do: shut it down and take it off its power supply for some minutes; "
-            "a cap that somebody set goes with `sudo nvidia-smi -rgc`",
+            f"{said}{power}: by {why} it may only wait, as a kernel of NCCL does that spins, or somebody has set a cap",
+            "let the kernel check put a load on it while nothing is served (`playbooks/report.yml` with `kernels` in node_report_looks); "
+            "a cap goes with `sudo nvidia-smi -rgc`",
         )
     if bits & THERMAL_SOFTWARE:
         return Finding("gpu.hot", YELLOW, "clocks", said, "it slows down by heat: see that air reaches it")

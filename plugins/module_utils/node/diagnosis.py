@@ -33,7 +33,8 @@ _COMMON_NAMES = frozenset(
 #: Lines of the kernel's log that tell of GPU, link, memory, heat and power; the others tell of the rest of somebody's house.
 _KERNEL = re.compile(
     r"(?i)\b(?:NVRM|Xid|nvidia|mlx5|pcieport|AER|oom|out of memory|killed process|thermal|throttl|nvme|hung task|blocked for more|"
-    r"soft lockup|watchdog|nfsd?|rpcrdma|Linux version)"
+    r"soft lockup|watchdog|nfsd?|rpcrdma|Linux version|cx7|MTKP0001|hot-?plug|kernel panic|DOE:|E-Switch|arm-smmu|iommu|power (?:key|button)|"
+    r"15b3:|10de:|SError|hardware error|EDAC|BUG:|Oops|Call trace|(?:Kernel )?command line|kho\b|KHO|reserved\b|swiotlb)"
 )
 _DOCKER_STATE = (
     "{{.Name}} image={{.Config.Image}} id={{.Image}} status={{.State.Status}} exit={{.State.ExitCode}} oom={{.State.OOMKilled}} "
@@ -103,6 +104,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "network/rdma-counters.txt": ("rdma", "statistic", "show"),
     "network/nfs.txt": ("nfsstat", "-m"),
     "packages/held.txt": ("apt-mark", "showhold"),
+    "packages/unfinished.txt": ("dpkg", "--audit"),
+    "system/clock.txt": ("timedatectl", "show"),
+    "system/boots.txt": ("journalctl", "--list-boots", "--no-pager"),
     "packages/versions.txt": (
         "dpkg-query",
         "--show",
@@ -114,6 +118,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "docker*",
         "containerd*",
         "linux-image*",
+        "linux-modules*",
+        "linux-nvidia*",
+        "dgx*",
         "rdma-core",
         "libibverbs*",
         "nfs*",
@@ -123,6 +130,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 #: Document by name: the files that it is made of, as patterns below /.
 FILES: dict[str, tuple[str, ...]] = {
     "system/release.txt": ("etc/os-release", "etc/dgx-release"),
+    "system/command-line.txt": ("proc/cmdline", "etc/default/grub", "etc/default/grub.d/*.cfg"),
     "system/meminfo.txt": ("proc/meminfo",),
     "system/pressure.txt": ("proc/pressure/memory", "proc/pressure/cpu", "proc/pressure/io"),
     "system/machine.txt": (
@@ -134,7 +142,13 @@ FILES: dict[str, tuple[str, ...]] = {
     "gpu/cdi-nvidia.yaml": ("etc/cdi/*.yaml", "run/cdi/*.yaml"),
     "gpu/kernel-check.json": ("var/lib/dgx-spark/kernel-check.json",),
     "docker/daemon.json": ("etc/docker/daemon.json",),
-    "network/netplan-files.txt": ("etc/netplan/*.yaml",),
+    "network/netplan-files.txt": ("etc/netplan/*.yaml", "etc/netplan/*.sync-disabled-*"),
+    "network/hotplug.txt": (
+        "etc/nvidia/cx7-hotplug-*",
+        "sys/devices/platform/MTKP0001:00/pcie_hotplug/hotplug_enabled",
+        "sys/devices/platform/MTKP0001:00/pcie_hotplug/debug_state",
+    ),
+    "network/iommu.txt": ("sys/class/net/en*/device/iommu_group/type",),
     "network/infiniband.txt": (
         "sys/class/infiniband/*/fw_ver",
         "sys/class/infiniband/*/ports/*/state",

@@ -11,7 +11,8 @@ import fnmatch
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from ..docker.service import DIGEST_LABEL
 from ..nfs.share import Mounted, parse_exports, parse_mountinfo, unescape
 from ..report.finding import RED, YELLOW, Finding, fine
+from .packages import QUERY, is_driver_package, parse_installed, parse_unfinished
 from .requirements import GIB, Machine, parse_cgroup, parse_meminfo, parse_os_release
 
 #: Units of ours carry this prefix.
@@ -37,12 +39,19 @@ _SEED_COMMAND = "ray start --block"
 #: ConnectX-7 ports of a Spark and their twins: enp1s0f0np0, enp1s0f1np1, enP2p1s0f0np0, enP2p1s0f1np1 (NVIDIA/dgx-spark-playbooks 0db7c14).
 _PORT = re.compile(r"^en(?:P\d+)?p\d+s\d+f\d+np\d+$")
 _HF_CACHE = ".cache/huggingface"
-#: Kernels that were reported to panic on a Spark: forums.developer.nvidia.com, topic 366026 (one report; not seen by us).
-REPORTED_KERNELS = {"6.17.0-1008-nvidia": "was reported to panic on Sparks (NVIDIA forum, topic 366026)"}
-#: Packages whose update under a running machine parts the driver's libraries from its kernel module.
-_DRIVER_PACKAGE = re.compile(
-    r"^(?:nvidia-(?:driver|dkms|kernel|headless|compute|open)|libnvidia-|linux-(?:image|modules-nvidia)-.*nvidia)"
-)
+#: Kernels of which owners report trouble; none was seen by us.
+REPORTED_KERNELS = {
+    "6.17.0-1008-nvidia": "was reported to panic on Sparks (NVIDIA forum, topic 366026)",
+    "6.17.0-1021-nvidia": "is named by owners for a ConnectX that goes missing or slow",
+    "6.17.0-1029-nvidia": "is named by owners for a ConnectX that goes missing or slow",
+}
+#: The kernel of DGX OS 7.6 keeps about 9.3 GiB for a handover to the next kernel, and RoCE between nodes failed with it, until it was booted with
+#: kho=off, as NVIDIA's package nvidia-spark-grub-kho does (three owners' notes).
+HANDOVER_KERNEL = "7.0.0-1019-nvidia"
+#: DGX OS has 16 GiB of swap on by default. What is in it already is slow to come back; below this it is not worth a line.
+SWAPPED_GIB = 1.0
+#: NVIDIA Sync puts netplan files of others aside under this name.
+_PUT_ASIDE = ".sync-disabled-"
 #: Units that nobody stops to make room.
 _PROTECTED = re.compile(
     r"^(?:docker|containerd|ssh|sshd|dbus|NetworkManager|cron|rsyslog|polkit|systemd-.*|user@.*|nvidia-persistenced|init)\b"
@@ -140,6 +149,12 @@ class Survey:
     reboot_for: tuple[str, ...] | None = None
     upgrades: bool = False
     driver_packages: tuple[str, ...] = ()
+    swap_total_gib: float = 0.0
+    swap_free_gib: float = 0.0
+    command_line: str = ""
+    put_aside: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    clock_synchronized: bool | None = None
 
     def as_facts(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -235,6 +250,17 @@ def parse_compute_apps(text: str) -> dict[int, float]:
     return found
 
 
+def parse_swap(meminfo: str) -> tuple[float, float]:
+    """Return SwapTotal and SwapFree of /proc/meminfo in GiB; where only the first stands there, nothing is swapped."""
+    found: dict[str, float] = {}
+    for line in meminfo.splitlines():
+        name, _colon, rest = line.partition(":")
+        if name in {"SwapTotal", "SwapFree"} and rest.split() and rest.split()[0].isdecimal():
+            found[name] = int(rest.split()[0]) * 1024 / GIB
+    total = found.get("SwapTotal", 0.0)
+    return round(total, 2), round(found.get("SwapFree", total), 2)
+
+
 def parse_dgx_release(text: str) -> str:
     """Return the version of DGX OS in /etc/dgx-release, whose updates are appended: the last DGX_OTA_VERSION, or DGX_SWBUILD_VERSION.
 
@@ -289,18 +315,31 @@ def configures(text: str, interface: str) -> bool:
     return False
 
 
-def connects(text: str, interface: str) -> bool:
-    """Say whether a NetworkManager profile (keyfile) is for an interface."""
-    return any(
-        re.fullmatch(rf"interface-name\s*=\s*{re.escape(interface)};?", line.strip()) for line in text.splitlines()
-    )
+def connects(text: str, interface: str, mac: str = "") -> bool:
+    """Say whether a NetworkManager profile (keyfile) is for an interface: by its name, by its MAC address, or for any Ethernet port.
+
+    Forms: nm-settings-keyfile(5); ``match`` sections with patterns of names count as well.
+    """
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if equals and not key.startswith("#"):
+            values.setdefault(key, value)
+    names = [name for name in values.get("interface-name", "").replace(",", ";").split(";") if name]
+    if names:
+        return any(fnmatch.fnmatchcase(interface, name.strip()) for name in names)
+    if address := values.get("mac-address", ""):
+        return bool(mac) and address.lower() == mac.lower()
+    return values.get("type") in {"ethernet", "802-3-ethernet"}
 
 
 # --- collecting -------------------------------------------------------------------------------------------------------
 
 
 class Surveyor(Machine):
-    """Reads this machine; ``root`` stands for / in tests."""
+    """Reads this machine; ``root`` stands for / in tests, ``now`` for its clock."""
+
+    now: Callable[[], float] = staticmethod(time.time)
 
     def output(self, *argv: str) -> str:
         """Return what a command says, or nothing where it fails or is not there."""
@@ -325,6 +364,7 @@ class Surveyor(Machine):
             "toolkit": toolkit[1] if toolkit else "",
             "docker": server or "",
             "product": self.text("/sys/class/dmi/id/product_name").strip(),
+            "time": str(round(self.now())),
         }
 
     def files(self, pattern: str) -> list[Path]:
@@ -411,26 +451,35 @@ class Surveyor(Machine):
                 return tuple(sorted(set(self.text(f"{folder}/reboot-required.pkgs").split())))
         return None
 
-    def driver_packages(self, blocked: Sequence[str]) -> tuple[str, ...]:
+    def driver_packages(self, blocked: Sequence[str], listed: str) -> tuple[str, ...]:
         """Return installed packages of driver and kernel that unattended upgrades may touch."""
-        listed = self.output("dpkg-query", "--show", "--showformat", "${db:Status-Abbrev} ${Package}\n")
-        installed = {line.split()[-1] for line in listed.splitlines() if line.startswith(("ii", "hi"))}
         held = set(self.output("apt-mark", "showhold").split())
-        return tuple(
-            sorted(name for name in installed - held if _DRIVER_PACKAGE.match(name) and not passed_over(name, blocked))
-        )
+        free = parse_installed(listed) - held
+        return tuple(sorted(name for name in free if is_driver_package(name) and not passed_over(name, blocked)))
+
+    def clock_synchronized(self) -> bool | None:
+        """Return whether systemd knows the clock as set by a time server; None where it does not say."""
+        said = self.output("timedatectl", "show", "--property", "NTPSynchronized", "--value").strip()
+        return {"yes": True, "no": False}.get(said)
 
     def port_files(self, interfaces: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Return, for each interface of this machine that is a ConnectX port or was named, the files that configure it."""
         here = {path.name for path in self.files("sys/class/net/*")}
         names = sorted({name for name in here if _PORT.match(name)} | (here & set(interfaces)))
         plans = {str(path): self.text(str(path)) for path in self.files("etc/netplan/*.yaml")}
-        profiles = {str(path): self.text(str(path)) for path in self.files("etc/NetworkManager/system-connections/*")}
+        # Those that NetworkManager makes by itself ("Wired connection 2") lie below /run.
+        folders = ("etc", "run", "usr/lib")
+        profiles = {
+            str(path): self.text(str(path))
+            for folder in folders
+            for path in self.files(f"{folder}/NetworkManager/system-connections/*")
+        }
+        macs = {name: self.text(f"/sys/class/net/{name}/address").strip() for name in names}
         return {
             name: tuple(
                 sorted(
                     [path for path, text in plans.items() if configures(text, name)]
-                    + [path for path, text in profiles.items() if connects(text, name)]
+                    + [path for path, text in profiles.items() if connects(text, name, macs[name])]
                 )
             )
             for name in names
@@ -447,6 +496,8 @@ def collect(surveyor: Surveyor, wanted: Wanted) -> Survey:
     upgrades = upgrades and (surveyor.root / "usr/bin/unattended-upgrade").exists()
     files = ("/etc/exports", *map(str, surveyor.files("etc/exports.d/*.exports")))
     exports = [line for path in files for line in parse_exports(surveyor.text(path))]
+    listed = surveyor.output(*QUERY)
+    swap = parse_swap(surveyor.text("/proc/meminfo"))
     return Survey(
         identity=identity,
         memory_total_gib=total,
@@ -462,7 +513,13 @@ def collect(surveyor: Surveyor, wanted: Wanted) -> Survey:
         libraries=surveyor.driver_libraries(),
         reboot_for=surveyor.reboot_for(),
         upgrades=upgrades,
-        driver_packages=surveyor.driver_packages(blocked) if upgrades else (),
+        driver_packages=surveyor.driver_packages(blocked, listed) if upgrades else (),
+        swap_total_gib=swap[0],
+        swap_free_gib=swap[1],
+        command_line=surveyor.text("/proc/cmdline").strip(),
+        put_aside=tuple(map(str, surveyor.files(f"etc/netplan/*{_PUT_ASIDE}*"))),
+        unfinished=parse_unfinished(listed),
+        clock_synchronized=surveyor.clock_synchronized(),
     )
 
 
@@ -485,10 +542,12 @@ def judge(survey: Survey, wanted: Wanted) -> list[Finding]:
     return [
         *_containers(survey),
         *_memory(survey, wanted),
+        *_swap(survey),
         *_shares(survey),
         *_port_files(survey, wanted),
         *_driver(survey),
         *_updates(survey),
+        *_clock(survey),
     ]
 
 
@@ -637,6 +696,26 @@ def _memory(survey: Survey, wanted: Wanted) -> Iterator[Finding]:
         )
 
 
+def _swap(survey: Survey) -> Iterator[Finding]:
+    """Judge swap: a Spark has 16 GiB of it by default, and on one memory for all, what lies there stalls the model when it is wanted."""
+    used = survey.swap_total_gib - survey.swap_free_gib
+    if used >= SWAPPED_GIB:
+        yield Finding(
+            "node.swapped",
+            YELLOW,
+            "swap",
+            f"{used:.1f} of {survey.swap_total_gib:.1f} GiB of swap are in use: memory was short, and what lies there is slow to come back",
+            "see what takes the memory; bring it back with swap off and on while nothing is served, and where the node is to fail rather than to crawl, leave it off",
+            ("sudo swapoff --all", "sudo swapon --all"),
+        )
+    elif survey.swap_total_gib:
+        yield fine(
+            "node",
+            "swap",
+            f"{survey.swap_total_gib:.1f} GiB of swap are on and hardly used, as DGX OS has it by default",
+        )
+
+
 def _shares(survey: Survey) -> Iterator[Finding]:
     for mount in survey.hf_mounts:
         point = mount.partition(" from ")[0]
@@ -673,6 +752,9 @@ def _shares(survey: Survey) -> Iterator[Finding]:
 def _port_files(survey: Survey, wanted: Wanted) -> Iterator[Finding]:
     plain = []
     for name, files in survey.ports.items():
+        # What NetworkManager made by itself gives way to any file, and is on every port of a Spark that nobody configured.
+        automatic = [path for path in files if path.startswith("/run/NetworkManager/")]
+        files = tuple(path for path in files if path not in automatic)
         foreign = [path for path in files if path not in wanted.netplan_files]
         if len(files) > 1:
             yield Finding(
@@ -691,7 +773,25 @@ def _port_files(survey: Survey, wanted: Wanted) -> Iterator[Finding]:
                 "it is left as it is; remove it first to have role fabric set the port up",
             )
         else:
-            plain.append(f"{name} ({files[0]})" if files else f"{name} (no file)")
+            held = (
+                files[0]
+                if files
+                else f"only NetworkManager's own {Path(automatic[0]).stem!r}"
+                if automatic
+                else "no file"
+            )
+            plain.append(f"{name} ({held})")
+    for path in survey.put_aside:
+        plan = path.partition(_PUT_ASIDE)[0]
+        ours = plan in wanted.netplan_files
+        yield Finding(
+            "node.netplan_put_aside",
+            YELLOW,
+            "network files",
+            f"NVIDIA Sync put {'our ' if ours else ''}{plan} aside as {Path(path).name}, and what it said no longer holds",
+            "either keep NVIDIA Sync's own file, and set spark_fabric_address and fabric_addresses to the addresses in it, or remove that file and run site.yml",
+            subject=plan,
+        )
     if plain:
         yield fine("node", "network files", f"nobody else configures {', '.join(plain)}")
 
@@ -719,9 +819,47 @@ def _driver(survey: Survey) -> Iterator[Finding]:
             f"kernel {kernel} {REPORTED_KERNELS[kernel]}",
             "update the kernel and reboot",
         )
+    if kernel.startswith(HANDOVER_KERNEL) and "kho=off" not in survey.command_line.split():
+        yield Finding(
+            "node.kernel_handover",
+            YELLOW,
+            "kernel",
+            f"kernel {kernel} runs without kho=off: it keeps about 9 GiB for a handover to the next kernel, and owners' RoCE between nodes failed",
+            "install NVIDIA's package for it on all nodes and reboot them, or add kho=off to the kernel's command line",
+            ("sudo apt-get install nvidia-spark-grub-kho", "sudo reboot"),
+        )
+
+
+def _clock(survey: Survey) -> Iterator[Finding]:
+    """Judge whether the clock is set by a time server; how far the nodes are apart is judged over all of them."""
+    if survey.clock_synchronized is False:
+        yield Finding(
+            "node.clock_unset",
+            YELLOW,
+            "clock",
+            "no time server sets the clock of this node: downloads, certificates and the times in logs go wrong with it",
+            "switch it on, and see that the node reaches a time server",
+            ("sudo timedatectl set-ntp true",),
+        )
+    elif survey.clock_synchronized:
+        yield fine("node", "clock", "a time server sets the clock")
 
 
 def _updates(survey: Survey) -> Iterator[Finding]:
+    if survey.unfinished:
+        names = survey.unfinished
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        driver = " The driver may be gone after the next boot." if any(map(is_driver_package, names)) else ""
+        yield Finding(
+            "node.update_torn",
+            YELLOW,
+            "updates",
+            f"an update was not finished: {', '.join(names[:4])}{more} are only half installed, and nothing else can be.{driver}".rstrip(
+                "."
+            ),
+            "finish it, then reboot while nothing is being served",
+            ("sudo dpkg --configure -a", "sudo apt-get --fix-broken install"),
+        )
     if survey.reboot_for is not None:
         why = f" for {', '.join(survey.reboot_for[:6])}" if survey.reboot_for else ""
         yield Finding(
@@ -743,7 +881,7 @@ def _updates(survey: Survey) -> Iterator[Finding]:
             "hold these packages, and update them yourself, on all nodes at one time (`sudo apt-mark unhold` lifts it)",
             (f"sudo apt-mark hold {' '.join(names)}",),
         )
-    elif survey.reboot_for is None:
+    elif survey.reboot_for is None and not survey.unfinished:
         yield fine(
             "node",
             "updates",

@@ -202,6 +202,31 @@ CODES: dict[str, Meaning] = {
         "Owners of Sparks reported trouble with this very kernel.",
         "Update the kernel and reboot.",
     ),
+    "node.kernel_handover": Meaning(
+        "The kernel keeps memory for a handover",
+        "Kernel 7.0.0-1019 of DGX OS 7.6 keeps about 9 GiB for a handover to the next kernel, and owners' RoCE between nodes failed with it.",
+        "Install nvidia-spark-grub-kho on all nodes and reboot them (it sets kho=off).",
+    ),
+    "node.swapped": Meaning(
+        "Swap is in use",
+        "DGX OS has 16 GiB of swap on by default. That is fine while it is empty; what lies in it stalls a model that shares the memory.",
+        "See what takes the memory; `swapoff --all` and `swapon --all` bring it back while nothing is served.",
+    ),
+    "node.netplan_put_aside": Meaning(
+        "NVIDIA Sync put a netplan file aside",
+        "Its cluster assistant renames files of others to `*.sync-disabled-*` and writes its own.",
+        "Take over the addresses of `99-nvidia-sync-cluster.yaml` in the settings, or remove that file and run site.yml.",
+    ),
+    "node.update_torn": Meaning(
+        "An update was not finished",
+        "dpkg has packages that are only half installed, as after an update of DGX OS that was cut off. The next boot may come without driver.",
+        "`sudo dpkg --configure -a`, `sudo apt-get --fix-broken install`, then reboot.",
+    ),
+    "node.clock_unset": Meaning(
+        "No time server sets the clock",
+        "systemd does not know the clock as synchronized.",
+        "`sudo timedatectl set-ntp true`, and see that the node reaches a time server.",
+    ),
     "node.reboot_pending": Meaning(
         "A reboot is pending",
         "An update waits for a reboot to take effect.",
@@ -262,6 +287,16 @@ CODES: dict[str, Meaning] = {
         "nvidia-smi does not answer",
         "The driver is loaded and the GPU does not respond.",
         "Read `dmesg | grep -i -e nvrm -e xid`, reboot, and where that does not help take the node off its power supply.",
+    ),
+    "gpu.no_devices": Meaning(
+        "nvidia-smi finds no GPU",
+        "It answers, the driver is loaded, and there is no device: after a half-done update, or where the GPU's own processor does not answer (Xid 119, 154).",
+        "Do what the finding names: finish the update and reboot, or take the node off its power supply for a minute.",
+    ),
+    "gpu.clock_unsure": Meaning(
+        "A busy GPU with a low clock",
+        "By its own word it works, but a kernel that waits by spinning reads the same, and somebody may have set a cap.",
+        "Let the kernel check put a load on it while nothing is served; `sudo nvidia-smi -rgc` removes a cap.",
     ),
     "gpu.clock_unknown": Meaning(
         "The driver does not say why the clock is low",
@@ -460,6 +495,11 @@ CODES: dict[str, Meaning] = {
         "Since DGX OS 7.5 the driver cx7-pcie-hotplug switches the card off where it sees no cable, some 20 s after boot, and when the other end goes down.",
         "Plug the cable into both nodes and reboot with it in place. To keep the card on without a cable, move /etc/nvidia/cx7-hotplug-enabled away and "
         "reboot. Never rescan the PCI bus meanwhile: kernels panicked.",
+    ),
+    "fabric.iommu": Meaning(
+        "The IOMMU translates the card's accesses",
+        "The kernel was booted with iommu.passthrough=0, or the card's group is not of kind identity; an owner's NCCL stayed at 3 GB/s so.",
+        "Take iommu.passthrough=0 out of the kernel's command line (`/etc/default/grub.d`, `update-grub`) and reboot.",
     ),
     "fabric.no_link": Meaning(
         "No QSFP port has a link",
@@ -944,6 +984,11 @@ CODES: dict[str, Meaning] = {
     ),
     "cluster.toolkit": Meaning(
         "Different container toolkits", "The nodes' container toolkits differ.", "Bring all to the same version."
+    ),
+    "cluster.clocks": Meaning(
+        "The nodes' clocks differ",
+        "Times in logs, ages of files and the time of a start cannot be compared between the nodes.",
+        "Let a time server set them on all nodes.",
     ),
     "cluster.docker": Meaning(
         "Different Dockers",

@@ -231,7 +231,33 @@ def compare(identities: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
             grave = RED if key == "driver" and len({value.partition(".")[0] for value in values}) > 1 else level
             told = ", ".join(f"{node} has {value}" for node, value in held.items())
             found.append(Finding(code, grave, name, f"the nodes differ: {told}", remedy))
-    return found
+    return [*found, *_clocks(identities)]
+
+
+#: Seconds by which clocks may differ that were read by one task on all nodes; the task itself takes some.
+CLOCK_SECONDS = 30
+
+
+def _clocks(identities: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """Return what is wrong with the nodes' clocks beside each other; nothing where fewer than two are known."""
+    times = {
+        node: int(told) for node, identity in identities.items() if (told := str(identity.get("time", ""))).isdecimal()
+    }
+    if len(times) < 2:
+        return []
+    early, late = min(times, key=lambda node: times[node]), max(times, key=lambda node: times[node])
+    apart = times[late] - times[early]
+    if apart <= CLOCK_SECONDS:
+        return [fine("cluster", "clocks", f"within {CLOCK_SECONDS} s of each other")]
+    return [
+        Finding(
+            "cluster.clocks",
+            YELLOW,
+            "clocks",
+            f"the clock of {early} is about {apart} s behind that of {late}: times in logs and of starts cannot be compared",
+            "let a time server set them: `sudo timedatectl set-ntp true` on all nodes",
+        )
+    ]
 
 
 # --- the terminal -------------------------------------------------------------------------------------------------

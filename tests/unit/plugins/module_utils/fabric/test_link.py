@@ -342,6 +342,14 @@ def test_what_the_host_says_of_its_card(spark: Spark) -> None:
     assert host.log == ("[1.2] NVRM: Xid (PCI:000f:01:00): 119, pid=1",)
 
 
+def test_an_iommu_that_translates_is_told_before_anything_is_measured(spark: Spark) -> None:
+    spark.write("proc/cmdline", "ro iommu.passthrough=0")
+    found = judge(spark.look(), Demands(RAILS))
+    assert [(finding.level, finding.code) for finding in found] == [(YELLOW, "fabric.iommu")]
+    spark.write("proc/cmdline", "ro iommu.passthrough=1")
+    assert judge(spark.look(), Demands(RAILS)) == []
+
+
 def test_a_narrow_pcie_link_stops_nobody(spark: Spark) -> None:
     # Some partners' boxes always run their second controller so.
     spark.narrow = (SECOND,)

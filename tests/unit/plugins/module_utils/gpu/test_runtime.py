@@ -169,7 +169,11 @@ NO_DRIVER = (
     [
         ((18, MISMATCH, ""), True, ["driver and library differ", "the kernel has 580.142 loaded", "reboot this node"]),
         ((9, NO_DRIVER, ""), False, ["driver is not loaded", "6.17.0-1014-nvidia"]),
-        ((6, "No devices were found\n", ""), True, ["nvidia-smi does not answer (No devices were found)", "dmesg"]),
+        (
+            (6, "No devices were found\n", ""),
+            True,
+            ["nvidia-smi answers that it finds no device, though driver 580.142 is loaded", "(1) finish"],
+        ),
         ((124, "", ""), False, ["nvidia-smi does not answer (no answer within 30 s)", "power supply"]),
         ((127, "", "not found"), False, ["GPU at 000f:01:00.0, but nvidia-smi is not installed", "580 branch"]),
     ],
@@ -248,11 +252,114 @@ def test_a_latched_power_supply_is_seen_while_the_gpu_is_busy(tmp_path: Path) ->
 
 
 def test_a_low_clock_counts_under_load_alone() -> None:
-    gpu = Gpu(0, "NVIDIA GB10", clock_sm_mhz=721, clock_sm_max_mhz=3003, reasons=0)
+    gpu = Gpu(0, "NVIDIA GB10", utilization_percent=96, clock_sm_mhz=721, clock_sm_max_mhz=3003, reasons=0)
     assert clock_finding(gpu, busy=False).level == GREEN
-    assert clock_finding(gpu, busy=True).level == RED
+    # One look is none; five that agree on a latched supply's clock are one, and so is our own load.
+    assert clock_finding(gpu, busy=True).code == "gpu.clock_unsure"
+    assert clock_finding(gpu, busy=True, later=[gpu] * 4).level == RED
+    assert clock_finding(gpu, busy=True, loaded=True).level == RED
     # 2100 of 3003 MHz is a cap that people set on purpose (NVIDIA/open-gpu-kernel-modules#1358).
     assert clock_finding(dataclasses.replace(gpu, clock_sm_mhz=2100), busy=True).level == GREEN
+
+
+CASES = Path(__file__).parents[4] / "field_cases" / "gb10"
+
+
+def cased(name: str) -> str:
+    """A case of an owner, without the line that says what it is."""
+    return "".join(line for line in (CASES / name).read_text().splitlines(keepends=True) if not line.startswith("#"))
+
+
+def looked(tmp_path: Path, *lines: str) -> tuple[Runtime, list[float]]:
+    """Read a Spark whose nvidia-smi gives these lines, one at each look, the last one from then on."""
+    told = list(lines)
+    waited: list[float] = []
+
+    def run(argv: Sequence[str], seconds: float = 0) -> Answer:
+        if argv[1].startswith("--query-gpu="):
+            return 0, told.pop(0) if len(told) > 1 else told[0], ""
+        return Programs(WELL)(argv, seconds)
+
+    return collect(Host(run, spark(tmp_path), waited.append)), waited
+
+
+def clocks(runtime: Runtime) -> tuple[str, str]:
+    found = next(finding for finding in judge(runtime) if finding.check == "clocks")
+    return found.level, found.code
+
+
+def test_a_kernel_that_spins_at_22_w_is_no_fault(tmp_path: Path) -> None:
+    runtime, waited = looked(tmp_path, cased("clocks_busy_cap.csv"))
+    assert waited == [0.5] * 4
+    assert clocks(runtime) == (YELLOW, "gpu.clock_unsure")
+    found = next(finding for finding in judge(runtime) if finding.check == "clocks")
+    assert "under load at 22 W: by 5 looks it may only wait" in found.found
+    # The same clock at a power that waiting does not take is one, if it stays so.
+    working = cased("clocks_busy_cap.csv").replace("22.00 W", "61.00 W")
+    assert clocks(looked(tmp_path, working)[0]) == (RED, "gpu.clock_low")
+    assert clocks(looked(tmp_path, working, cased("clocks_busy_cap.csv"))[0]) == (YELLOW, "gpu.clock_unsure")
+    # Later at full speed, or idle: it was a moment.
+    assert clocks(looked(tmp_path, working, working.replace("1400 MHz", "2400 MHz"))[0])[0] == GREEN
+    assert clocks(looked(tmp_path, working.replace("0x0000000000000000", "0x0000000000000008"))[0])[0] == RED
+    # A GPU that is well is asked once.
+    assert looked(tmp_path, recorded("smi_query_idle.csv"))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("log", "packages", "words"),
+    [
+        (
+            "[9.1] NVRM: Xid (PCI:000f:01:00): 119, pid=88, name=nvidia-smi, Timeout\n",
+            "",
+            "does not answer (Xid 119 in",
+        ),
+        (
+            "[9.1] NVRM: Xid (PCI:000f:01:00): 154, GPU recovery action changed\n",
+            "",
+            "take it off its power supply for a minute",
+        ),
+        (
+            "[9.1] NVRM: GPU 000f:01:00.0: RmInitAdapter failed! (0x62:0x65:2028)\n",
+            "",
+            "the kernel's log says: [9.1] NVRM",
+        ),
+        (
+            "",
+            "ii  bash\niF  nvidia-driver-580-open\niU  linux-image-7.0.0-1019-nvidia\nrc  old\n",
+            "an update was not finished (linux-image-7.0.0-1019-nvidia, nvidia-driver-580-open): finish it (`sudo dpkg --configure -a`",
+        ),
+        (
+            "[9.1] NVRM: Xid (PCI:000f:01:00): 13, pid=88\n",
+            "ii  bash\n",
+            "in the order of what owners found: (1) finish",
+        ),
+    ],
+)
+def test_no_devices_were_found_is_an_answer(tmp_path: Path, log: str, packages: str, words: str) -> None:
+    answers = {
+        "nvidia-smi --query-gpu=": (6, "No devices were found\n", ""),
+        "dmesg": (0, log, ""),
+        "dpkg-query": (0, packages, ""),
+    }
+    found = judge(collect(Host(Programs(answers), spark(tmp_path))))[0]
+    assert (found.level, found.code) == (RED, "gpu.no_devices")
+    assert "nvidia-smi answers that it finds no device" in found.found
+    assert words in found.sentence()
+
+
+def test_a_newer_branch_is_told_by_its_own_number(tmp_path: Path) -> None:
+    assert parse_cuda(cased("smi_610_q.txt")) == "13.3"
+    line = recorded("smi_query_idle.csv").replace("580.142", "610.57.04 [Deprecated; will be removed]")
+    runtime = dataclasses.replace(looked(tmp_path, line)[0], kernel_module="610.57.04")
+    found = next(finding for finding in judge(runtime) if finding.check == "driver")
+    assert (found.level, found.code) == (YELLOW, "gpu.driver_unproven")
+    assert "driver 610.57.04" in found.found
+    assert "branch 610" in found.remedy and "590" not in found.remedy
+
+
+def test_words_of_owners_machines() -> None:
+    assert parse_kernel_module(cased("nvrm_banner.txt")) == "580.173.02"
+    assert parse_dgx_release(cased("dgx_release_7.2.3_ota_7.5.0.txt"))["DGX_OTA_VERSION"] == "7.5.0"
 
 
 def test_numbers_and_words() -> None:

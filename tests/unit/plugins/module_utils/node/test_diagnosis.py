@@ -174,3 +174,31 @@ def test_the_page_on_top() -> None:
     text = contents({"spark-1": Diagnosis({"a": "b"}, {"gpu/x": "not installed"})}, ["it hangs at night"])
     assert "spark-1: 1 documents\n  not there: gpu/x (not installed)" in text
     assert "it hangs at night" in text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            line
+            for line in (Path(__file__).parents[4] / "field_cases/gb10/dmesg_cx7_hotplug.txt").read_text().splitlines()
+            if not line.startswith("#")
+        ),
+        "Kernel panic - not syncing: Asynchronous SError Interrupt",
+        "nvidia 000f:01:00.0: DOE: [2c8] ABORT timed out",
+        "mlx5_core 0000:01:00.0: E-Switch: cleanup",
+        "arm-smmu-v3 arm-smmu-v3.0.auto: event 0x10 received:",
+        "Power key pressed short.",
+        "Kernel command line: BOOT_IMAGE=/boot/vmlinuz ro iommu.passthrough=0",
+        "NVRM: Xid (PCI:000f:01:00): 154, GPU recovery action changed",
+    ],
+)
+def test_lines_of_the_kernel_that_explain_a_fault_are_kept(line: str) -> None:
+    assert node_diagnosis._KERNEL.search(line)
+
+
+@pytest.mark.parametrize(
+    "line", ["usb 1-1: Product: somebody's camera", "wlP9s9: associated", "EXT4-fs (sda1): mounted"]
+)
+def test_lines_of_the_rest_of_the_house_are_not(line: str) -> None:
+    assert not node_diagnosis._KERNEL.search(line)

@@ -30,6 +30,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.occupants impo
     takeover,
     wanted_from,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.packages import is_driver_package
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import GREEN, RED, YELLOW, Finding
 
 ID_SEED, ID_OURS, ID_OTHER = "a" * 64, "b" * 64, "c" * 64
@@ -311,7 +312,9 @@ class Used:
         return 127, "", f"{argv[0]}: not found"
 
     def survey(self, wanted: Wanted = NEED) -> Survey:
-        return collect(Surveyor(self.run, self.root), wanted)
+        surveyor = Surveyor(self.run, self.root)
+        surveyor.now = lambda: 1_790_000_000.4
+        return collect(surveyor, wanted)
 
 
 @pytest.fixture
@@ -332,6 +335,7 @@ def test_a_used_machine_is_read(used: Used) -> None:
         "toolkit": "1.19.0",
         "docker": "29.2.1",
         "product": "",
+        "time": "1790000000",
     }
     assert (survey.memory_total_gib, survey.memory_available_gib) == (121.69, 60.0)
     assert [(holder.kind, holder.name, holder.gib) for holder in survey.holders] == [
@@ -532,6 +536,119 @@ def test_the_driver_and_the_kernel(changes: dict[str, Any], levels: dict[str, st
 )
 def test_updates(changes: dict[str, Any], levels: list[str]) -> None:
     assert [row.level for row in rows(replace(CLEAN, **changes), "updates")] == levels
+
+
+# --- what Sparks have by default, and what owners ran into ---------------------------------------------------------
+
+CASES = Path(__file__).parents[4] / "field_cases" / "gb10"
+
+
+def test_packages_of_driver_and_kernel_as_on_owners_machines(used: Used) -> None:
+    lines = (CASES / "packages_driver_unheld.txt").read_text().splitlines()
+    names = [line for line in lines if not line.startswith("#")]
+    others = [
+        "bash",
+        "libnvidia-container1",
+        "nvidia-container-toolkit",
+        "linux-image-generic",
+        "linux-base",
+        "nvidia-ai-workbench",
+    ]
+    used.answers[("dpkg-query",)] = (0, "".join(f"ii  {name}\n" for name in [*names, *others]))
+    used.answers[("apt-mark",)] = (0, "")
+    assert used.survey().driver_packages == tuple(sorted(names))
+    more = [
+        "linux-modules-extra-6.17.0-1029-nvidia",
+        "linux-nvidia-64k-hwe-24.04",
+        "libnvidia-compute-580",
+        "nvidia-spark-grub-kho",
+    ]
+    assert all(map(is_driver_package, more))
+
+
+def test_swap_is_on_by_default_and_told_where_it_is_used(used: Used) -> None:
+    used.write("proc/meminfo", (CASES / "meminfo_121.txt").read_text())
+    survey = used.survey()
+    assert (survey.memory_total_gib, survey.memory_available_gib, survey.swap_total_gib) == (121.69, 113.07, 16.0)
+    assert [row.level for row in rows(survey, "swap")] == [GREEN]
+    used.write("proc/meminfo", "MemTotal: 127600748 kB\nSwapTotal: 16777212 kB\nSwapFree: 12582908 kB\n")
+    (row,) = rows(used.survey(), "swap")
+    assert (row.level, row.code) == (YELLOW, "node.swapped")
+    assert row.found.startswith("4.0 of 16.0 GiB of swap are in use")
+    assert rows(CLEAN, "swap") == []
+
+
+def test_an_update_that_was_cut_off(used: Used) -> None:
+    used.answers[("dpkg-query",)] = (
+        0,
+        "ii  bash\niF  dgx-release\niU  nvidia-driver-580-open\niHR linux-firmware\nit  man-db\nrc  old\nun  never\n",
+    )
+    survey = used.survey()
+    assert survey.unfinished == ("nvidia-driver-580-open", "dgx-release", "linux-firmware", "man-db")
+    row = next(row for row in rows(survey, "updates") if row.code == "node.update_torn")
+    assert row.level == YELLOW and "The driver may be gone after the next boot" in row.found
+    assert row.commands[0] == "sudo dpkg --configure -a"
+    assert "driver" not in rows(replace(CLEAN, unfinished=("man-db",)), "updates")[0].found
+
+
+def test_what_nvidia_sync_put_aside(used: Used) -> None:
+    used.write("etc/netplan/99-zz-dgx-spark-fabric.yaml.sync-disabled-20260605", NETPLAN)
+    used.write("etc/netplan/99-nvidia-sync-cluster.yaml", NETPLAN)
+    wanted = Wanted(netplan_files=("/etc/netplan/99-zz-dgx-spark-fabric.yaml",))
+    found = [row for row in judge(used.survey(wanted), wanted) if row.code == "node.netplan_put_aside"]
+    assert [row.found for row in found] == [
+        "NVIDIA Sync put our /etc/netplan/99-zz-dgx-spark-fabric.yaml aside as 99-zz-dgx-spark-fabric.yaml.sync-disabled-20260605, "
+        "and what it said no longer holds"
+    ]
+    # It is no netplan file any more.
+    assert not any(".sync-disabled" in path for files in used.survey(wanted).ports.values() for path in files)
+
+
+def test_profiles_that_networkmanager_makes_by_itself(used: Used) -> None:
+    for path in used.root.glob("etc/netplan/*"):
+        path.unlink()
+    made = "[connection]\nid=Wired connection {0}\ntype=ethernet\ninterface-name={1}\n\n[ipv4]\nmethod=auto\n"
+    ports = ("enp1s0f1np1", "enP2p1s0f1np1", "enp1s0f0np0")
+    for number, name in enumerate(ports, 2):
+        used.write(
+            f"run/NetworkManager/system-connections/Wired connection {number}.nmconnection", made.format(number, name)
+        )
+    (row,) = rows(used.survey(), "network files")
+    assert row.level == GREEN
+    assert "enp1s0f1np1 (only NetworkManager's own 'Wired connection 2')" in row.found
+    # A profile that somebody kept is one that holds, by name, by address, or for any port.
+    for kept in ("interface-name=enp1s0f1np1;", "mac-address=3C:6D:66:CC:B3:B7", "type=ethernet"):
+        used.write("etc/NetworkManager/system-connections/mine.nmconnection", f"[connection]\nid=mine\n{kept}\n")
+        used.write("sys/class/net/enp1s0f1np1/address", "3c:6d:66:cc:b3:b7\n")
+        found = [row for row in rows(used.survey(), "network files") if row.level == YELLOW]
+        assert any(row.found.startswith("enp1s0f1np1 is configured by /etc/NetworkManager") for row in found), kept
+    assert not connects("[connection]\ntype=wifi\n", "enp1s0f1np1")
+    assert not connects(
+        "[connection]\ntype=ethernet\nmac-address=00:00:00:00:00:01\n", "enp1s0f1np1", "3c:6d:66:cc:b3:b7"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "command_line", "codes"),
+    [
+        ("6.17.0-1014-nvidia", "ro quiet", []),
+        ("6.17.0-1021-nvidia", "ro quiet", ["node.reported_kernel"]),
+        ("7.0.0-1019-nvidia", "ro quiet", ["node.kernel_handover"]),
+        ("7.0.0-1019-nvidia-64k", "ro quiet", ["node.kernel_handover"]),
+        ("7.0.0-1019-nvidia", "ro kho=off quiet", []),
+    ],
+)
+def test_kernels_that_owners_name(used: Used, kernel: str, command_line: str, codes: list[str]) -> None:
+    used.write("proc/cmdline", f"{command_line}\n")
+    used.write("proc/sys/kernel/osrelease", f"{kernel}\n")
+    found = rows(used.survey(), "kernel")
+    assert [(row.level, row.code) for row in found] == [(YELLOW, code) for code in codes]
+
+
+@pytest.mark.parametrize(("said", "expected"), [("no\n", [YELLOW]), ("yes\n", [GREEN]), ("", [])])
+def test_the_clock(used: Used, said: str, expected: list[str]) -> None:
+    used.answers[("timedatectl",)] = (0, said)
+    assert [row.level for row in rows(used.survey(), "clock")] == expected
 
 
 def test_every_command_names_a_quoted_thing() -> None:

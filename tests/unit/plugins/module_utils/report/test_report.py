@@ -154,6 +154,23 @@ def test_nodes_that_differ(change: dict[str, str], level: str, words: str) -> No
     assert row.remedy
 
 
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (("1790000000", "1790000004"), [GREEN]),
+        (("1790000000", "1790000183"), [YELLOW]),
+        (("1790000000", "x"), []),
+        (("1790000000", ""), []),
+    ],
+)
+def test_clocks_that_differ(times: tuple[str, str], expected: list[str]) -> None:
+    nodes = {f"spark-{number}": SPARK | {"time": time} for number, time in enumerate(times, 1)}
+    found = [row for row in compare(nodes) if row.check == "clocks"]
+    assert [row.level for row in found] == expected
+    if expected == [YELLOW]:
+        assert found[0].found.startswith("the clock of spark-1 is about 183 s behind that of spark-2")
+
+
 def test_one_node_is_compared_with_nothing() -> None:
     assert compare({"spark-1": SPARK}) == []
 
