@@ -14,7 +14,7 @@ from conftest import REPOSITORY, SIMULATION, Playbook, Run
 from testinfra.host import Host
 
 #: The first task that changes something; bad input stops before it.
-FIRST_CHANGE = "Install the node's programs"
+FIRST_CHANGE = "Install the node tools"
 
 
 def refused(run: Run, *words: str, sentences: int = 1) -> None:

@@ -44,17 +44,17 @@ def test_damage_that_needs_no_restart(playbook: Playbook, head: Host, worker: Ho
     assert run.status == "successful", run.output[-3000:]
     assert {(host, task) for host, task in run.changed} == {
         ("spark-1", "Write the unit of the endpoint"),
-        ("spark-1", "Install the node's programs"),
-        ("spark-1", "Make the secrets on their source"),
-        ("spark-1", "Name the variables that vLLM must not carry to its Ray workers"),
+        ("spark-1", "Install the node tools"),
+        ("spark-1", "Generate the secrets on the source node"),
+        ("spark-1", "List the variables that vLLM must not copy to Ray workers"),
         ("spark-1", "Write the unit of the Ray head"),
         (
             "spark-1",
-            "Look for the verified snapshot, and order what is missing (116 GiB take about an hour at 300 Mbit/s)",
+            "Start the download unless the verified snapshot is present (116 GiB take about an hour at 300 Mbit/s)",
         ),
-        ("spark-2", "Install the node's programs"),
+        ("spark-2", "Install the node tools"),
         ("spark-2", "Write the unit of the Ray worker"),
-        ("spark-2", "Run the daemon, now and at boot"),
+        ("spark-2", "Start Docker and enable it at boot"),
         ("spark-2", "Fetch the image over the fabric (about half a minute for each 2 GB)"),
         ("spark-2", "Copy the weights over the fabric (116 GiB take two minutes at 1 GiB per second)"),
     }

@@ -100,6 +100,36 @@ def test_task_files_have_the_same_names_in_every_role() -> None:
     assert {path.stem for path in TASK_FILES} == COMMON_FILES | DOMAIN_FILES
 
 
+#: Words that a name does not begin with: it says what the task does, in the field's terms.
+UNCLEAR = (
+    "Ask",
+    "Go",
+    "Have",
+    "It",
+    "Keep",
+    "Know",
+    "Leave",
+    "Look",
+    "Make",
+    "Note",
+    "Prove",
+    "Say",
+    "See",
+    "Stop where",
+    "What",
+)
+NAMED = sorted([*TASK_FILES, *ROOT.glob("playbooks/*.yml"), *ROOT.glob("molecule/**/*.yml"), ROOT / "site.yml"])
+
+
+@pytest.mark.parametrize("path", NAMED, ids=lambda path: "-".join(path.parts[-3:]))
+def test_names_are_plain_imperatives(path: Path) -> None:
+    tasks = [entry for entry in mappings(yaml.safe_load(path.read_text(encoding="utf-8"))) if "name" in entry]
+    names = [entry["name"] for entry in tasks if isinstance(entry["name"], str)]
+    assert not [name for name in names if any(f"{name} ".startswith(f"{word} ") for word in UNCLEAR)]
+    asserts = [entry["name"] for entry in tasks if "ansible.builtin.assert" in entry]
+    assert not [name for name in asserts if not name.startswith("Assert that ")]
+
+
 def test_every_task_file_is_run_by_a_playbook() -> None:
     reached: set[Path] = set()
     todo = list((ROOT / "playbooks").glob("*.yml"))

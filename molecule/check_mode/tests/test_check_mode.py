@@ -42,5 +42,5 @@ def test_it_went_to_its_end_and_says_what_it_could_not_foresee() -> None:
     assert re.search(r"spark-1 +: ok=\d+ +changed=[1-9]\d* +unreachable=0 +failed=0", log)
     summary = log.rpartition("NOT FORESEEN")[2]
     assert "Wait until the model is served (spark-1)" in summary
-    assert "what runs was compared with the units that are on the nodes now" in log
+    assert "the running containers were compared with the units now on the nodes" in log
     assert "+++ after" in log

@@ -236,7 +236,7 @@ def test_a_sentence_that_a_run_stopped_with_is_a_verdict() -> None:
     variant = by_name("GPU lost at daemon-reload")
     failed = {
         "host": "spark-2",
-        "task": "Stop where it does not",
+        "task": "Assert that the container keeps the GPU and its limits",
         "failed": f"{variant.found}: {variant.remedy} or newer",
     }
     assert check.judge(variant, "spark-2", [failed]).fits

@@ -493,8 +493,8 @@ def test_a_specification_without_uvm_is_written_anew_by_the_role(machine: Machin
     assert [found.level for found in reported(findings, "well")] == [RED]
     assert [found.level for found in reported(findings, "well", managed=True)] == [YELLOW]
     role = yaml.safe_load((Path(__file__).parents[5] / "roles/container_runtime/vars/main.yml").read_text())
-    assert "docker.spec_without_uvm" in role["__container_runtime_spec_bad"]
-    assert set(role["__container_runtime_spec_bad"]) <= MENDED
+    assert "docker.spec_without_uvm" in role["__container_runtime_spec_invalid"]
+    assert set(role["__container_runtime_spec_invalid"]) <= MENDED
 
 
 def test_a_driver_that_is_installed_and_not_loaded(machine: Machine) -> None:
