@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulation.gb10.world import World, gpu_row
+from simulation.gb10.world import World, case, gpu_row
 
 #: Which part of the product looks: `report` is playbooks/report.yml, `kernels` and `image` the same with these looks added, `settings`
 #: its first play; `runtime` and `proof` are the gates of role runtime_check and of container_runtime's proof, as in
@@ -173,6 +173,18 @@ def _both_specifications(world: World) -> None:
     world.files["/etc/cdi/nvidia.yaml"] = "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n  - name: all\n"
 
 
+def _no_port(world: World) -> None:
+    """Hot-plug took the card off the bus: no port, no RDMA device, and a kernel's log of an owner's Spark that says so."""
+    world.twins = []
+    world.powered = False
+    world.kernel_log = case("dmesg_cx7_hotplug.txt")
+
+
+def _no_devices(world: World) -> None:
+    smi(6, "No devices were found")(world)
+    world.kernel_log = "[   12.345678] NVRM: Xid (PCI:000f:01:00): 119, pid=1234, name=nvidia-smi, Timeout after 6s of waiting for RPC response from GPU0 GSP!\n"
+
+
 VARIANTS = (
     # --- the report: GPU and driver
     Variant(
@@ -184,6 +196,27 @@ VARIANTS = (
         "take it off its power supply",
         source="NVIDIA forum 376039, as a survey quotes it",
         aspect="gpu",
+    ),
+    Variant(
+        "kernel that spins",
+        gpu(utilization__gpu="96 %", power__draw="22.00 W", clocks__sm="1400 MHz"),
+        "yellow",
+        "clocks",
+        "runs at 1400 MHz of 3003 under load at 22 W: by 5 looks it may only wait",
+        "let the kernel check put a load on it",
+        source="96 % at 22 W: an owner of a GB10; the clock is invented",
+        aspect="gpu",
+    ),
+    Variant(
+        "no devices were found",
+        _no_devices,
+        "red",
+        "gpu",
+        "nvidia-smi answers that it finds no device, though driver 580.178.04 is loaded; the GPU's own processor does not answer (Xid 119",
+        "take it off its power supply for a minute",
+        source="nvidia-smi's own words; form of the kernel's line: docs.nvidia.com/deploy/xid-errors",
+        aspect="gpu",
+        blind=True,
     ),
     Variant(
         "power brake",
@@ -342,11 +375,61 @@ VARIANTS = (
         "hold these packages",
         aspect="updates",
     ),
+    Variant(
+        "update cut off",
+        put(unfinished=["dgx-release", "nvidia-driver-580-open"]),
+        "yellow",
+        "updates",
+        "an update was not finished: nvidia-driver-580-open, dgx-release are only half installed",
+        "finish it",
+        source="states of dpkg-query(1)",
+        aspect="updates",
+    ),
+    Variant(
+        "swap in use",
+        put(swap_free_kib=8_388_608),
+        "yellow",
+        "swap",
+        "8.0 of 16.0 GiB of swap are in use",
+        "see what takes the memory",
+        source="SwapTotal of an owner's Spark; what is free is invented",
+        aspect="memory",
+    ),
+    Variant(
+        "kernel with handover",
+        put(command_line="BOOT_IMAGE=/boot/vmlinuz-7.0.0-1019-nvidia ro quiet"),
+        "yellow",
+        "kernel",
+        "kernel 7.0.0-1019-nvidia runs without kho=off",
+        "install NVIDIA's package",
+        source="three owners' notes on kho=off",
+        aspect="kernel",
+    ),
     # --- the report: the link
+    Variant(
+        "no port at all",
+        _no_port,
+        "red",
+        "fabric",
+        "takes the card off the bus",
+        "plug the QSFP cable into the same port of both nodes",
+        source="kernel log of an owner's Spark",
+        aspect="link",
+    ),
+    Variant(
+        "IOMMU translates",
+        put(iommu="DMA-FQ", command_line="BOOT_IMAGE=/boot/vmlinuz-7.0.0-1019-nvidia ro iommu.passthrough=0 kho=off"),
+        "yellow",
+        "fabric",
+        "the kernel was booted with iommu.passthrough=0",
+        "a reboot alone does not cure it",
+        source="one owner's three Sparks",
+        aspect="link",
+    ),
     Variant(
         "link at half speed",
         twin(0, speed=100_000),
-        "red",
+        "yellow",
         "fabric",
         "enp1s0f1np1 runs at 100 of 200 Gb/s",
         "use an approved QSFP112 or QSFP56 cable",
@@ -374,7 +457,7 @@ VARIANTS = (
     Variant(
         "MTU 1500",
         twin(0, mtu=1500),
-        "red",
+        "yellow",
         "fabric",
         "enp1s0f1np1 has MTU 1500, not 9000",
         "fabric_manage: true",

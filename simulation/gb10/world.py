@@ -21,6 +21,8 @@ from simulation.settings import Node
 
 FOLDER = Path(__file__).resolve().parent
 FIXTURES = settings.REPOSITORY / "tests/unit/plugins/module_utils/fixtures"
+#: Words of owners' machines; the first line of each says where it comes from.
+CASES = settings.REPOSITORY / "tests/field_cases/gb10"
 
 #: Subnets of the two twins; the simulation's own direct link stays below them.
 TWINS = ("192.168.200", "192.168.201")
@@ -32,20 +34,34 @@ PORTS = (
     ("enp1s0f0np0", "rocep1s0f0", "0000:01:00.0"),
     ("enP2p1s0f0np0", "roceP2p1s0f0", "0002:01:00.0"),
 )
-DRIVER = "580.142"
+#: The release that is shown: DGX OS 7.6.0 with kernel, driver, Docker and toolkit as two owners' notes name them.
+DGX_OS, KERNEL, DRIVER = "7.6.0", "7.0.0-1019-nvidia", "580.178.04"
+DOCKER, TOOLKIT = "29.6.2", "1.20.1"
+#: Driver of the recorded outputs.
+RECORDED, BANNER = "580.142", "580.173.02"
+UUID = "GPU-00000000-0000-0000-0000-000000000001"
+#: Devices of NVIDIA's toolkit for one GPU: by index, by its own name, and all.
+CDI_DEVICES = ("0", UUID, "all")
 LIBRARIES = "/usr/lib/aarch64-linux-gnu"
 IMAGE = "sha256:" + "0b" * 32
 PROBE = "DGX_SPARK_KERNEL_PROBE "
 #: Programs that have a stand-in; those that the node has go on answering whatever no rule names.
 PROGRAMS = (
     *("/usr/bin/docker", "/usr/bin/nvidia-smi", "/usr/bin/nvidia-ctk", "/usr/bin/ib_write_bw"),
-    *("/usr/bin/apt-config", "/usr/bin/apt-mark", "/usr/bin/dpkg-query"),
+    *("/usr/bin/apt-config", "/usr/bin/apt-mark", "/usr/bin/dpkg-query", "/usr/bin/dmesg"),
+    "/usr/bin/timedatectl",
 )
 
 
 def fixture(name: str) -> str:
     """The text of a fixture, by its path below the fixtures' folder."""
     return (FIXTURES / name).read_text(encoding="utf-8")
+
+
+def case(name: str) -> str:
+    """The words of an owner's machine, without the line that says whose they are."""
+    lines = (CASES / name).read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("# source:"))
 
 
 @dataclass
@@ -79,13 +95,20 @@ class World:
     driver: str = DRIVER
     """Version of the loaded kernel module; empty for none."""
     libraries: str = DRIVER
-    toolkit: str = "1.19.1"
+    toolkit: str = TOOLKIT
     spec_driver: str = DRIVER
     """Driver that the CDI specification was written for; empty for no specification."""
     cdi: bool = True
     """Whether Docker has CDI on."""
-    kernel: str = ""
-    available_kib: int = 117_440_512
+    kernel: str = KERNEL
+    command_line: str = "BOOT_IMAGE=/boot/vmlinuz-7.0.0-1019-nvidia root=/dev/nvme0n1p2 ro quiet splash kho=off"
+    """Of the kernel; `kho=off` as NVIDIA's package nvidia-spark-grub-kho sets it, the rest invented."""
+    kernel_log: str = ""
+    powered: bool = True
+    """Whether the hot-plug driver has the ConnectX switched on."""
+    iommu: str = "identity"
+    available_kib: int = 118_566_368
+    swap_free_kib: int = 16_777_212
     probe: dict[str, Any] = field(default_factory=dict)
     """Document of the kernel check."""
     kernel_check: dict[str, Any] | None = None
@@ -101,6 +124,8 @@ class World:
     """Part of the recorded bandwidth that ib_write_bw shows."""
     packages: list[str] = field(default_factory=list)
     """Packages of the driver that unattended upgrades may touch."""
+    unfinished: list[str] = field(default_factory=list)
+    """Packages that are only half installed."""
     files: dict[str, str] = field(default_factory=dict)
     commands: list[list[str]] = field(default_factory=list)
     undo: list[list[str]] = field(default_factory=list)
@@ -129,7 +154,8 @@ class World:
                     "up": twin.up,
                 }
                 for place, twin in enumerate(self.twins)
-            ],
+            ]
+            + [self._ethernet()],
             "driver": self._kernel_module(),
             "commands": self.commands,
             "undo": self.undo,
@@ -137,13 +163,22 @@ class World:
             "enable": ["nvidia-cdi-refresh.service"],
         }
 
+    def _ethernet(self) -> dict[str, Any]:
+        """The port for the house's network, by its name on a Spark; nothing goes over it here."""
+        number = int(self.node.name.rpartition("-")[2])
+        wish = {"name": "enP7s7", "id": 110, "remote": self.remote, "mac": f"02:00:00:07:00:{number:02x}", "mtu": 1500}
+        return {**wish, "addresses": [], "up": False}
+
     def _kernel_module(self) -> str:
-        return fixture("gb10/proc_driver_version.txt").replace(DRIVER, self.driver) if self.driver else ""
+        return case("nvrm_banner.txt").replace(BANNER, self.driver) if self.driver else ""
 
     def _files(self) -> dict[str, str]:
         found = {
-            "/proc/meminfo": fixture("gb10/meminfo.txt").replace("117440512", str(self.available_kib)),
-            "/etc/dgx-release": fixture("gb10/dgx_release.txt"),
+            "/proc/meminfo": case("meminfo_121.txt").replace("118566368", str(self.available_kib))
+            + f"SwapFree:       {self.swap_free_kib} kB\n",
+            "/etc/dgx-release": case("dgx_release_7.2.3_ota_7.5.0.txt").replace("7.5.0", DGX_OS),
+            "/proc/cmdline": f"{self.command_line}\n",
+            "/etc/nvidia/cx7-hotplug-enabled": "",
             # Like the toolkit's unit since a drop-in puts it before Docker (NVIDIA/nvidia-container-toolkit#2019); the rest is invented.
             "/etc/systemd/system/nvidia-cdi-refresh.service": (
                 "[Unit]\nDescription=Stand-in of NVIDIA's refresh of the CDI specification\nBefore=docker.service\n"
@@ -174,6 +209,7 @@ class World:
             for kind in ("current", "max"):
                 run[f"{twin.pci}/{kind}_link_speed"] = "32.0 GT/s PCIe\n"
                 run[f"{twin.pci}/{kind}_link_width"] = "4\n"
+            run[f"{twin.pci}/iommu_group/type"] = f"{self.iommu}\n"
             run[f"{twin.pci}/net/{twin.interface}"] = None
             nets[f"{twin.interface}/speed"] = f"{twin.speed}\n" if twin.up else "-1\n"
             nets[f"{twin.interface}/device"] = {"link": f"/sys/bus/pci/devices/{twin.pci}"}
@@ -188,13 +224,18 @@ class World:
                 classes[f"{port}/gids/{index}"] = (held or "0000:" * 7 + "0000") + "\n"
                 classes[f"{port}/gid_attrs/types/{index}"] = f"{kind}\n"
         if self.pci_gpu:
-            run |= {"000f:01:00.0/vendor": "0x10de\n", "000f:01:00.0/class": "0x030200\n"}
+            run |= {"000f:01:00.0/vendor": "0x10de\n", "000f:01:00.0/class": "0x030000\n"}
         modules = {"nvidia/version": f"{self.driver}\n"} if self.driver else {"gb10_stand_ins/version": "1\n"}
         return {
             "/sys/bus/pci/devices": run,
             "/sys/devices/virtual/net": nets,
             "/sys/class": classes,
             "/sys/module": modules,
+            # Names of the driver's files: NVIDIA/NV-Kernels#271.
+            "/sys/devices/platform": {
+                "MTKP0001:00/pcie_hotplug/hotplug_enabled": "1\n",
+                "MTKP0001:00/pcie_hotplug/debug_state": "1\n" if self.powered else "0\n",
+            },
         }
 
     def _answers(self) -> dict[str, list[dict[str, Any]]]:
@@ -202,12 +243,15 @@ class World:
         smi += [
             {"when": ["--query-gpu="], "query": "--query-gpu=", "rows": self.gpus},
             {"when": ["--query-compute-apps="], "query": "--query-compute-apps=", "rows": self.holders},
-            {"when": ["--version"], "out": fixture("gb10/smi_version.txt").replace(DRIVER, self.driver)},
+            {"when": ["--version"], "out": fixture("gb10/smi_version.txt").replace(RECORDED, self.driver)},
             {"when": ["-L"], "out": GPU_LINE},
         ]
         ctk: list[dict[str, Any]] = [
             {"when": ["--version"], "out": f"NVIDIA Container Toolkit CLI version {self.toolkit}\ncommit: 0000000\n"},
-            {"when": ["cdi", "list"], "out": "nvidia.com/gpu=0\nnvidia.com/gpu=all\n" if self.spec_driver else ""},
+            {
+                "when": ["cdi", "list"],
+                "out": "".join(f"nvidia.com/gpu={name}\n" for name in CDI_DEVICES) if self.spec_driver else "",
+            },
         ]
         upgrades: dict[str, Any] = {
             "when": ["dump"],
@@ -223,8 +267,14 @@ class World:
             "apt-config": [upgrades],
             "apt-mark": [{"when": ["showhold"], "out": ""}],
             "dpkg-query": [
-                {"when": ["db:Status-Abbrev"], "out": "".join(f"ii  {name}\n" for name in self.packages)},
+                {
+                    "when": ["db:Status-Abbrev"],
+                    "out": "".join(f"ii  {name}\n" for name in self.packages)
+                    + "".join(f"iF  {name}\n" for name in self.unfinished),
+                },
             ],
+            "dmesg": [{"when": [], "out": self.kernel_log or f"[    0.000000] Linux version {self.kernel}\n"}],
+            "timedatectl": [{"when": ["NTPSynchronized"], "out": "yes\n"}],
         }
 
     def _bandwidth(self, rdma: str) -> str:
@@ -240,11 +290,11 @@ class World:
         return "\n".join(lines) + "\n"
 
     def _docker(self) -> list[dict[str, Any]]:
-        """Docker 29 as its documentation describes it, on top of what the node's own daemon says; the version is invented."""
+        """Docker 29 as its documentation describes it, on top of what the node's own daemon says."""
         folders = ["/etc/cdi", "/var/run/cdi"] if self.cdi else []
         # Fields: schema DeviceInfo, docs.docker.com/reference/api/engine/version/v1.57/schemas/DeviceInfo (Source and ID, nothing else).
-        devices = [{"Source": "cdi", "ID": f"nvidia.com/gpu={name}"} for name in ("0", "all") if self.spec_driver]
-        info = {"ServerVersion": "29.1.3", "CDISpecDirs": folders, "DiscoveredDevices": devices}
+        devices = [{"Source": "cdi", "ID": f"nvidia.com/gpu={name}"} for name in CDI_DEVICES if self.spec_driver]
+        info = {"ServerVersion": DOCKER, "CDISpecDirs": folders, "DiscoveredDevices": devices}
         uverbs = {"uverbs": ["uverbs0", "uverbs1", "uverbs2", "uverbs3"], "uverbs_denied": [], "uverbs_error": ""}
         fabric = {**uverbs, "memlock": -1, "right": True, "bus_gbytes": 21.4, "latency_us": 55.0, **self.nccl}
         seen = "FABRIC-PROBE-RESULT "
@@ -282,14 +332,14 @@ class World:
         return fixture(self.nccl_log).replace("p1s0f0", "p1s0f1").replace("s0f0np0", "s0f1np1")
 
 
-GPU_LINE = "GPU 0: NVIDIA GB10 (UUID: GPU-00000000-0000-0000-0000-000000000001)\n"
+GPU_LINE = f"GPU 0: NVIDIA GB10 (UUID: {UUID})\n"
 
 
 def cdi_specification(driver: str) -> str:
     """A CDI specification in nvidia-ctk's form (its documentation, cdi-support), shortened to what is judged."""
     devices = "".join(
         f"  - name: {name}\n    containerEdits:\n      deviceNodes:\n        - path: /dev/nvidia0\n"
-        for name in ("0", "all")
+        for name in CDI_DEVICES
     )
     return (
         f"---\ncdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n{devices}containerEdits:\n  deviceNodes:\n    - path: /dev/nvidiactl\n"
@@ -305,7 +355,7 @@ def gpu_row(name: str) -> dict[str, str]:
         *("power.draw", "temperature.gpu", "clocks.sm", "clocks.max.sm", "clocks_event_reasons.active"),
     )
     values = [value.strip() for value in fixture(f"gb10/smi_query_{name}.csv").strip().split(",")]
-    return dict(zip(fields, values, strict=True))
+    return {**dict(zip(fields, values, strict=True)), "driver_version": DRIVER}
 
 
 def healthy(node: Node, other: Node) -> World:

@@ -218,6 +218,15 @@ def plan_netplan(
     kept = {path: content for path, content in others.items() if path not in plan.aside}
     entries = {rail.interface: _missing(kept, rail, mtu, plan) for rail in rails}
     entries = {name: entry for name, entry in entries.items() if entry}
+    plan.notes += [
+        f"{rail.interface} was left without an address by {found.path} and gets {rail.address}: name the interfaces in fabric_interfaces and set "
+        "fabric_accept_one_twin: true to leave it unused"
+        for rail in rails
+        for found in definitions(kept)
+        if found.name == rail.interface
+        and "addresses" in entries.get(rail.interface, {})
+        and not addresses_of(found.body)
+    ]
     plan.text = render(entries) if entries else None
     return plan
 

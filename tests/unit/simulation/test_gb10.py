@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.cdi import parse_spec
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.host import read_host, why_no_port
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.runtime import GPU_FIELDS, parse_gpus
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.node import occupants
 
 from simulation import settings
 from simulation.gb10 import check, node, stage, stand_in, world
@@ -66,7 +68,54 @@ def test_a_red_verdict_has_a_remedy() -> None:
 def test_the_specification_is_one_that_the_code_reads() -> None:
     spec = parse_spec("/var/run/cdi/nvidia.yaml", world.cdi_specification("580.142"), lambda _path: True)
     assert (spec.error, spec.driver) == ("", "580.142")
-    assert spec.names() == ("nvidia.com/gpu=0", "nvidia.com/gpu=all")
+    assert spec.names() == tuple(f"nvidia.com/gpu={name}" for name in world.CDI_DEVICES)
+
+
+def laid(root: Path, variant: Variant | None) -> Any:
+    """Put a world's files below a folder; return what runs its programs."""
+    document = stage.world(FIRST, [variant] if variant else []).document()
+    files = {path: text for path, (text, _mode) in document["files"].items()}
+    for target, entries in document["trees"].items():
+        files |= {f"{target}/{name}": content for name, content in entries.items()}
+    for path, content in files.items():
+        place = root / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            place.write_text(content)
+    answers = json.loads(document["answers"])
+
+    def run(argv: list[str], _seconds: float | None = None) -> tuple[int, str, str]:
+        said = " ".join(argv[1:])
+        for rule in answers.get(argv[0], []):
+            if "out" in rule and all(word in said for word in rule["when"]):
+                return 0, rule["out"], ""
+        return 127, "", ""
+
+    return run
+
+
+def test_a_world_without_its_card_is_read_as_that(tmp_path: Path) -> None:
+    assert read_host(laid(tmp_path / "well", None), tmp_path / "well").translated() == ""
+    bare = tmp_path / "bare"
+    host = read_host(laid(bare, by_name("no port at all")), bare)
+    assert (host.cards, host.powered, host.removed(), host.marker) == ((), False, True, True)
+    assert why_no_port(host).code == "fabric.card_off"
+    slow = tmp_path / "slow"
+    assert "iommu.passthrough=0" in read_host(laid(slow, by_name("IOMMU translates")), slow).translated()
+
+
+@pytest.mark.parametrize("name", ["", "update cut off", "swap in use", "kernel with handover"])
+def test_a_world_is_judged_as_its_variant_says(tmp_path: Path, name: str) -> None:
+    variant = by_name(name) if name else None
+    wanted = occupants.Wanted()
+    found = occupants.judge(occupants.collect(occupants.Surveyor(laid(tmp_path, variant), tmp_path), wanted), wanted)
+    told = [row for row in found if row.level != "green" and row.check in {"updates", "swap", "kernel", "clock"}]
+    if variant is None:
+        assert told == []
+        return
+    (row,) = told
+    assert (row.level, row.check) == (variant.level, variant.check)
+    assert variant.found in row.found and variant.remedy in row.remedy
 
 
 # --- the stand-in of a program ----------------------------------------------------------------------------------

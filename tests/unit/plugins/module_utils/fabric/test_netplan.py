@@ -405,3 +405,15 @@ def test_a_damaged_note_is_no_note(world: World) -> None:
     assert world.rollback.pending() is None
     world.rollback.pending_file.write_text(json.dumps([1]))
     assert world.rollback.pending() is None
+
+
+def test_twins_that_were_left_empty_are_named_before_they_get_addresses() -> None:
+    text = (Path(__file__).parents[4] / "field_cases/gb10/netplan_socket_direct_empty_twins.yaml").read_text()
+    rails = [Rail("enp1s0f0np0", "192.168.1.10/24"), Rail("enP2p1s0f0np0", "192.168.3.10/24")]
+    plan = plan_netplan({"/etc/netplan/60-mine.yaml": yaml.safe_load(text)}, rails, {}, 9000)
+    assert plan.problems == []
+    (note,) = [note for note in plan.notes if "without an address" in note]
+    assert note.startswith(
+        "enP2p1s0f0np0 was left without an address by /etc/netplan/60-mine.yaml and gets 192.168.3.10/24"
+    )
+    assert "fabric_accept_one_twin: true" in note
