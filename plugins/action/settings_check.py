@@ -34,6 +34,7 @@ from ..module_utils.settings.check import (
     name_problems,
     placeholder_problems,
     relation_problems,
+    skip_problems,
     stranger_problems,
     tag_problems,
 )
@@ -83,6 +84,9 @@ FACTS = (
     "model_download_path",
     "model_download_result",
     "node_report_requirements",
+    "node_report_runtime",
+    "node_report_own_nfs",
+    "cluster_restart_plan",
     "node_report_found",
     "node_report_result",
     "runtime_check_result",
@@ -180,6 +184,8 @@ class ActionModule(ActionBase):
         # The playbooks are read once more, so only where a tag was given.
         if asked == {"all"}:
             return []
+        if skipped := skip_problems(variables.get("ansible_skip_tags") or []):
+            return skipped
         known = playbook_tags(list(context.CLIARGS.get("args") or []), self._loader)
         return [] if known is None else tag_problems(asked, known)
 

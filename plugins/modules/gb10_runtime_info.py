@@ -112,42 +112,16 @@ msg:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.gpu.runtime import CHECKS, Host, collect, judge, no_gpu
-from ..module_utils.report.finding import as_dicts, sentences
+from ..module_utils.gpu.runtime import ARGUMENTS, answer
 from ..module_utils.system.run import run
 
 
 def main() -> None:
-    """Read, judge, answer."""
-    module = AnsibleModule(
-        argument_spec={
-            "require_gpu": {"type": "bool", "default": True},
-            "min_available_gib": {"type": "float", "default": 0},
-            "checks": {"type": "list", "elements": "str", "choices": list(CHECKS), "default": list(CHECKS)},
-        },
-        supports_check_mode=True,
-    )
-    if module.params["min_available_gib"] < 0:
-        module.fail_json(msg=f"min_available_gib is {module.params['min_available_gib']:g}, expected GiB, 0 or more")
-
-    runtime = collect(Host(run))
-    findings = judge(
-        runtime,
-        require_gpu=module.params["require_gpu"],
-        min_available_gib=module.params["min_available_gib"],
-        checks=module.params["checks"],
-    )
-    problems = sentences(findings)
-    said = no_gpu(runtime) or "; ".join(finding.found for finding in findings)
-    module.exit_json(
-        changed=False,
-        healthy=not problems,
-        gpu_present=bool(runtime.gpus),
-        problems=problems,
-        findings=as_dicts(findings),
-        runtime=runtime.as_facts(),
-        msg="; ".join(problems) or said,
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        module.exit_json(**answer(module.params, run))
+    except ValueError as error:
+        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

@@ -180,73 +180,16 @@ node:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.node.requirements import (
-    CollectError,
-    Machine,
-    collect,
-    judge,
-    on_this_machine,
-    requirements_from,
-)
-from ..module_utils.report.finding import as_dicts, sentences
+from ..module_utils.node.requirements import ARGUMENTS, CollectError, answer
 from ..module_utils.system.run import run
 
 
 def main() -> None:
-    """Read, judge, answer."""
-    module = AnsibleModule(
-        argument_spec={
-            "fabric_address": {"type": "str"},
-            "min_memory_gib": {"type": "float"},
-            "paths": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "need_gib": {"type": "float", "required": True},
-                },
-            },
-            "ports": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "port": {"type": "int", "required": True},
-                    "address": {"type": "str"},
-                    "units": {"type": "list", "elements": "str", "default": []},
-                },
-            },
-            "nfs": {"type": "str", "choices": ["none", "server", "client"], "default": "none"},
-            "nfs_transport": {"type": "str", "choices": ["tcp", "rdma"], "default": "tcp"},
-            "architectures": {"type": "list", "elements": "str", "default": []},
-            "distributions": {"type": "list", "elements": "str", "default": []},
-            "min_python": {"type": "str"},
-            "require_systemd": {"type": "bool", "default": True},
-            "require_root": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
-
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        machine = Machine(run)
-        requirements = on_this_machine(requirements_from(module.params), machine)
-        node = collect(machine, requirements)
+        module.exit_json(**answer(module.params, run))
     except (ValueError, CollectError) as error:
         module.fail_json(msg=str(error))
-    findings = judge(node, requirements)
-    problems = sentences(findings)
-    message = (
-        "; ".join(problems)
-        or f"{node.distribution_name} on {node.architecture} with {node.memory_total_gib:g} GiB meets the requirements"
-    )
-    module.exit_json(
-        changed=False,
-        msg=message,
-        problems=problems,
-        findings=as_dicts(findings),
-        node=node.as_facts(),
-    )
 
 
 if __name__ == "__main__":

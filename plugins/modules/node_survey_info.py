@@ -90,38 +90,16 @@ msg:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.node.occupants import Surveyor, collect, judge, takeover, wanted_from
-from ..module_utils.report.finding import LEVELS, as_dicts
-from ..module_utils.report.report import counts
+from ..module_utils.node.occupants import ARGUMENTS, answer
 from ..module_utils.system.run import run
 
 
 def main() -> None:
-    """Read, judge, answer."""
-    module = AnsibleModule(
-        argument_spec={
-            "min_available_gib": {"type": "float"},
-            "netplan_files": {"type": "list", "elements": "path", "default": []},
-            "interfaces": {"type": "list", "elements": "str", "default": []},
-        },
-        supports_check_mode=True,
-    )
-
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        wanted = wanted_from(module.params)
+        module.exit_json(**answer(module.params, run))
     except ValueError as error:
         module.fail_json(msg=str(error))
-    survey = collect(Surveyor(run), wanted)
-    found = judge(survey, wanted)
-    many = counts(found)
-    module.exit_json(
-        changed=False,
-        msg=f"{len(found)} findings: {', '.join(f'{many[level]} {level}' for level in LEVELS)}",
-        findings=as_dicts(found),
-        identity=survey.identity,
-        takeover=takeover(survey, wanted),
-        survey=survey.as_facts(),
-    )
 
 
 if __name__ == "__main__":

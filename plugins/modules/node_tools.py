@@ -33,6 +33,10 @@ options:
     type: list
     elements: path
     default: []
+  files:
+    description: Texts of further files by their absolute path, readable for all; their folders must be among O(folders).
+    type: dict
+    default: {}
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes
 author:
@@ -168,6 +172,8 @@ class NodeTools:
         for stale in sorted(package.rglob("*.py")) if package.is_dir() else ():
             if str(stale.relative_to(package)) not in wanted:
                 self.changes.remove(stale)
+        for name, text in self.module.params["files"].items():
+            self.changes.write(Path(name), str(text), 0o644)
         for name, (module_name, python) in PROGRAMS.items():
             text = _LAUNCHER.format(path=self.path, module=module_name, python=python.format(path=self.path))
             self.changes.write(self.path / "bin" / name, text, 0o755)
@@ -227,6 +233,7 @@ def main() -> None:
             "wheelhouse": {"type": "path"},
             "ca_bundle": {"type": "path"},
             "folders": {"type": "list", "elements": "path", "default": []},
+            "files": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )

@@ -259,8 +259,8 @@ _RESTART = [
         "tests/unit/playbooks/test_graph_road.py::test_the_first_mode_passes_and_a_second_run_changes_nothing",
         (
             "restart: the role takes the steps in its own order",
-            "{{ __cluster_restart_plan.steps }}",
-            "{{ __cluster_restart_plan.steps | reverse }}",
+            "{{ cluster_restart_plan.steps }}",
+            "{{ cluster_restart_plan.steps | reverse }}",
         ),
     ),
 ]

@@ -25,9 +25,10 @@ COMMON_FILES = {
     "remove",
 }
 DOMAIN_FILES = {
-    *("nfs_server", "nfs_client", "copy"),  # how secrets, image and weights get to the other nodes
+    *("nfs_server", "nfs_client", "copy", "fetch"),  # how secrets, image and weights get to the other nodes
     *("service", "cdi", "gpu_check"),  # Docker's daemon, its CDI specification, a container with the GPU
     *("nccl_check", "benchmark"),  # what loads the link or the endpoint
+    *("read", "watch"),  # what is read only where nobody has, and a download that is waited for
     *("memory", "record", "report", "update", "bundle"),  # what is read for, kept for or shown to people
     *("steps", "step", "stop", "trial"),  # the cluster's order, and a trial of CUDA graphs
 }
@@ -132,7 +133,7 @@ def test_names_are_plain_imperatives(path: Path) -> None:
 
 def test_every_task_file_is_run_by_a_playbook() -> None:
     reached: set[Path] = set()
-    todo = list((ROOT / "playbooks").glob("*.yml"))
+    todo = list((ROOT / "playbooks").rglob("*.yml"))
     while todo:
         fresh = set(named_by(todo.pop())) - reached
         reached |= fresh

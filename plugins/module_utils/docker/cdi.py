@@ -27,6 +27,7 @@ from . import cli
 #: later folder counts (package tags.cncf.io/container-device-interface/pkg/cdi).
 SPEC_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 SETTINGS = "/etc/docker/daemon.json"
+DOCKER_UNIT = "docker.service"
 REFRESH_UNIT = "nvidia-cdi-refresh.service"
 #: Unit of role container_runtime that writes the specification before containers of the cluster start.
 OWN_UNIT = "spark-cdi.service"
@@ -148,6 +149,7 @@ class Runtime:
     driver_installed: str = ""
     uvm: bool = False
     specs: tuple[Spec, ...] = ()
+    daemon: Unit = field(default_factory=lambda: Unit(DOCKER_UNIT))
     refresh: Unit = field(default_factory=lambda: Unit(REFRESH_UNIT))
     own: Unit = field(default_factory=lambda: Unit(OWN_UNIT))
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -447,6 +449,7 @@ def collect(host: Host) -> Runtime:
         driver_installed=host.driver_installed(),
         uvm=host.path(UVM).exists(),
         specs=host.specs(docker.cdi_folders or SPEC_FOLDERS),
+        daemon=host.unit(DOCKER_UNIT),
         refresh=host.unit(REFRESH_UNIT),
         own=host.unit(OWN_UNIT),
         settings=settings,

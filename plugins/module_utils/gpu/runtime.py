@@ -12,14 +12,14 @@ from __future__ import annotations
 import csv
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..node.packages import unfinished
 from ..node.requirements import parse_meminfo
-from ..report.finding import RED, YELLOW, Finding, fine
+from ..report.finding import RED, YELLOW, Finding, as_dicts, fine, sentences
 from ..system.kernel_log import kernel_log, lines_with, xids
 from ..system.run import GIVEN_UP, Runner
 
@@ -684,3 +684,39 @@ def _judge_toolkit(runtime: Runtime) -> Iterator[Finding]:
         )
     else:
         yield fine("docker", "toolkit", f"{said}, CDI {', '.join(runtime.cdi_devices)}")
+
+
+#: Parameters of whoever asks for this look, as AnsibleModule takes them.
+ARGUMENTS: dict[str, Any] = {
+    "require_gpu": {"type": "bool", "default": True},
+    "min_available_gib": {"type": "float", "default": 0},
+    "checks": {"type": "list", "elements": "str", "choices": list(CHECKS), "default": list(CHECKS)},
+}
+
+
+def answer(params: Mapping[str, Any], run: Runner) -> dict[str, Any]:
+    """Return what M(gb10_runtime_info) returns for its parameters.
+
+    Raises:
+        ValueError: a parameter is not usable; one sentence.
+    """
+    if params["min_available_gib"] < 0:
+        raise ValueError(f"min_available_gib is {params['min_available_gib']:g}, expected GiB, 0 or more")
+    runtime = collect(Host(run))
+    findings = judge(
+        runtime,
+        require_gpu=params["require_gpu"],
+        min_available_gib=params["min_available_gib"],
+        checks=params["checks"],
+    )
+    problems = sentences(findings)
+    said = no_gpu(runtime) or "; ".join(finding.found for finding in findings)
+    return {
+        "changed": False,
+        "healthy": not problems,
+        "gpu_present": bool(runtime.gpus),
+        "problems": problems,
+        "findings": as_dicts(findings),
+        "runtime": runtime.as_facts(),
+        "msg": "; ".join(problems) or said,
+    }

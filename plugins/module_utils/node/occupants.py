@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..docker.service import DIGEST_LABEL
-from ..nfs.share import Mounted, parse_exports, parse_mountinfo, unescape
-from ..report.finding import RED, YELLOW, Finding, fine
+from ..nfs.share import EXPORTS, UNITS, Mounted, own_paths, parse_exports, parse_mountinfo, unescape
+from ..report.finding import LEVELS, RED, YELLOW, Finding, as_dicts, fine
+from ..report.report import counts
+from ..system.run import Runner
 from .packages import QUERY, is_driver_package, parse_installed, parse_unfinished
 from .requirements import GIB, Machine, parse_cgroup, parse_meminfo, parse_os_release
 
@@ -144,6 +146,7 @@ class Survey:
     hf_mounts: tuple[str, ...] = ()
     hf_exports: tuple[str, ...] = ()
     open_exports: tuple[str, ...] = ()
+    own_nfs: bool = False
     ports: dict[str, tuple[str, ...]] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
     reboot_for: tuple[str, ...] | None = None
@@ -508,6 +511,8 @@ def collect(surveyor: Surveyor, wanted: Wanted) -> Survey:
         loose=loose,
         hf_mounts=tuple(_hf_mounts(parse_mountinfo(surveyor.text("/proc/self/mountinfo")))),
         hf_exports=tuple(sorted({_exported(line) for line in exports if _HF_CACHE in line})),
+        own_nfs=(surveyor.root / str(EXPORTS).lstrip("/")).exists()
+        or bool(own_paths(surveyor.root / str(UNITS).lstrip("/"))),
         open_exports=tuple(sorted({_exported(line) for line in exports if "no_root_squash" in line})),
         ports=surveyor.port_files(wanted.interfaces),
         libraries=surveyor.driver_libraries(),
@@ -909,3 +914,31 @@ def wanted_from(params: Mapping[str, Any]) -> Wanted:
         netplan_files=tuple(params.get("netplan_files") or ()),
         interfaces=tuple(params.get("interfaces") or ()),
     )
+
+
+#: Parameters of whoever asks for this look, as AnsibleModule takes them.
+ARGUMENTS: dict[str, Any] = {
+    "min_available_gib": {"type": "float"},
+    "netplan_files": {"type": "list", "elements": "path", "default": []},
+    "interfaces": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def answer(params: Mapping[str, Any], run: Runner) -> dict[str, Any]:
+    """Return what M(node_survey_info) returns for its parameters.
+
+    Raises:
+        ValueError: a parameter is not usable; one sentence.
+    """
+    wanted = wanted_from(params)
+    survey = collect(Surveyor(run), wanted)
+    found = judge(survey, wanted)
+    many = counts(found)
+    return {
+        "changed": False,
+        "msg": f"{len(found)} findings: {', '.join(f'{many[level]} {level}' for level in LEVELS)}",
+        "findings": as_dicts(found),
+        "identity": survey.identity,
+        "takeover": takeover(survey, wanted),
+        "survey": survey.as_facts(),
+    }

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..nfs.share import Mounted, over_nfs, parse_mountinfo
-from ..report.finding import RED, Finding, fine
+from ..report.finding import RED, Finding, as_dicts, fine, sentences
 from ..system.run import Runner
 
 GIB = 1024**3
@@ -835,3 +835,57 @@ def requirements_from(params: Mapping[str, Any]) -> Requirements:
         systemd=bool(params.get("require_systemd", True)),
         root=bool(params.get("require_root", True)),
     )
+
+
+#: Parameters of whoever asks for this look, as AnsibleModule takes them.
+ARGUMENTS: dict[str, Any] = {
+    "fabric_address": {"type": "str"},
+    "min_memory_gib": {"type": "float"},
+    "paths": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "path", "required": True},
+            "need_gib": {"type": "float", "required": True},
+        },
+    },
+    "ports": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "port": {"type": "int", "required": True},
+            "address": {"type": "str"},
+            "units": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "nfs": {"type": "str", "choices": ["none", "server", "client"], "default": "none"},
+    "nfs_transport": {"type": "str", "choices": ["tcp", "rdma"], "default": "tcp"},
+    "architectures": {"type": "list", "elements": "str", "default": []},
+    "distributions": {"type": "list", "elements": "str", "default": []},
+    "min_python": {"type": "str"},
+    "require_systemd": {"type": "bool", "default": True},
+    "require_root": {"type": "bool", "default": True},
+}
+
+
+def answer(params: Mapping[str, Any], run: Runner) -> dict[str, Any]:
+    """Return what M(node_preflight_info) returns for its parameters.
+
+    Raises:
+        ValueError: a parameter is not usable, or the node cannot be read (CollectError); one sentence.
+    """
+    machine = Machine(run)
+    requirements = on_this_machine(requirements_from(params), machine)
+    node = collect(machine, requirements)
+    findings = judge(node, requirements)
+    problems = sentences(findings)
+    good = f"{node.distribution_name} on {node.architecture} with {node.memory_total_gib:g} GiB meets the requirements"
+    return {
+        "changed": False,
+        "msg": "; ".join(problems) or good,
+        "problems": problems,
+        "findings": as_dicts(findings),
+        "node": node.as_facts(),
+    }

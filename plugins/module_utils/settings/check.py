@@ -152,6 +152,21 @@ def tag_problems(asked: Iterable[str], known: Iterable[str]) -> list[str]:
     return problems
 
 
+#: Steps of site.yml whose results later steps read: left out by ``--skip-tags``, those would do something else in silence.
+_READ_LATER = ("preflight", "fit", "fabric", "nodes", "weights")
+
+
+def skip_problems(skipped: Iterable[str]) -> list[str]:
+    """Return a sentence when ``--skip-tags`` leaves out a step that later ones rely on."""
+    found = [tag for tag in _READ_LATER if tag in set(skipped)]
+    if not found:
+        return []
+    return [
+        f"--skip-tags has {', '.join(found)}, whose results later steps read: name the steps to run with --tags instead, as in "
+        "--tags units,cluster,verify; what they need of the others is then read first"
+    ]
+
+
 def extra_vars_problems(variables: Mapping[str, Any]) -> list[str]:
     """Return one sentence when ``-e`` was given words that are no ``name=value``: Ansible keeps them under a name that nobody reads."""
     if "_raw_params" not in variables:

@@ -34,7 +34,7 @@ class Node:
         (folder / "root/proc/meminfo").write_text((RECORDED / "meminfo.txt").read_text())
         monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
         host = runtime.Host
-        for module in (gb10_runtime_info, gb10_kernel_check):
+        for module in (runtime, gb10_kernel_check):
             monkeypatch.setattr(module, "Host", lambda run: host(run, folder / "root"))
         use_docker(str(folder / "bin/docker"), monkeypatch)
         self.program("docker", 'echo "Cannot connect to the Docker daemon" >&2; exit 1')

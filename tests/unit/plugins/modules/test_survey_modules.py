@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.node import diagnosis
-from ansible_collections.dgx_spark.vllm.plugins.modules import node_diagnosis_info, node_survey_info, node_takeover
+from ansible_collections.dgx_spark.vllm.plugins.modules import (
+    node_diagnosis_info,
+    node_info,
+    node_survey_info,
+    node_takeover,
+)
 
 from tests.unit.plugins.fake_docker import use_docker
 
@@ -52,6 +57,37 @@ def test_survey_with_unusable_arguments(run: Run) -> None:
     result = run(node_survey_info, min_available_gib=-1)
     assert result["failed"] is True
     assert "negative" in result["msg"]
+
+
+def test_node_info_gives_each_look_its_answer(run: Run) -> None:
+    result = run(
+        node_info,
+        requirements={"min_memory_gib": "1e6", "require_root": False},
+        occupants={},
+        runtime={"require_gpu": False},
+    )
+    assert "failed" not in result and result["changed"] is False
+    assert any("1e+06 GiB" in problem or "1000000" in problem for problem in result["requirements"]["problems"])
+    assert result["occupants"]["identity"]["kernel"]
+    assert set(result["runtime"]) >= {"healthy", "gpu_present", "findings"}
+    assert "runtime" not in run(node_info, occupants={})
+
+
+def test_a_look_of_node_info_that_fails_lets_the_others_go_on(run: Run) -> None:
+    result = run(
+        node_info,
+        requirements={"fabric_address": "spark-1"},
+        occupants={"min_available_gib": "much"},
+        runtime={"require_gpu": False},
+    )
+    assert "failed" not in result
+    assert result["requirements"]["failed"] and "not an IP address" in result["requirements"]["msg"]
+    assert result["occupants"]["failed"] and "min_available_gib" in result["occupants"]["msg"]
+    assert "failed" not in result["runtime"]
+
+
+def test_node_info_wants_something_to_look_at(run: Run) -> None:
+    assert "nothing was asked for" in run(node_info)["msg"]
 
 
 def test_diagnosis_of_this_machine_holds_no_secret(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
