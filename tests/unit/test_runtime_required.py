@@ -29,5 +29,9 @@ DEFAULTS = Path(__file__).parents[2] / "roles" / "runtime_check" / "defaults" / 
 )
 def test_the_models_file_says_and_its_name_only_where_it_does_not(model: dict[str, str], required: list[str]) -> None:
     text = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))["runtime_check_required"]
-    templar = Templar(loader=DataLoader(), variables={"__runtime_check_model": model})
+    # A templar without Ansible's finder of collections knows no lookup of ours.
+    asked = "lookup('dgx_spark.vllm.setting', 'vllm_serve_cuda_graphs')"
+    assert asked in text
+    text = text.replace(asked, "graphs")
+    templar = Templar(loader=DataLoader(), variables={"__runtime_check_model": model, "graphs": "auto"})
     assert templar.template(trust_as_template(text)) == required
