@@ -108,7 +108,8 @@ def test_a_tag_for_each_step(sparks: Path, tmp_path: Path) -> None:
     tags = [line.split("[")[-1].rstrip("]").split(", ") for line in text.splitlines() if "TASK TAGS" in line]
     assert tags[0] == ["always"]
     assert [step for step in STEPS if [step] in tags] == STEPS
-    assert {tag for entry in tags for tag in entry} == {"always", *STEPS}
+    # `never` is on what is read for a step that is taken alone.
+    assert {tag for entry in tags for tag in entry} == {"always", "never", *STEPS}
     documented = (ROOT / "docs" / "operations.md").read_text()
     assert ", ".join(f"`{step}`" for step in STEPS) in documented
 
@@ -220,6 +221,7 @@ def test_a_part_is_enough_for_those_that_look_at_each_node(sparks: Path, tmp_pat
         (["--tags", "unit"], ("tag 'unit' does not exist", "did you mean units?", "preflight, fit, fabric")),
         (["--tags", "units,everything"], ("tag 'everything' does not exist", "The tags are")),
         (["--skip-tags", "prefligth"], ("did you mean preflight?",)),
+        (["--skip-tags", "fabric,verify"], ("--skip-tags has fabric", "with --tags")),
     ],
 )
 def test_a_tag_that_does_not_exist(sparks: Path, tmp_path: Path, arguments: list[str], words: tuple[str, ...]) -> None:

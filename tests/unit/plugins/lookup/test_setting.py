@@ -27,7 +27,8 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     # A default that refers to a setting, to another role's, and to a default of the same role.
     ("container_runtime_devices", {"spark_devices": ["/dev/null"]}, ["/dev/null"]),
     ("container_runtime_devices", {}, ["nvidia.com/gpu=all", "/dev/infiniband"]),
-    ("node_report_min_available_gib", {}, 90),
+    # 0.75 of the 119.7 GiB that a Spark has.
+    ("node_report_min_available_gib", {}, 89.8),
     ("node_report_min_available_gib", {"vllm_serve_min_available_gib": 4}, 4),
     ("vllm_serve_tensor_parallel_size", {"spark_gpu_count": 4}, 4),
     ("vllm_serve_tensor_parallel_size", {"spark_gpu_count": 4, "vllm_serve_pipeline_parallel_size": 2}, 2),
