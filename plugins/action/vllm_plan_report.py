@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.plan.inputs import account_of, input_of, mapping_of, record_in
+from ..module_utils.plan.inputs import account_of, config_of, input_of, record_in
 from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, context_table, plan, risk_from
 from ..module_utils.plan.pool import settings_of
 from ..module_utils.plan.report import GOOD, LOOK, PLAIN, STOP, gate_problems, lines, memory_problem, sentence
@@ -75,7 +75,7 @@ class ActionModule(ActionBase):
     def _config(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if not arguments["config_path"]:
             return dict(arguments["config"])
-        return mapping_of(Path(arguments["config_path"]).expanduser(), "config_path", "the controller")
+        return config_of(Path(arguments["config_path"]).expanduser(), "the controller")
 
     def _plan(self, config: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         memory = {str(node): float(value or 0) for node, value in arguments["memory"].items()}

@@ -16,6 +16,8 @@ description:
   - What the parser said is kept for the image. While image and intents stay the same nothing is run.
   - The model's own files are looked at too. A tool call parser that cannot read what the chat template makes the model write is refused, so are
     ranks that cannot share the model's heads, and NVFP4 weights where M(dgx_spark.vllm.gb10_kernel_check) found that they do not work.
+  - A C(--chat-template) among the extra arguments counts instead of the model's own. The parsers that C(--tool-parser-plugin) and
+    C(--reasoning-parser-plugin) add are taken as they are.
 options:
   image:
     description: Name or id of the serving image; it must be on the node.
@@ -34,6 +36,13 @@ options:
     description: Whether chat template, heads and quantization of the model in C(model_path) are looked at.
     type: bool
     default: true
+  folders:
+    description:
+      - Folders of the node that the server's container has at the same path. A chat template or a plugin among the extra arguments that lies
+        elsewhere on the node is refused. Empty refuses none.
+    type: list
+    elements: path
+    default: []
   seconds:
     description: Longest that one look into the image may take.
     type: int
@@ -116,11 +125,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.docker.cli import DockerError, image_id
 from ..module_utils.model.against_flags import SnapshotError, is_nvfp4, rank_problem, read_config, read_template
-from ..module_utils.model.chat_template import parser_problem, reasoning_problem
+from ..module_utils.model.chat_template import parser_note, parser_problem, reasoning_problem
 from ..module_utils.system.run import run
 from ..module_utils.vllm import parser_probe
 from ..module_utils.vllm.accepted_flags import Record, ask_parser, decide, nvfp4_verdict
-from ..module_utils.vllm.flags import FlagError, ServeIntents, commands
+from ..module_utils.vllm.flags import FlagError, ServeIntents, commands, version_tuple
+from ..module_utils.vllm.named_files import flag_value, read_named_files
 
 
 def probe_source() -> str:
@@ -144,54 +154,89 @@ class VllmFlags:
             self.intents = ServeIntents(**given)
         except TypeError as error:
             raise FlagError(f"intents: {error}") from None
+        self.files = read_named_files(self.intents.extra_arguments, self.params["folders"])
 
     def ask(self, image: str, lines: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Show command lines to the parser inside the image."""
-        return ask_parser(run, image, lines, self.source, self.params["seconds"])
+        return ask_parser(run, image, lines, self.source, self.params["seconds"], self.files.paths)
 
     def look_at_model(self) -> list[str]:
-        """Return what is worth saying of the model's files; raises FlagError for what does not fit."""
+        """Return what is worth saying of the model's heads and weights; raises FlagError for what does not fit."""
         folder = Path(self.intents.model_path)
-        if self.module.check_mode and not folder.is_dir():
+        if self.is_to_come(folder):
             return [f"{folder} is not there yet, so chat template and heads were not looked at"]
         config = read_config(folder)
         intents = self.intents
         ranks = intents.tensor_parallel_size * intents.pipeline_parallel_size
         if problem := rank_problem(config, intents.tensor_parallel_size, intents.pipeline_parallel_size, ranks):
             raise FlagError(problem)
-        notes = []
-        if is_nvfp4(config):
-            verdict, reason = nvfp4_verdict(Path(self.params["kernel_record"]))
-            if verdict == "refused":
-                raise FlagError(f"the model's weights are NVFP4, which this node refuses: {reason}")
-            notes.append(f"the model's weights are NVFP4, which is {verdict} on this node: {reason}")
-        if not (intents.tool_call_parser or intents.reasoning_parser):
-            return notes
-        template = read_template(folder)
-        if intents.tool_call_parser and (problem := parser_problem(template, intents.tool_call_parser)):
-            raise FlagError(problem)
-        if intents.reasoning_parser and (problem := reasoning_problem(template, intents.reasoning_parser)):
-            raise FlagError(problem)
+        if not is_nvfp4(config) and "nvfp4" not in self.quantization():
+            return []
+        verdict, reason = nvfp4_verdict(Path(self.params["kernel_record"]))
+        if verdict == "refused":
+            raise FlagError(f"the model's weights are NVFP4, which this node refuses: {reason}")
+        return [f"the model's weights are NVFP4, which is {verdict} on this node: {reason}"]
+
+    def look_at_template(self, version: str) -> list[str]:
+        """Return what is worth saying of the chat template and the parsers; raises FlagError for what does not fit.
+
+        Args:
+            version: of vLLM; empty while it is not known.
+        """
+        folder = Path(self.intents.model_path)
+        tools, reasoning = self.intents.tool_call_parser or "", self.intents.reasoning_parser or ""
+        # Only the plugin knows what its parsers read.
+        tools = "" if self.files.tools.has(tools) else tools
+        reasoning = "" if self.files.reasoning.has(reasoning) else reasoning
+        if self.is_to_come(folder) or not (tools or reasoning):
+            return []
+        if self.files.elsewhere:
+            return [
+                f"chat template {self.files.elsewhere} is not on this node, so the parsers were not compared with it"
+            ]
+        template = read_template(folder) if self.files.template is None else self.files.template
         if not template:
-            notes.append("the model has no chat template, so its parsers were not checked")
-        return notes
+            return ["the model has no chat template, so its parsers were not checked"]
+        problem = parser_problem(template, tools, version_tuple(version)) or reasoning_problem(template, reasoning)
+        if problem:
+            raise FlagError(problem)
+        return [note] if (note := parser_note(template, tools)) else []
+
+    def quantization(self) -> str:
+        """Return the quantization that the command line names, which vLLM may do itself while it loads."""
+        extra = self.intents.extra_arguments
+        return (
+            self.intents.quantization
+            or flag_value(extra, "--quantization", "--quantization")
+            or flag_value(extra, "-q", "-q")
+        )
+
+    def is_to_come(self, folder: Path) -> bool:
+        """Say whether a real run would download the model first."""
+        return bool(self.module.check_mode) and not folder.is_dir()
 
     def result(self) -> dict[str, Any]:
         """Return the answer; raises FlagError, SnapshotError, DockerError or ValueError with one sentence."""
-        notes = self.look_at_model() if self.params["look_at_model"] else []
+        looks = self.params["look_at_model"]
+        notes = self.look_at_model() if looks else []
+        # What no release reads is refused before the image is asked, which takes its time.
+        said = self.look_at_template("") if looks else []
         try:
             image = image_id(run, self.params["image"])
         except DockerError as error:
             if not self.module.check_mode:
                 raise
             lines, dropped = commands(self.intents)
-            said = f"the command line is a guess: {error}"
-            return self.answer(lines, "", [*notes, *dropped, said], 0)
+            guess = f"the command line is a guess: {error}"
+            return self.answer(lines, "", [*notes, *said, *dropped, guess], 0)
         record = Record(Path(self.params["record"]), image, self.source)
         wanted = self.params["min_vllm"] or ""
         keep = not self.module.check_mode
-        found = decide(self.intents, lambda lines: self.ask(image, lines), record, keep=keep, min_vllm=wanted)
-        return self.answer(found.commands, found.version, [*notes, *found.notes], found.asked)
+        found = decide(
+            self.intents, lambda lines: self.ask(image, lines), record, keep=keep, min_vllm=wanted, files=self.files
+        )
+        said = self.look_at_template(found.version) if looks else []
+        return self.answer(found.commands, found.version, [*notes, *said, *found.notes], found.asked)
 
     def answer(self, lines: list[list[str]], version: str, notes: list[str], asked: int) -> dict[str, Any]:
         """Return the module's result."""
@@ -212,6 +257,7 @@ def main() -> None:
             "intents": {"type": "dict", "required": True},
             "min_vllm": {"type": "str"},
             "look_at_model": {"type": "bool", "default": True},
+            "folders": {"type": "list", "elements": "path", "default": []},
             "seconds": {"type": "int", "default": 300},
             "record": {"type": "path", "default": "/var/lib/dgx-spark/vllm-flags.json"},
             "kernel_record": {"type": "path", "default": "/var/lib/dgx-spark/kernel-check.json"},

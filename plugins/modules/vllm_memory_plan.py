@@ -251,7 +251,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.model.shape import KV_BYTES
 from ..module_utils.node.requirements import parse_meminfo
 from ..module_utils.plan.arithmetic import MODES, UNIFIED_BELOW_GB_S, PlanInput
-from ..module_utils.plan.inputs import FIELDS, index_bytes, input_of, mapping_of
+from ..module_utils.plan.inputs import FIELDS, config_of, index_bytes, input_of
 from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, plan
 from ..module_utils.plan.report import sentence
 from ..module_utils.system.run import run
@@ -280,7 +280,7 @@ def input_from(
     """
     config = params["config"]
     if config is None:
-        config = mapping_of(Path(params["config_path"]), "config_path", _HERE)
+        config = config_of(Path(params["config_path"]), _HERE)
     settings = {name: params[name] for name in FIELDS if params.get(name) is not None}
     if params["index_path"]:
         settings["weights_bytes"] = index_bytes(Path(params["index_path"]), _HERE)

@@ -14,13 +14,35 @@ class SnapshotError(Exception):
     """One sentence for the user."""
 
 
+#: Where ModelOpt before 0.31 wrote the quantization, and vLLM looks for it (get_config in vllm/transformers_utils/config.py).
+HF_QUANT = "hf_quant_config.json"
+#: Names of vLLM's by those of Mistral's params.json (vllm/transformers_utils/configs/mistral.py).
+_MISTRAL = {"n_heads": "num_attention_heads", "n_kv_heads": "num_key_value_heads", "n_layers": "num_hidden_layers"}
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the model's config.json.
+    """Return the model's config.json, with the quantization that stands beside it.
+
+    Of a repository in Mistral's own format, which has params.json instead and which vLLM reads as well, heads, layers and
+    quantization by the names of config.json.
 
     Raises:
         SnapshotError: there is none, or it cannot be read.
     """
-    path = folder / "config.json"
+    path, mistral = folder / "config.json", folder / "params.json"
+    if not path.is_file() and mistral.is_file():
+        raw = _mapping(mistral)
+        config = {name: raw[key] for key, name in _MISTRAL.items() if key in raw}
+        return {**config, "quantization_config": raw.get("quantization")}
+    if not path.is_file() and (held := _visible(folder)):
+        raise SnapshotError(f"the repository in {folder} has no config.json, {_without_config(held)}")
+    config, beside = _mapping(path), folder / HF_QUANT
+    if config.get("quantization_config") or not beside.is_file():
+        return config
+    return {**config, "quantization_config": _mapping(beside)}
+
+
+def _mapping(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -30,6 +52,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise SnapshotError(f"{path} holds no mapping: download the model anew")
     return config
+
+
+def _visible(folder: Path) -> list[str]:
+    """Return the files in a folder, without hidden ones."""
+    return sorted(path.name for path in folder.glob("[!.]*") if path.is_file()) if folder.is_dir() else []
+
+
+def _without_config(held: list[str]) -> str:
+    """Return what a repository without config.json is, and what to serve instead."""
+    if "adapter_config.json" in held:
+        return "it is an adapter (adapter_config.json): name the model that it belongs to, and the adapter by --lora-modules"
+    if any(name.endswith(".gguf") for name in held):
+        return "it holds GGUF files, made for llama.cpp: name a repository with safetensors, of the model or of a quantization that vLLM reads"
+    return (
+        "without which vLLM does not know the model, and no params.json of Mistral's format: name another repository or revision, "
+        "or set vllm_serve_look_at_model to false where --hf-config-path among vllm_serve_extra_arguments gives the file"
+    )
 
 
 def read_template(folder: Path) -> str:
@@ -66,15 +105,28 @@ def _chosen(entry: Any) -> str:
 
 
 def is_nvfp4(config: Mapping[str, Any]) -> bool:
-    """Say whether a model's weights are NVFP4.
+    """Say whether any of a model's weights are NVFP4, in all forms that vLLM reads.
 
-    ModelOpt writes ``quant_algo: NVFP4``, compressed-tensors ``format: nvfp4-pack-quantized``
-    (vllm/model_executor/layers/quantization/modelopt.py and compressed_tensors/).
+    ModelOpt writes ``quant_algo: NVFP4`` (or W4A16_NVFP4 and others), for all layers or, beside MIXED_PRECISION, for each of
+    ``quantized_layers``. compressed-tensors writes ``format: nvfp4-pack-quantized``, for all or for each of ``config_groups``, and
+    weights in floats of 4 bits with one scale for 16 (vllm/model_executor/layers/quantization/modelopt.py and
+    compressed_tensors/compressed_tensors.py; groups of 32 are MXFP4).
     """
-    said = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config") or {}
-    inner = said.get("quantization") or {}
-    words = (said.get("quant_algo"), inner.get("quant_algo"), said.get("format"), said.get("quant_method"))
-    return any("nvfp4" in str(word).lower() for word in words if word)
+    text = config.get("text_config") or {}
+    keys = ("quantization_config", "compression_config")
+    return any(_says_nvfp4(part.get(key)) for part in (config, text) for key in keys)
+
+
+def _says_nvfp4(said: Any) -> bool:
+    if not isinstance(said, Mapping):
+        return False
+    weights = said.get("weights")
+    if isinstance(weights, Mapping) and weights.get("type") == "float" and weights.get("num_bits") == 4:
+        # tensor_group is the strategy of NVFP4 alone, whose group is 16 where none is given.
+        return weights.get("group_size") == 16 or weights.get("strategy") == "tensor_group"
+    # A KV cache in NVFP4 makes no weights NVFP4.
+    inner = [value for key, value in said.items() if not str(key).startswith("kv_cache")]
+    return any("nvfp4" in value.lower() if isinstance(value, str) else _says_nvfp4(value) for value in inner)
 
 
 def rank_problem(config: Mapping[str, Any], tensor_parallel_size: int, pipeline_parallel_size: int, gpus: int) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..model.against_flags import HF_QUANT
 from ..model.shape import ModelShape
 from .arithmetic import PlanInput
 from .fitted import is_hopper
@@ -93,6 +94,22 @@ def input_of(
         **fields_of(raw),
     )
     return replace(given, hopper=is_hopper(given.memory_bandwidth_gb_s))
+
+
+def config_of(path: Path, where: str) -> dict[str, Any]:
+    """Return a config.json, with the content of hf_quant_config.json beside it where it has no quantization itself, as vLLM reads it.
+
+    Args:
+        path: of config.json.
+        where: the machine whose path it is, for the message.
+
+    Raises:
+        ValueError: a file cannot be read or holds something else; one sentence.
+    """
+    config, beside = mapping_of(path, "config_path", where), path.parent / HF_QUANT
+    if config.get("quantization_config") or not beside.is_file():
+        return config
+    return {**config, "quantization_config": mapping_of(beside, "config_path", where)}
 
 
 def mapping_of(path: Path, option: str, where: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import difflib
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..gpu.kernel_check import judge
 from ..system.files import read_json, write_atomic
 from ..system.run import GIVEN_UP, Runner
 from .flags import FlagError, ParserOptions, ServeIntents, check_version, commands
+from .named_files import NO_FILES, NamedFiles, Plugin
 from .parser_probe import MARK
 
 #: Answers that the record keeps; each is one command line for one image.
@@ -36,14 +37,27 @@ class Decision:
     asked: int
 
 
-def ask_parser(run: Runner, image: str, lines: Sequence[Sequence[str]], source: str, seconds: float) -> dict[str, Any]:
+def ask_parser(
+    run: Runner,
+    image: str,
+    lines: Sequence[Sequence[str]],
+    source: str,
+    seconds: float,
+    paths: Iterable[Path] = (),
+) -> dict[str, Any]:
     """Show command lines to the parser inside an image; return what the probe, whose text is ``source``, says of them.
+
+    Args:
+        paths: files that the command lines name; the parser looks whether a chat template is there.
 
     Raises:
         FlagError: there is no answer; one sentence.
     """
     argv = ["python3", "-", json.dumps([list(line) for line in lines])]
-    code, out, err = throwaway(run, image, argv, seconds, ("--label", "dgx-spark=vllm-flags"), data=source)
+    options = ["--label", "dgx-spark=vllm-flags"]
+    for path in paths:
+        options += ["--volume", f"{path}:{path}:ro"]
+    code, out, err = throwaway(run, image, argv, seconds, options, data=source)
     if code == GIVEN_UP:
         raise FlagError(
             f"the image's argument parser gave no answer within {seconds:g} s: is the node short of memory or disk?"
@@ -93,11 +107,22 @@ class Record:
         write_atomic(self.path, f"{text}\n")
 
 
-def decide(intents: ServeIntents, ask: Ask, record: Record, *, keep: bool = True, min_vllm: str = "") -> Decision:
+def decide(
+    intents: ServeIntents,
+    ask: Ask,
+    record: Record,
+    *,
+    keep: bool = True,
+    min_vllm: str = "",
+    files: NamedFiles = NO_FILES,
+) -> Decision:
     """Return the command lines for what is wanted, every one accepted by the image's own parser.
 
     The first question carries the command lines as the newest release would have them, so that one look into the image is
     enough wherever these are right; a known image with known command lines is not asked at all.
+
+    Args:
+        files: what the further arguments name; the parsers of a plugin count as the image's.
 
     Raises:
         FlagError: the image cannot do what is wanted; one sentence.
@@ -107,14 +132,14 @@ def decide(intents: ServeIntents, ask: Ask, record: Record, *, keep: bool = True
         guess, _notes = commands(intents)
         document = ask(guess)
         asked += 1
-        options = ParserOptions.from_json(document)
+        options = with_plugins(ParserOptions.from_json(document), intents, files)
         check_version(options, min_vllm)
         lines, notes = commands(intents, options)
         if lines != guess:
             document = ask(lines)
             asked += 1
     else:
-        options = ParserOptions.from_json(record.options)
+        options = with_plugins(ParserOptions.from_json(record.options), intents, files)
         check_version(options, min_vllm)
         lines, notes = commands(intents, options)
         if all(record.knows(line) for line in lines):
@@ -130,6 +155,21 @@ def decide(intents: ServeIntents, ask: Ask, record: Record, *, keep: bool = True
     if keep:
         record.write()
     return Decision(options.version, lines, notes, asked)
+
+
+def with_plugins(options: ParserOptions, intents: ServeIntents, files: NamedFiles) -> ParserOptions:
+    """Return what the image accepts once the plugins are loaded, which the server does before it looks for a parser's name."""
+
+    def known(own: tuple[str, ...], plugin: Plugin, wanted: str | None) -> tuple[str, ...]:
+        # A release whose parsers are not known refuses none.
+        added = plugin.names if plugin.names is not None else (wanted,) if wanted else ()
+        return (*own, *(name for name in added if name not in own)) if own else ()
+
+    return replace(
+        options,
+        tool_parsers=known(options.tool_parsers, files.tools, intents.tool_call_parser),
+        reasoning_parsers=known(options.reasoning_parsers, files.reasoning, intents.reasoning_parser),
+    )
 
 
 def _hint(reason: str, options: ParserOptions) -> str:

@@ -67,6 +67,18 @@ def test_files_and_the_machines_memory(run: Run, tmp_path: Path) -> None:
     assert run(**settings)["host_headroom_gib"] == pytest.approx(total * 0.25 - 12.5, abs=0.01)
 
 
+def test_quantization_in_a_file_of_its_own_is_planned_with(run: Run, tmp_path: Path) -> None:
+    plain = {key: value for key, value in QWEN3_235B_AWQ.items() if key != "quantization_config"}
+    (tmp_path / "config.json").write_text(json.dumps(plain))
+    settings = {**TWO, "config_path": str(tmp_path / "config.json")}
+    (before, told) = run(**settings), report(config_path=settings["config_path"], memory={"a": 121.69}, plan=PLAN)[0]
+    (tmp_path / "hf_quant_config.json").write_text(
+        '{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "group_size": 16}}'
+    )
+    assert run(**settings)["weights_gib_per_rank"] < before["weights_gib_per_rank"] / 3
+    assert report(config_path=settings["config_path"], memory={"a": 121.69}, plan=PLAN)[0] != told
+
+
 def test_a_plan_that_does_not_fit_is_no_failure(run: Run) -> None:
     result = run(config=QWEN3_235B_AWQ, memory_gib=121.69)
     assert (result.get("failed"), result["fits"]) == (None, False)

@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.parser_probe import MARK
 from ansible_collections.dgx_spark.vllm.plugins.modules import vllm_flags
@@ -28,6 +31,7 @@ class Image:
         self.version = "0.33.0"
         self.refuses = ""
         self.shown: list[list[list[str]]] = []
+        self.volumes: list[str] = []
         self.present = True
         self.status = 0
 
@@ -42,6 +46,7 @@ class Image:
             return self.status, "", "python3: can't open file"
         lines = json.loads(argv[-1])
         self.shown.append(lines)
+        self.volumes = [word for before, word in pairwise(argv) if before == "--volume"]
         document = json.loads((SNAPSHOTS / f"{self.version}.json").read_text(encoding="utf-8"))
         document["refused"] = [self.refuses for _line in lines]
         return 0, f"banner of the image\n{MARK}{json.dumps(document)}\n", ""
@@ -65,13 +70,15 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(image: Image, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run_module(check: bool = False, **intents: Any) -> dict[str, Any]:
+    def run_module(check: bool = False, look: bool = True, **intents: Any) -> dict[str, Any]:
         wanted = {"model_path": str(model), "served_model_name": "m", "tensor_parallel_size": 2, "nodes": 2, **intents}
         arguments = {
             "image": "serving",
             "intents": wanted,
             "record": str(tmp_path / "flags.json"),
             "kernel_record": str(tmp_path / "kernels.json"),
+            "folders": [str(tmp_path)],
+            "look_at_model": look,
             "_ansible_check_mode": check,
         }
         with patch_module_args(arguments), pytest.raises(SystemExit):
@@ -186,3 +193,109 @@ def test_a_parser_of_thoughts_on_a_template_that_has_none(run: Run, image: Image
     assert found["failed"]
     assert "has no marks of thinking" in found["msg"]
     assert not image.shown
+
+
+FIELD = Path(__file__).parents[3] / "field_cases"
+GLM = "{%- for call in calls %}{{- '<tool_call>' + call.name }}{%- for k, v in args %}<arg_key>{{ k }}</arg_key><arg_value>{{ v }}</arg_value>{%- endfor %}{%- endfor %}"
+
+
+def test_a_parser_whose_mark_stands_nowhere_is_said(run: Run, model: Path) -> None:
+    (model / "chat_template.jinja").write_text("{{ tools }} <my_call>", encoding="utf-8")
+    (note,) = run(tool_call_parser="hermes")["notes"]
+    assert "does not show <tool_call>, which the tool call parser 'hermes' looks for" in note
+    (model / "chat_template.jinja").write_text("{{ tools }} <tool_call>", encoding="utf-8")
+    assert run(tool_call_parser="hermes")["notes"] == []
+
+
+def test_a_parser_that_reads_a_template_since_a_later_release(run: Run, model: Path, image: Image) -> None:
+    (model / "chat_template.jinja").write_text(GLM, encoding="utf-8")
+    image.version = "0.25.1"
+    for _known in range(2):
+        assert run(tool_call_parser="glm45")["msg"].endswith(
+            "does not read before vLLM 0.26: set vllm_serve_tool_call_parser to glm47"
+        )
+    assert "failed" not in run(tool_call_parser="glm47")
+
+
+def test_the_same_parser_on_a_newer_image(run: Run, model: Path) -> None:
+    (model / "chat_template.jinja").write_text(GLM, encoding="utf-8")
+    assert run(tool_call_parser="glm45")["notes"] == []
+
+
+def given(case: str, tmp_path: Path) -> dict[str, Any]:
+    """Return the settings of a case as intents, with its files below the test's folder."""
+    settings = yaml.safe_load((FIELD / "settings" / case).read_text(encoding="utf-8"))
+    words = [word.replace("/srv/models", str(tmp_path)) for word in settings.pop("vllm_serve_extra_arguments")]
+    return {key.removeprefix("vllm_serve_"): value for key, value in settings.items()} | {"extra_arguments": words}
+
+
+def test_the_template_that_is_really_used(run: Run, image: Image, tmp_path: Path) -> None:
+    intents = given("template-override.yml", tmp_path)
+    path = Path(intents["extra_arguments"][1])
+    assert f"--chat-template {path}, which is not on this node" in run(**intents)["msg"]
+    path.parent.mkdir()
+    path.write_text(CODER, encoding="utf-8")
+    assert run(**intents)["notes"] == []
+    assert image.volumes == [f"{path}:{path}:ro"]
+    found = run(**{**intents, "tool_call_parser": "hermes"})
+    assert found["msg"].endswith("set vllm_serve_tool_call_parser to qwen3_coder (or qwen3_xml, step3p5, mimo)")
+    assert "failed" not in run(**{**intents, "tool_call_parser": "hermes"}, look=False)
+
+
+def test_a_template_that_only_the_image_has(run: Run) -> None:
+    arguments = ["--chat-template", "examples/tool_chat_template_hermes.jinja"]
+    (note,) = run(tool_call_parser="qwen3_xml", extra_arguments=arguments)["notes"]
+    assert "is not on this node, so the parsers were not compared with it" in note
+
+
+def test_a_parser_of_a_plugin(run: Run, tmp_path: Path, model: Path) -> None:
+    intents = given("parser-plugin.yml", tmp_path)
+    path = Path(intents["extra_arguments"][1])
+    path.parent.mkdir()
+    path.write_text('@ReasoningParserManager.register_module("nano_v3")\nclass Nano: ...\n', encoding="utf-8")
+    assert run(**intents)["notes"] == []
+    assert "reasoning_parser is 'nano_v4'" in run(**{**intents, "reasoning_parser": "nano_v4"})["msg"]
+    assert "nearest are nano_v3" in run(**{**intents, "reasoning_parser": "nano_v4"})["msg"]
+    assert "does not know" in run(reasoning_parser="nano_v3")["msg"]
+    # What a plugin reads is not known, so that no template speaks against it.
+    (model / "chat_template.jinja").write_text("<|channel|>analysis", encoding="utf-8")
+    assert run(**intents)["notes"] == []
+    assert "harmony channels" in run(**{**intents, "reasoning_parser": "qwen3"})["msg"]
+    (model / "chat_template.jinja").write_text(HERMES, encoding="utf-8")
+    # One that registers names of its own making may have any.
+    path.write_text("register()", encoding="utf-8")
+    assert run(**{**intents, "reasoning_parser": "nano_v4"})["notes"] == []
+    # vLLM's own parsers stay comparable beside a plugin.
+    path.write_text('@ToolParserManager.register_module(["mine"])\nclass Mine: ...\n', encoding="utf-8")
+    tools = ["--tool-parser-plugin", str(path)]
+    assert run(tool_call_parser="mine", extra_arguments=tools)["notes"] == []
+    assert "does not read" in run(tool_call_parser="qwen3_xml", extra_arguments=tools)["msg"]
+
+
+def test_a_plugin_does_not_narrow_a_release_whose_parsers_are_not_known(
+    run: Run, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads((SNAPSHOTS / "0.33.0.json").read_text(encoding="utf-8"))
+    (tmp_path / "0.33.0.json").write_text(json.dumps({**document, "tool_parsers": []}), encoding="utf-8")
+    monkeypatch.setattr(sys.modules[__name__], "SNAPSHOTS", tmp_path)
+    (tmp_path / "p.py").write_text('ToolParserManager.register_module("mine")', encoding="utf-8")
+    found = run(tool_call_parser="hermes", extra_arguments=["--tool-parser-plugin", str(tmp_path / "p.py")])
+    assert "failed" not in found
+
+
+@pytest.mark.parametrize("name", ["nvfp4-mixed-modelopt", "mixed-known-family", "nvfp4-only-hf_quant_config"])
+def test_nvfp4_of_the_field_follows_the_nodes_verdict(run: Run, tmp_path: Path, name: str) -> None:
+    kernels(tmp_path / "kernels.json", "failed")
+    case = FIELD / "config" / name
+    if not case.is_dir():
+        case = tmp_path / "case"
+        case.mkdir()
+        (case / "config.json").write_bytes((FIELD / "config" / f"{name}.json").read_bytes())
+    assert "NVFP4, which this node refuses" in run(model_path=str(case))["msg"]
+
+
+@pytest.mark.parametrize("arguments", [["--quantization", "nvfp4_per_token"], ["-q=nvfp4_per_token"]])
+def test_weights_that_vllm_makes_nvfp4(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    kernels(tmp_path / "kernels.json", "failed")
+    assert "NVFP4, which this node refuses" in run(extra_arguments=arguments)["msg"]
+    assert "failed" not in run(extra_arguments=["--quantization", "fp8"])

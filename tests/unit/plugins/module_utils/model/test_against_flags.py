@@ -67,6 +67,16 @@ def test_what_a_model_says_of_its_weights_is_what_its_config_says(name: str) -> 
     assert said in (expected, "compressed-tensors")
 
 
+def mixed(layers: dict[str, Any]) -> dict[str, Any]:
+    said = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
+    return {"quantization_config": said}
+
+
+def groups(*each: dict[str, Any]) -> dict[str, Any]:
+    said = {"quant_method": "compressed-tensors", "format": "mixed-precision"}
+    return {"quantization_config": {**said, "config_groups": {f"group_{i}": one for i, one in enumerate(each)}}}
+
+
 @pytest.mark.parametrize(
     ("config", "answer"),
     [
@@ -77,6 +87,18 @@ def test_what_a_model_says_of_its_weights_is_what_its_config_says(name: str) -> 
         ({"quantization_config": {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}}, True),
         ({"text_config": {"quantization_config": {"quant_method": "modelopt_fp4", "quant_algo": "NVFP4"}}}, True),
         ({"quantization_config": {"quant_method": "mxfp4"}}, False),
+        ({"compression_config": {"format": "nvfp4-pack-quantized"}}, True),
+        ({"quantization_config": {"quant_method": "modelopt", "quant_algo": "W4A16_NVFP4"}}, True),
+        (mixed({"a": {"quant_algo": "FP8"}, "b": {"quant_algo": "NVFP4"}}), True),
+        (mixed({"a": {"quant_algo": "FP8"}}), False),
+        (groups({"format": "float-quantized"}, {"format": "nvfp4-pack-quantized"}), True),
+        (groups({"weights": {"type": "float", "num_bits": 4, "group_size": 16, "strategy": "tensor_group"}}), True),
+        (groups({"weights": {"type": "float", "num_bits": 4, "strategy": "tensor_group"}}), True),
+        (groups({"weights": {"type": "float", "num_bits": 4, "group_size": 32, "strategy": "group"}}), False),
+        (groups({"weights": {"type": "int", "num_bits": 4, "group_size": 16}}), False),
+        ({"quantization_config": {"quant_algo": "FP8", "kv_cache_quant_algo": "NVFP4"}}, False),
+        ({"quantization_config": {"kv_cache_scheme": {"format": "nvfp4"}, "ignore": ["lm_head"]}}, False),
+        ({"quantization_config": None}, False),
     ],
 )
 def test_nvfp4_is_told_by_the_config(config: dict[str, Any], answer: bool) -> None:
@@ -109,3 +131,41 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("{", encoding="utf-8")
     with pytest.raises(SnapshotError, match="cannot be read"):
         read_template(tmp_path)
+
+
+def test_quantization_beside_a_config_without_any(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": 2}', encoding="utf-8")
+    (tmp_path / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "NVFP4"}}', encoding="utf-8")
+    assert is_nvfp4(read_config(tmp_path))
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_algo": "FP8"}}', encoding="utf-8")
+    assert not is_nvfp4(read_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["model.safetensors"], "without which vLLM does not know the model"),
+        (["adapter_config.json", "adapter_model.safetensors"], "it is an adapter"),
+        (["README.md", "model-Q4_K_M.gguf"], "it holds GGUF files"),
+    ],
+)
+def test_a_repository_without_config_is_no_broken_download(tmp_path: Path, names: list[str], words: str) -> None:
+    for name in [".manifest", *names]:
+        (tmp_path / name).touch()
+    with pytest.raises(SnapshotError, match=words) as caught:
+        read_config(tmp_path)
+    assert "download" not in str(caught.value)
+
+
+def test_a_repository_in_mistrals_own_format(tmp_path: Path) -> None:
+    own = {
+        "dim": 4096,
+        "n_layers": 3,
+        "n_heads": 6,
+        "n_kv_heads": 2,
+        "quantization": {"format": "nvfp4-pack-quantized"},
+    }
+    (tmp_path / "params.json").write_text(json.dumps(own), encoding="utf-8")
+    config = read_config(tmp_path)
+    assert is_nvfp4(config)
+    assert "6 attention heads and 2 KV heads" in rank_problem(config, 4, 1, 4)
