@@ -207,7 +207,7 @@ def settings() -> str:
 PORTS_HEADER = """# Ports
 
 Written by `python docs/generate.py` from the table of listeners (`plugins/module_utils/service/listeners.py`). The check of the settings refuses two listeners
-of one node on one port, and the preflight looks whether those marked `*` are free or their owner's.
+of one node on one port, and the preflight looks whether those marked `*` are free or held by their own service.
 
 Beside these NCCL and Gloo take TCP ports that the kernel chooses (and RoCE v2 its UDP port 4791) between the fabric addresses of the nodes, and the nodes are reached over SSH.
 

@@ -46,7 +46,7 @@ def build(nodes: Mapping[str, Mapping[str, Any]], title: str, subject: str, made
     takeovers = {}
     for node, sources in nodes.items():
         if not isinstance(sources, Mapping):
-            raise ValueError(f"nodes has {node!r}: {sources!r}, expected results by what they looked at")
+            raise ValueError(f"nodes has {node!r}: {sources!r}, expected results by what they checked")
         said = {}
         for name, result in sources.items():
             if not isinstance(result, Mapping):

@@ -96,7 +96,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
@@ -279,7 +279,7 @@ def sentence(result: dict[str, Any], devices: Sequence[str]) -> str:
         return f"not tried: {result['skipped_reason']}"
     what = "gets the GPU and its limits" if cdi_devices(devices) else "gets its limits"
     kept = ", also after a daemon-reload" if result["after"] else ""
-    return f"a container {what}{kept}" + (" (proven before)" if result["reused"] else "")
+    return f"a container {what}{kept}" + (" (verified before)" if result["reused"] else "")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ short_description: Docker, NVIDIA's container toolkit and CDI of a node, and wha
 version_added: 0.1.0
 description:
   - Reads what C(docker info), C(nvidia-ctk --version), systemd and the CDI specifications say, and judges whether a container can get the given devices.
-  - What is wrong is a finding and no failure, so that all of it is told at once.
+  - What is wrong is a finding and no failure, so that all of it is reported at once.
   - It only reads, and starts no container; M(dgx_spark.vllm.container_gpu_check) does.
 options:
   devices:
@@ -22,7 +22,7 @@ options:
     elements: str
     default: []
   managed:
-    description: Whether role P(dgx_spark.vllm.container_runtime#role) comes next; RV(findings) then has in yellow what it installs or mends.
+    description: Whether role P(dgx_spark.vllm.container_runtime#role) comes next; RV(findings) then has in yellow what it installs or fixes.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -32,7 +32,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Look at Docker and at the road to the GPU
+- name: Inspect Docker and its CDI setup
   dgx_spark.vllm.container_runtime_info:
     devices: [nvidia.com/gpu=all, /dev/infiniband]
   register: container_runtime
@@ -49,7 +49,7 @@ healthy:
   type: bool
   returned: success
 problems:
-  description: One sentence with its remedy for each thing that is red as it is, whoever mends it.
+  description: One sentence with its remedy for each thing that is red now, whoever fixes it.
   type: list
   elements: str
   returned: success
@@ -59,7 +59,7 @@ notes:
   elements: str
   returned: success
 findings:
-  description: All findings, with a green one where nothing is red; with O(managed), in yellow what the role mends.
+  description: All findings, with a green one where nothing is red; with O(managed), in yellow what the role fixes.
   type: list
   elements: dict
   returned: success
@@ -67,7 +67,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}

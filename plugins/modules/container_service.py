@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_service
-short_description: One container under one systemd unit
+short_description: Manage one container under one systemd unit
 version_added: 0.1.0
 description:
   - Writes the systemd unit that runs one container in the foreground, with its gates, secrets and retry limits, and the record that
@@ -195,7 +195,7 @@ actions:
   elements: str
   sample: ["wrote /etc/systemd/system/spark-ray-head.service"]
 digest:
-  description: Digest of the wanted container.
+  description: Digest of the desired container.
   returned: when O(state=present)
   type: str
 image_id:
@@ -282,7 +282,7 @@ def main() -> None:
         module.fail_json(
             msg=f"{error.filename or service.name}: {error.strerror}; container_service needs root on the node"
         )
-    message = "; ".join(service.actions) or f"{service.name} is as wanted"
+    message = "; ".join(service.actions) or f"{service.name} is in the desired state"
     module.exit_json(changed=bool(service.actions), actions=service.actions, diff=service.diff, msg=message, **result)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_service_info
-short_description: How the running containers compare with what was asked for
+short_description: Compare the running containers with their desired state
 version_added: 0.1.0
 description:
   - Compares each container that M(dgx_spark.vllm.container_service) wrote with what runs, by what C(docker inspect) shows of it.
@@ -67,7 +67,7 @@ units:
       description: Whether the unit is active, so that its gates passed and its readiness was proven.
       type: bool
     differs:
-      description: Why what runs is not what is wanted; empty when it is.
+      description: How what runs differs from the desired state; empty when it does not.
       type: list
       elements: str
 settled:
@@ -114,7 +114,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
@@ -205,7 +205,7 @@ def summary(units: list[dict[str, Any]], journals: dict[str, list[str]], causes:
                 (line.strip() for line in reversed(journals.get(unit["name"], [])) if line.strip()), "nothing said yet"
             )
             words.append(f"{unit['name']} is {unit['active']} ({unit['sub']}): {last[:140]}")
-    return ". ".join(words) or f"as wanted and active: {', '.join(unit['name'] for unit in units)}"
+    return ". ".join(words) or f"in the desired state and active: {', '.join(unit['name'] for unit in units)}"
 
 
 def _starts_again(unit: dict[str, Any]) -> bool:

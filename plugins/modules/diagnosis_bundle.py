@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: diagnosis_bundle
-short_description: Packs what the nodes said into one archive without secrets
+short_description: Pack the nodes' diagnosis into one archive without secrets
 version_added: 0.1.0
 description:
   - Packs answers of M(dgx_spark.vllm.node_diagnosis_info) and results of other modules into one C(.tar.gz) on the controller.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fabric_benchmark
-short_description: What the link between two nodes really does
+short_description: Measure the link between two nodes
 version_added: 0.1.0
 description:
   - Loads the link, or looks into the serving container, and compares with what was published for a Spark.
@@ -111,7 +111,7 @@ result:
   type: dict
   returned: always
 problems:
-  description: One sentence for each thing that must be mended.
+  description: One sentence for each thing that must be fixed.
   type: list
   elements: str
   returned: always
@@ -129,13 +129,13 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
     subject: {description: Which one of several it is about., type: str}
 log:
-  description: Lines of NCCL's log that tell the transport; the last words of a tool that failed.
+  description: Lines of NCCL's log that tell the transport; the last output of a tool that failed.
   type: list
   elements: str
   returned: always

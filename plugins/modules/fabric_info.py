@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Finds the ConnectX-7 ports, the two network devices behind each, their RDMA devices and addresses, and the cables.
   - Works out which address belongs on which interface, and judges what is there against it.
-  - What is wrong is a finding in RV(problems) or RV(warnings_found), not a failure, so that all is told at once. Only wishes that cannot be fulfilled fail.
+  - What is wrong is a finding in RV(problems) or RV(warnings_found), not a failure, so that all is reported at once. Only options that cannot be met fail.
   - It only reads. With O(peers) it sends a few packets to the other nodes.
 options:
   address:
@@ -41,7 +41,7 @@ options:
     type: bool
     default: true
   judge:
-    description: Whether to judge the state of the link. Without, only wishes are checked that would collide.
+    description: Whether to judge the state of the link. Without, only the options are checked for collisions.
     type: bool
     default: true
   managed:
@@ -108,7 +108,7 @@ rails:
     gid_index: {description: "Index of its RoCE v2 address; null for none.", type: int}
     firmware: {description: Version of the card's firmware., type: str}
 problems:
-  description: One sentence for each thing that must be mended.
+  description: One sentence for each thing that must be fixed.
   type: list
   elements: str
   returned: always
@@ -126,7 +126,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}

@@ -1,22 +1,22 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible module: netplan gives the fabric's interfaces their addresses, and takes a change back that nobody confirms."""
+"""Ansible module: Configure the fabric's interfaces in netplan, and roll back a change that nobody confirms."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fabric_netplan
-short_description: netplan gives the fabric's interfaces their addresses, and takes a change back that nobody confirms
+short_description: Configure the fabric's interfaces in netplan, and roll back a change that nobody confirms
 version_added: 0.1.0
 description:
   - Adds what the netplan files of others do not say yet, in the file C(/etc/netplan/99-zz-dgx-spark-fabric.yaml).
   - Where they say all of it, there is no such file.
   - Each interface gets one address, its MTU, no link-local addresses, no DHCP, and is configured also while the other node is off.
   - Where another file gives an interface another address, nothing is changed and the sentence names the file, unless O(replace) is set.
-  - A change is armed before it is made. Unless a call with O(state=confirmed) follows within O(seconds), a timer of systemd puts the old files back and
-    applies them; a boot in between does the same. The module takes a change back itself where the way to this machine, or an address, does not come back.
-  - C(netplan apply) makes systemd read its units anew and may interrupt the management network for about a second.
+  - The rollback is scheduled before a change is made. Unless a call with O(state=confirmed) follows within O(seconds), a timer of systemd puts the old files back and
+    applies them; a boot in between does the same. The module rolls a change back itself where the connection to this machine, or an address, does not come back.
+  - C(netplan apply) makes systemd reload its units and may interrupt the management network for about a second.
 options:
   rails:
     description: Interfaces with their addresses, as RV(dgx_spark.vllm.fabric_info#module:rails) has them. Required with O(state=present).
@@ -37,7 +37,7 @@ options:
     type: int
     default: 9000
   state:
-    description: V(confirmed) keeps the change that waits; it does nothing where none waits. V(absent) removes what this module wrote, with the same way back.
+    description: V(confirmed) keeps the change that waits; it does nothing where none waits. V(absent) removes what this module wrote, with the same rollback.
     type: str
     choices: [present, confirmed, absent]
     default: present
@@ -69,7 +69,7 @@ EXAMPLES = r"""
       - {interface: enP2p1s0f1np1, address: 192.168.101.10/24}
   register: link
 
-- name: Come in anew
+- name: Reconnect over SSH to confirm the change
   ansible.builtin.meta: reset_connection
 
 - name: Keep it, since the node still answers
@@ -134,7 +134,7 @@ def read_files(folders: Sequence[Path]) -> dict[str, Any]:
                 found[str(path)] = yaml.safe_load(path.read_text(encoding="utf-8"))
             except yaml.YAMLError as error:
                 raise FabricError(
-                    f"{path} is no YAML ({' '.join(str(error).split())[:160]}): mend or remove it, netplan cannot read it either"
+                    f"{path} is no YAML ({' '.join(str(error).split())[:160]}): correct or remove it, netplan cannot read it either"
                 ) from None
     return found
 
@@ -207,7 +207,7 @@ def change(
         return actions, diff
     if rollback.pending():
         raise FabricError(
-            "an earlier change still waits for its confirmation: wait until it is taken back (journalctl -u dgx-spark-fabric-rollback), then run again"
+            "an earlier change is not confirmed yet: wait until it is rolled back (journalctl -u dgx-spark-fabric-rollback), then run again"
         )
     fabric = collect(machine)
     rollback.arm(steps, module.params["seconds"])
@@ -261,7 +261,7 @@ def confirm(module: AnsibleModule, rollback: Rollback) -> None:
     undone = rollback.undone()
     if waiting is None and undone is not None:
         raise FabricError(
-            f"the change of {', '.join(undone.get('files', []))} was taken back, since it was not confirmed within "
+            f"the change of {', '.join(undone.get('files', []))} was rolled back, since it was not confirmed within "
             f"{undone.get('seconds')} s: the old files are in force; "
             "see `journalctl -u dgx-spark-fabric-rollback`, then run again"
         )

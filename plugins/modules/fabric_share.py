@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A node hands weights and images to the others over the fabric, for as long as they ask."""
+"""Share weights and images with the other nodes over the fabric, for as long as they ask."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fabric_share
-short_description: A node hands weights and images to the others over the fabric, for as long as they ask
+short_description: Share weights and images with the other nodes over the fabric, for as long as they ask
 version_added: 0.1.0
 description:
   - Starts or stops a read-only HTTP server on the fabric address, as the transient systemd unit C(spark-fabric-share). Nothing is left on the disk.
@@ -156,7 +156,7 @@ class FabricShare:
                     own = [line for line in words.splitlines() if line.startswith(("cannot ", "the "))]
                     self.stop()
                     raise StoreError(
-                        f"the share ended at once: {(own or ['it left no word in the journal'])[-1]}"
+                        f"the share ended at once: {(own or ['it left nothing in the journal'])[-1]}"
                     ) from None
                 if time.monotonic() > deadline:
                     self.stop()

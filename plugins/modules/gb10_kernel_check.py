@@ -17,7 +17,7 @@ description:
     in words. The whole policy is the table in C(module_utils/gpu/policy.py), shown in C(docs/runtime.md).
   - It loads the GPU. While containers of the cluster run it does not, unless O(while_serving) is set.
   - A result is kept on the node and used again while image, devices, driver, kernel, boot and probe are the same.
-  - A check whose kernel hangs or kills its process is told as such and costs only itself.
+  - A check whose kernel hangs or kills its process is reported as such and does not stop the others.
 options:
   image:
     description: Name or id of the serving image; it must be on the node.
@@ -66,7 +66,7 @@ options:
         required: true
   cuda_graphs:
     description: >-
-      Wish for CUDA graphs: V(auto) takes them where they are allowed, V(try) also where they are to be tried, V(never) stays eager.
+      CUDA graphs: V(auto) takes them where they are allowed, V(try) also where they are to be tried, V(never) stays eager.
     type: str
     choices: [auto, try, never]
     default: auto
@@ -150,7 +150,7 @@ checks:
   elements: dict
   returned: success
 findings:
-  description: What was looked at; where no kernel was run, one green one that says why.
+  description: What was checked; where no kernel was run, one green one that says why.
   type: list
   elements: dict
   returned: success
@@ -158,7 +158,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
@@ -209,7 +209,7 @@ def probe_source() -> str:
     loader: Any = getattr(kernel_probe.__spec__, "loader", None)
     text = loader.get_source(kernel_probe.__name__) if hasattr(loader, "get_source") else ""
     if not text:
-        raise KernelCheckError("the source of kernel_probe cannot be read: install the collection anew")
+        raise KernelCheckError("the source of kernel_probe cannot be read: reinstall the collection")
     return str(text)
 
 

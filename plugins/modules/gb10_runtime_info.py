@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Asks nvidia-smi, nvidia-ctk and the kernel for GPU, compute capability, driver, CUDA, container toolkit, CDI devices, memory,
     clocks and the reasons why a clock is low, and judges them.
-  - What is wrong is a finding in RV(findings) and a sentence in RV(problems), not a failure, so that all is told at once.
+  - What is wrong is a finding in RV(findings) and a sentence in RV(problems), not a failure, so that all is reported at once.
   - Memory comes from C(/proc/meminfo), because a GB10 has none of its own and nvidia-smi says C([N/A]) for it.
   - It only reads. What kernels can really do is for M(dgx_spark.vllm.gb10_kernel_check) to run.
 options:
@@ -27,7 +27,7 @@ options:
   checks:
     description:
       - What to judge. M(dgx_spark.vllm.node_survey_info) judges memory with more knowledge (it knows what is ours), and
-        M(dgx_spark.vllm.container_runtime_info) the toolkit (every device's specification); leave them out where these look as well.
+        M(dgx_spark.vllm.container_runtime_info) the toolkit (every device's specification); leave them out where these check as well.
     type: list
     elements: str
     choices: [gpu, memory, driver, clocks, toolkit]
@@ -67,7 +67,7 @@ problems:
   elements: str
   returned: success
 findings:
-  description: What was looked at.
+  description: What was checked.
   type: list
   elements: dict
   returned: success
@@ -75,7 +75,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}

@@ -1,22 +1,22 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The snapshot of a model at a commit is in the store, complete and proven."""
+"""Download a model's snapshot at a commit into the store, complete and verified."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hf_model
-short_description: The snapshot of a model at a commit is in the store, complete and proven
+short_description: Download a model's snapshot at a commit into the store, complete and verified
 version_added: 0.1.0
 description:
-  - Downloads what is missing with huggingface_hub, proves every file by its content and only then stamps the snapshot as verified.
+  - Downloads what is missing with huggingface_hub, verifies every file by its content and only then stamps the snapshot as verified.
   - A run that finds everything in place asks nobody and reads no weights; a file whose size, modification or change time differs from what the
-    stamp saw is read again, and only that file is fetched anew where its content is wrong.
+    stamp saw is read again, and only that file is fetched again where its content is wrong.
   - A branch or tag is resolved to its commit once and stays there; see O(update_revision).
   - Files that are no part of the snapshot are removed from its folder.
   - A run that was killed is continued by the next, inside a file where it stopped; at most what was in flight is fetched twice.
-  - What this machine has already, at another commit of the same store or in folders of O(import_from), is proven and linked instead of fetched.
+  - What this machine has already, at another commit of the same store or in folders of O(import_from), is verified and linked instead of fetched.
 requirements:
   - huggingface_hub 2.4 in the Python that runs this module, only where something must be fetched. The role C(node_tools) makes
     C(/opt/dgx-spark/venv) with it.
@@ -46,8 +46,8 @@ options:
     default: []
   transport:
     description:
-      - V(http) goes on inside a file after an interruption. V(xet) leaves the road to huggingface_hub, which takes Xet where the hub offers it and begins
-        an unfinished file anew.
+      - V(http) goes on inside a file after an interruption. V(xet) leaves the transfer to huggingface_hub, which takes Xet where the hub offers it and begins
+        an unfinished file again from its start.
     type: str
     choices: [http, xet]
     default: http
@@ -61,7 +61,7 @@ options:
     default: 8
   verify:
     description:
-      - How files are proven. V(sha256) reads each once. V(size) trusts every byte of the right number. V(none) trusts the download.
+      - How files are verified. V(sha256) reads each once. V(size) trusts every byte of the right number. V(none) trusts the download.
     type: str
     choices: [sha256, size, none]
     default: sha256
@@ -130,7 +130,7 @@ running:
   returned: success
   type: bool
 verified:
-  description: Whether the snapshot is complete and proven by O(verify) now. Never true with V(none), and false in check mode when something differs.
+  description: Whether the snapshot is complete and verified by O(verify) now. Never true with V(none), and false in check mode when something differs.
   returned: success
   type: bool
 manifest_sha256:
@@ -250,7 +250,7 @@ def ensure(module: AnsibleModule) -> tuple[Outcome, bool]:
     try:
         outcome.changed = start(order, run, Queue())
     except OSError as error:
-        raise StoreError(explain(error, "order a download on the node")) from error
+        raise StoreError(explain(error, "queue a download on the node")) from error
     outcome.verified = False
     outcome.msg = f"ordered: {outcome.msg}"
     return outcome, True

@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""This node has its own verified copy of a snapshot, brought over the fabric from another node."""
+"""Copy a verified snapshot from another node over the fabric."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hf_model_copy
-short_description: This node has its own verified copy of a snapshot, brought over the fabric from another node
+short_description: Copy a verified snapshot from another node over the fabric
 version_added: 0.1.0
 description:
   - Fetches what is missing or damaged from a node that runs M(dgx_spark.vllm.fabric_share), in parallel streams that go on where an earlier run broke off.
@@ -100,7 +100,7 @@ bytes_copied:
   returned: success
   type: int
 verified:
-  description: Whether the snapshot is complete and proven now.
+  description: Whether the snapshot is complete and verified now.
   returned: success
   type: bool
 actions:

@@ -127,7 +127,7 @@ error:
   returned: success
   type: str
 seconds:
-  description: Seconds that the look took.
+  description: Seconds that the check took.
   returned: success
   type: float
 findings:
@@ -139,7 +139,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}

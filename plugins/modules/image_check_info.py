@@ -67,7 +67,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}

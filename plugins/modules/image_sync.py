@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The serving image is on this node, proven by content."""
+"""Bring the serving image to this node, verified by content."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: image_sync
-short_description: The serving image is on this node, proven by content
+short_description: Bring the serving image to this node, verified by content
 version_added: 0.1.0
 description:
   - Makes sure that an image is on this node, from an archive that C(docker save) wrote, by adding Ray to a base image that lacks it, by a pull, or

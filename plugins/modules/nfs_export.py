@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""This node exports a folder read-only over NFS 4.2."""
+"""Export a folder read-only over NFS 4.2."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nfs_export
-short_description: This node exports a folder read-only over NFS 4.2
+short_description: Export a folder read-only over NFS 4.2
 version_added: 0.1.0
 description:
   - Writes the export and the server's settings, keeps the services of older NFS versions from running, and sees that the kernel's server runs
@@ -150,7 +150,7 @@ def present(export: Export, changes: Changes) -> list[str]:
             ["systemctl", "restart", SERVER], f"restarted {SERVER}: {'; '.join(running)}", START_SECONDS, why
         )
     elif table := export_differences(export, read_text(ETAB)):
-        changes.command(["/usr/sbin/exportfs", "-r"], f"exported anew: {'; '.join(table)}")
+        changes.command(["/usr/sbin/exportfs", "-r"], f"re-exported: {'; '.join(table)}")
     if not changes.check and changes.actions:
         prove(export, changes)
     return []
@@ -179,7 +179,7 @@ def prove(export: Export, changes: Changes) -> None:
     wrong = nfsd_differences(export, Nfsd.read())
     if wrong:
         raise NfsError(
-            f"the NFS server does not run as wanted after its start: {'; '.join(wrong)}; see `nfsconf --dump` and "
+            f"the NFS server is not in the desired state after its start: {'; '.join(wrong)}; see `nfsconf --dump` and "
             f"`journalctl -u {SERVER}` on this node."
         )
     wrong = export_differences(export, read_text(ETAB))

@@ -1,16 +1,16 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""This node has a folder of another node mounted read-only over NFS 4.2."""
+"""Mount a folder of another node read-only over NFS 4.2."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nfs_mount
-short_description: This node has a folder of another node mounted read-only over NFS 4.2
+short_description: Mount a folder of another node read-only over NFS 4.2
 version_added: 0.1.0
 description:
-  - Writes and enables an automount unit and its mount unit, mounts now, and sees that what is mounted is what is wanted and that the server answers.
+  - Writes and enables an automount unit and its mount unit, mounts now, and makes sure that the mount is in the desired state and that the server answers.
   - A boot never waits for the server, and a start that failed is never given up. Services that need the folder wait at C(spark-gate mount).
   - It never hangs. Whatever may touch a mount whose server is gone has a time limit.
   - A node has one such mount; a call with another O(path) replaces the first. A folder where something else is mounted is left alone, in one sentence.

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_info
-short_description: Several looks at a node in one call
+short_description: Several checks of a node in one call
 version_added: 0.1.0
 description:
   - Does what M(dgx_spark.vllm.node_preflight_info), M(dgx_spark.vllm.node_survey_info) and M(dgx_spark.vllm.gb10_runtime_info) do, in one call
     over the connection, for a report that wants all of them.
-  - A look that fails is told in its own result, and the others go on.
+  - A check that fails is reported in its own result, and the others go on.
 options:
   requirements:
-    description: Options of M(dgx_spark.vllm.node_preflight_info); left out, this is not looked at.
+    description: Options of M(dgx_spark.vllm.node_preflight_info); left out, this is not checked.
     type: dict
   occupants:
-    description: Options of M(dgx_spark.vllm.node_survey_info); left out, this is not looked at.
+    description: Options of M(dgx_spark.vllm.node_survey_info); left out, this is not checked.
     type: dict
   runtime:
-    description: Options of M(dgx_spark.vllm.gb10_runtime_info); left out, this is not looked at.
+    description: Options of M(dgx_spark.vllm.gb10_runtime_info); left out, this is not checked.
     type: dict
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes.info

@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Reads operating system, architecture, memory, interfaces, disk space, listening ports, Docker and Python of a node,
     and judges the given requirements.
-  - A requirement that is not met is a finding in RV(problems), not a failure, so that all problems are told at once.
+  - A requirement that is not met is a finding in RV(problems), not a failure, so that all problems are reported at once.
   - It only reads. Owners of ports are seen by root alone.
 options:
   fabric_address:
@@ -129,7 +129,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}

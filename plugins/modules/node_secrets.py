@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_secrets
-short_description: Secrets of the cluster as files that only root reads
+short_description: Write the cluster's secrets as files that only root reads
 version_added: 0.1.0
 description:
   - Writes secrets to files of mode 0400 in a folder of mode 0700, and makes up those that have no value and no file yet.

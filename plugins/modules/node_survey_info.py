@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_survey_info
-short_description: What stands in the way on a node that was used before
+short_description: What blocks the cluster on a node that was used before
 version_added: 0.1.0
 description:
   - Looks for what other uses of the machine left behind - containers of vLLM's C(run_cluster.sh) and others that have the GPU, programs that hold
     memory, Hugging Face caches shared over NFS, files that configure the ConnectX ports, a driver that was exchanged under the running kernel,
     updates that exchange it unattended.
   - What belongs to this collection, that is the containers of M(dgx_spark.vllm.container_service) and units named C(spark-...), is known
-    as its own and stands in nobody's way.
+    as its own and is never reported as blocking.
   - It only reads, and should run as root - the processes of others are not seen otherwise.
 options:
   min_available_gib:
@@ -37,7 +37,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: See what stands in the way
+- name: Show what blocks the cluster
   dgx_spark.vllm.node_survey_info:
     min_available_gib: 90
   register: survey
@@ -49,7 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: What was looked at.
+  description: What was checked.
   type: list
   elements: dict
   returned: always
@@ -57,7 +57,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}

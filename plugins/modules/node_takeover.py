@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_takeover
-short_description: What others run on a node is stopped, and does not come back at the next boot
+short_description: Stop what others run on a node, and keep it from starting at boot
 version_added: 0.1.0
 description:
   - Stops the named containers and takes their restart policy away; stops and disables the named units of systemd. Nothing is removed, so that all of it
     can be started again - RV(undo) says how.
-  - Refuses containers and units of this collection, and units without which the machine is not a machine.
+  - Refuses containers and units of this collection, and units that are part of the system.
   - What is not there, or stopped already, is no change.
 options:
   containers:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_tools
-short_description: The programs that the services on a node need
+short_description: Install the programs that the services on a node need
 version_added: 0.1.0
 description:
   - Installs the Python package that gates and shares on a node run, the same code that the modules of this collection run, and its launchers.
@@ -26,7 +26,7 @@ options:
     description: Folder on the node with wheels of the packages and all they need. When set, no package index is asked.
     type: path
   ca_bundle:
-    description: File on the node with certificate authorities for the package index, where a proxy signs anew.
+    description: File on the node with certificate authorities for the package index, behind a TLS-intercepting proxy.
     type: path
   folders:
     description: Further folders that must exist, readable for all.
@@ -143,7 +143,7 @@ def source(module: ModuleType) -> str:
     loader: Any = getattr(module.__spec__, "loader", None)
     text = loader.get_source(module.__name__) if hasattr(loader, "get_source") else ""
     if not text:
-        raise NodeToolsError(f"the source of {module.__name__} cannot be read: install the collection anew")
+        raise NodeToolsError(f"the source of {module.__name__} cannot be read: reinstall the collection")
     return str(text)
 
 
@@ -221,7 +221,7 @@ class NodeTools:
         code, out, err = run(argv, None)
         if code:
             raise NodeToolsError(
-                f"{what} failed: {last_words(out, err)}; without a package index set node_tools_wheelhouse, behind a proxy that signs anew set spark_ca_bundle"
+                f"{what} failed: {last_words(out, err)}; without a package index set node_tools_wheelhouse, behind a TLS-intercepting proxy set spark_ca_bundle"
             )
 
 

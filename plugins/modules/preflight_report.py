@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: preflight_report
-short_description: One report of what looked at the nodes, in the terminal and as a page
+short_description: One report of all checks of the nodes, in the terminal and as a page
 version_added: 0.1.0
 description:
-  - Makes one report, green, yellow and red, of the registered results of modules that looked at the nodes, shows it as a table and writes it as one
+  - Makes one report, green, yellow and red, of the registered results of modules that checked the nodes, shows it as a table and writes it as one
     HTML page that needs nothing beside itself.
   - Understood of a result are its RV(ignore:findings), and without them a failure, a node out of reach and a skipped task (no finding).
     RV(ignore:identity) of each node is compared with that of the others.
-  - What several looks find (the same code of the same subject) is told once, by the first of them; a green finding only where no other look says more of
+  - Duplicates (the same code of the same subject from several checks) are reported once, from the first check; a green finding only where no other check says more of
     the same check.
   - Each finding that is not green names its code; docs/troubleshooting.md has an entry for each.
   - Runs on the controller and needs no connection to any host. RV(ignore:changed) says whether the findings are others than those of the page that
     was there.
 options:
   nodes:
-    description: Results by what they looked at, by node.
+    description: Results by what they checked, by node.
     type: dict
     required: true
   page:
@@ -40,7 +40,7 @@ options:
     type: bool
     default: true
   show_only:
-    description: Names of what was looked at to which the table is limited; the page has all. Empty, the table has all as well.
+    description: Names of the checks to which the table is limited; the page has all. Empty, the table has all as well.
     type: list
     elements: str
     default: []

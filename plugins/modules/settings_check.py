@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: settings_check
-short_description: Every setting is sound, before a machine is touched
+short_description: Check every setting before a node is touched
 version_added: 0.1.0
 description:
   - Checks on the controller the settings of all hosts in group C(sparks) - their names (one that no role knows is refused, with the name that was

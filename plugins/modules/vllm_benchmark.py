@@ -126,10 +126,10 @@ points:
     output_tok_s: {description: vLLM's own output throughput., type: float}
     seconds: {description: How long the load lasted., type: float}
     seed: {description: What the prompts were drawn from., type: int}
-    prefix_hit_share: {description: Part of the prompt tokens that came from the prefix cache; null where not told., type: float}
-    preemptions: {description: Requests that were interrupted; null where not told., type: int}
-    other_requests: {description: Requests of others that were answered meanwhile; null where not told., type: int}
-    waiting_max: {description: Most requests that were seen to wait; null where not told., type: int}
+    prefix_hit_share: {description: Part of the prompt tokens that came from the prefix cache; null where not reported., type: float}
+    preemptions: {description: Requests that were preempted; null where not reported., type: int}
+    other_requests: {description: Requests of others that were answered meanwhile; null where not reported., type: int}
+    waiting_max: {description: Most requests that were seen to wait; null where not reported., type: int}
 clocks:
   description: Clocks of the GPU under load (samples, clock_mhz, clock_max_mhz, power_w, temperature_c, reasons); empty without a GPU.
   type: dict

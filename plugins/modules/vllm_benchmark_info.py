@@ -51,7 +51,7 @@ counters:
   type: dict
   returned: always
 link_gbit_s:
-  description: What O(interface) runs at by its own word; null where it does not say. It is no measurement.
+  description: Speed that O(interface) reports; null where it reports none. It is no measurement.
   type: float
   returned: always
 filesystem:
@@ -89,7 +89,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}

@@ -15,10 +15,10 @@ description:
   - Tool calls are always asked for with C(tool_choice=auto), plain and streamed. A required or named tool would be
     parsed by any server, whatever its C(--tool-call-parser).
   - It asks questions whose answers are known, so that a server which answers nonsense does not pass. A repeated token,
-    which is what a broken kernel leaves, is told before anything else.
+    which is what a broken kernel leaves, is reported before anything else.
   - It tells apart a call that was cut off, that came back as text (and which parser reads it), that vanished (a wrong
     parser from vLLM 0.30 on), that was never made, and one that clients will not run for its C(finish_reason).
-  - Thoughts, channels and control tokens in the text are failures.
+  - Reasoning, channels and control tokens in the text are failures.
   - It makes load, for seconds; in check mode it sends nothing and is skipped.
 options:
   base_url:
@@ -75,7 +75,7 @@ options:
     type: int
     default: 256
   thoughts_in_text:
-    description: Whether thoughts belong into the text, as with the reasoning parser V(minimax_m2_append_think).
+    description: Whether reasoning belongs in the text, as with the reasoning parser V(minimax_m2_append_think).
     type: bool
     default: false
   timeout:
@@ -146,7 +146,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
@@ -201,7 +201,7 @@ from ..module_utils.report.finding import RED, Finding, as_dicts, fine
 from ..module_utils.system.http_json import HttpClient, read_secret_file
 from ..module_utils.vllm.completion_check import ChatCheck, ChatRequest, CheckFailed, Question
 
-#: What was looked at.
+#: What was checked.
 CHECK = "endpoint"
 
 

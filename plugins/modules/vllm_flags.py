@@ -14,7 +14,7 @@ description:
   - The image's own argument parser is asked, in a container without network and GPU, so before anything that serves is touched. A flag that
     this version does not have is mapped, dropped with the reason in RV(notes), or refused in one sentence. vLLM before 0.20 is refused.
   - What the parser said is kept for the image. While image and intents stay the same nothing is run.
-  - The model's own files are looked at too. A tool call parser that cannot read what the chat template makes the model write is refused, so are
+  - The model's own files are checked too. A tool call parser that cannot read what the chat template makes the model write is refused, so are
     ranks that cannot share the model's heads, and NVFP4 weights where M(dgx_spark.vllm.gb10_kernel_check) found that they do not work.
   - A C(--chat-template) among the extra arguments counts instead of the model's own. The parsers that C(--tool-parser-plugin) and
     C(--reasoning-parser-plugin) add are taken as they are.
@@ -33,7 +33,7 @@ options:
     description: Oldest vLLM that serves the model; an older one is refused.
     type: str
   look_at_model:
-    description: Whether chat template, heads and quantization of the model in C(model_path) are looked at.
+    description: Whether chat template, heads and quantization of the model in C(model_path) are checked.
     type: bool
     default: true
   folders:
@@ -44,7 +44,7 @@ options:
     elements: path
     default: []
   seconds:
-    description: Longest that one look into the image may take.
+    description: Longest that one inspection of the image may take.
     type: int
     default: 300
   record:
@@ -138,7 +138,7 @@ def probe_source() -> str:
     loader: Any = getattr(parser_probe.__spec__, "loader", None)
     text = loader.get_source(parser_probe.__name__) if hasattr(loader, "get_source") else ""
     if not text:
-        raise FlagError("the source of vllm_probe cannot be read: install the collection anew")
+        raise FlagError("the source of vllm_probe cannot be read: reinstall the collection")
     return str(text)
 
 
@@ -164,7 +164,7 @@ class VllmFlags:
         """Return what is worth saying of the model's heads and weights; raises FlagError for what does not fit."""
         folder = Path(self.intents.model_path)
         if self.is_to_come(folder):
-            return [f"{folder} is not there yet, so chat template and heads were not looked at"]
+            return [f"{folder} is not there yet, so chat template and heads were not checked"]
         config = read_config(folder)
         intents = self.intents
         ranks = intents.tensor_parallel_size * intents.pipeline_parallel_size

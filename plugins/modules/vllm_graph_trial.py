@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vllm_graph_trial
-short_description: Choose and try modes of CUDA graphs, and remember how it went
+short_description: Choose and try modes of CUDA graphs, and record the outcome
 version_added: 0.2.0
 description:
   - Keeps one file on the head with the outcome of each mode for an image, a model, a number of nodes and a version of NCCL.

@@ -84,7 +84,7 @@ options:
       - Left out, yes, which is vLLM's own choice since August 2026; before, it was no for models with states.
     type: bool
   speculative_tokens:
-    description: Tokens that are guessed ahead in each step; 0 for none.
+    description: Tokens that speculative decoding drafts in each step; 0 for none.
     type: int
     default: 0
   speculative_method:

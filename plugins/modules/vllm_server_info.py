@@ -84,7 +84,7 @@ findings:
     source: {description: Who found it., type: str}
     code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
     level: {description: "C(green), C(yellow) or C(red).", type: str}
-    check: {description: What was looked at., type: str}
+    check: {description: What was checked., type: str}
     found: {description: What was found., type: str}
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
@@ -94,7 +94,7 @@ msg:
   type: str
   returned: always
 version:
-  description: Version of vLLM; empty when it is not told.
+  description: Version of vLLM; empty when it is not reported.
   type: str
   returned: always
   sample: 0.32.0

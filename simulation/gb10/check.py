@@ -228,7 +228,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
     """The table of the documentation."""
     order = {entry.name: place for place, entry in enumerate(VARIANTS)}
     lines = [
-        "| variant | looked at by | verdict | what is said, and the remedy | source of the stand-in |",
+        "| variant | checked by | verdict | what is reported, and the remedy | source of the stand-in |",
         "|---|---|---|---|---|",
     ]
     for verdict in sorted(verdicts, key=lambda entry: order[entry.variant]):

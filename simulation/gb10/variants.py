@@ -212,7 +212,7 @@ VARIANTS = (
         _no_devices,
         "red",
         "gpu",
-        "nvidia-smi answers that it finds no device, though driver 580.178.04 is loaded; the GPU's own processor does not answer (Xid 119",
+        "nvidia-smi answers that it finds no device, though driver 580.178.04 is loaded; the GPU's system processor (GSP) does not answer (Xid 119",
         "take it off its power supply for a minute",
         source="nvidia-smi's own words; form of the kernel's line: docs.nvidia.com/deploy/xid-errors",
         aspect="gpu",
@@ -316,7 +316,7 @@ VARIANTS = (
         "yellow",
         "Docker",
         "no CDI specification names nvidia.com/gpu=all",
-        "site.yml mends it (role container_runtime)",
+        "site.yml fixes it (role container_runtime)",
         aspect="docker",
     ),
     Variant(
@@ -325,7 +325,7 @@ VARIANTS = (
         "yellow",
         "Docker",
         "asks for /usr/lib/aarch64-linux-gnu/libcuda.so.580.95.05, which this node does not have",
-        "site.yml mends it (role container_runtime)",
+        "site.yml fixes it (role container_runtime)",
         aspect="docker",
     ),
     Variant(
@@ -334,7 +334,7 @@ VARIANTS = (
         "yellow",
         "docker",
         "CDI is switched off in Docker",
-        "site.yml mends it (role container_runtime)",
+        "site.yml fixes it (role container_runtime)",
         aspect="docker",
     ),
     Variant(
@@ -564,7 +564,7 @@ VARIANTS = (
         aspect="kernels",
     ),
     Variant(
-        "Docker knows no CDI device",
+        "Docker does not support CDI device",
         put(
             kernel_check={
                 "status": 125,
@@ -637,7 +637,7 @@ VARIANTS = (
         put(rdma_share=0.5),
         "red",
         "rdma",
-        "RDMA brings 94.9",
+        "RDMA measured 94.9",
         "reboot both nodes",
         part="fabric",
         aspect="rdma",

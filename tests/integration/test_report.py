@@ -43,4 +43,4 @@ def test_a_pair_that_serves_is_green(playbook: Playbook, head: Host, tmp_path: P
         # It is green because these are ours, not because nothing runs.
         assert "held by our own spark-" in said["TCP ports"][1]
         assert "our own spark-" in said["memory"][1]
-        assert said["services"][1].startswith("as wanted and active: spark-")
+        assert said["services"][1].startswith("in the desired state and active: spark-")

@@ -147,7 +147,7 @@ def eager(document: Document) -> Iterator[Cause]:
 
 def clock(document: Document) -> Iterator[Cause]:
     """The GPU ran slower than it can, while it had work."""
-    for node, seen in _evidence(document, "clocks", "no GPU told its clocks"):
+    for node, seen in _evidence(document, "clocks", "no GPU reported its clocks"):
         if not seen.get("samples"):
             continue
         faults = [word for bit, word in REASONS.items() if bit & (HARDWARE_FAULTS | THERMAL_SOFTWARE)]
@@ -170,7 +170,7 @@ def clock(document: Document) -> Iterator[Cause]:
                 "pull its power plug for a minute, and use the power supply that came with it: reports of Sparks name this state of the supply",
             )
     if not any(seen.get("samples") for _node, seen in _evidence(document, "clocks", "")):
-        raise NotChecked("no sample of the clocks fell into a time of load")
+        raise NotChecked("no sample of the clocks was taken under load")
 
 
 def swap(document: Document) -> Iterator[Cause]:
@@ -204,7 +204,7 @@ def small_batch(document: Document) -> Iterator[Cause]:
         yield _cause(
             "benchmark.small_batch",
             "batch",
-            f"prompts are computed in pieces of {step} tokens (--max-num-batched-tokens)",
+            f"prefill runs in chunks of {step} tokens (--max-num-batched-tokens)",
             f"raise it to {SMALL_STEP} or more where memory allows",
             slows=(PREFILL,),
             explains=("plan",),
@@ -221,7 +221,7 @@ def preemption(document: Document) -> Iterator[Cause]:
         yield _cause(
             "benchmark.preemption",
             "KV cache",
-            f"{most} requests were interrupted and computed again at {point['concurrency']} at a time: the KV cache was full",
+            f"{most} requests were preempted and recomputed at {point['concurrency']} at a time: the KV cache was full",
             "give the cache more memory (vllm_serve_gpu_memory_utilization), keep it in fp8, or take fewer requests at a time (vllm_serve_max_num_seqs)",
         )
 

@@ -21,7 +21,7 @@ COLOURS = 5
 #: Earlier runs that the history shows.
 SHOWN_RUNS = 20
 
-SIMULATION = "Measured without a GPU, on the simulation: the figures show that the way works. They say nothing about the speed of a DGX Spark."
+SIMULATION = "Measured without a GPU, on the simulation: the figures show that the benchmark works. They say nothing about the speed of a DGX Spark."
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --faint: #60646c; --paper: #fcfcfd; --card: #ffffff; --line: #d9d9e0; --grid: #e8e8ec;
   --red: #c62a2f; --red-back: #ffefef; --yellow: #8a5a00; --yellow-back: #fff8e1; --green: #18794e; --green-back: #e9f9ee;
@@ -560,7 +560,7 @@ def page(document: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> s
         f"<p class='box verdict {_text(verdict['level'])}'>{_text(_sentence(verdict))}</p>\n"
         f"{_tiles(document)}\n<div class='charts'>\n"
         + "\n".join(chart.figure() for chart in charts)
-        + f"\n</div>\n{_why(verdict)}\n<h2>Figures</h2>\n{_points(document)}\n<h2>The nodes meanwhile</h2>\n{_nodes(document)}\n"
+        + f"\n</div>\n{_why(verdict)}\n<h2>Figures</h2>\n{_points(document)}\n<h2>The nodes during the run</h2>\n{_nodes(document)}\n"
         f"<h2>What was measured</h2>\n{_about(document)}\n</body>\n</html>\n"
     )
 

@@ -67,11 +67,11 @@ def reported(findings: Sequence[Finding], well: str, *, managed: bool = False, c
     Args:
         findings: what was found.
         well: what the green one says.
-        managed: whether role container_runtime comes next; what it mends is yellow then.
+        managed: whether role container_runtime comes next; what it fixes is yellow then.
         check: what the green one is about.
     """
     told = [
-        finding.milder("site.yml mends it (role container_runtime)") if managed and finding.code in MENDED else finding
+        finding.milder("site.yml fixes it (role container_runtime)") if managed and finding.code in MENDED else finding
         for finding in findings
     ]
     return told if any(finding.level == RED for finding in findings) else [*told, fine("docker", check, well)]
@@ -554,7 +554,7 @@ def _driver_findings(runtime: Runtime) -> Iterable[Finding]:
             DRIVER,
             f"the kernel runs NVIDIA driver {runtime.driver_loaded} while the libraries are of {runtime.driver_installed} "
             "(what nvidia-smi calls a driver/library version mismatch)",
-            "reboot this node; to be spared it, hold the driver's packages and upgrade them by hand",
+            "reboot this node; to avoid it, hold the driver's packages and upgrade them by hand",
         )
 
 
@@ -566,7 +566,7 @@ def _cdi_findings(docker: Docker) -> Iterable[Finding]:
             "docker.without_cdi",
             RED,
             DOCKER,
-            f"Docker {docker.version} knows no CDI, which came with {DOCKER_WITH_CDI[0]}.{DOCKER_WITH_CDI[1]}",
+            f"Docker {docker.version} does not support CDI, which came with {DOCKER_WITH_CDI[0]}.{DOCKER_WITH_CDI[1]}",
             "install a newer Docker, Docker's own packages for example, and run this again",
         )
     else:
@@ -736,7 +736,7 @@ def judge_proof(
                 RED,
                 PROOF,
                 f"a container that is given the GPU does not see it (nvidia-smi: {before.said or 'no output'})",
-                "run `nvidia-smi` on the node; if that works, write the CDI specification anew",
+                "run `nvidia-smi` on the node; if that works, regenerate the CDI specification",
             )
         )
     elif gpu and after is not None and not after.gpu:
@@ -756,7 +756,7 @@ def judge_proof(
                 RED,
                 PROOF,
                 f"a container that is given the GPU has no {UVM}, which this node has, so no CUDA program starts in it",
-                f"`systemctl restart {OWN_UNIT}`, which writes the CDI specification anew",
+                f"`systemctl restart {OWN_UNIT}`, which regenerates the CDI specification",
             )
         )
     for name, value in sorted(ulimits.items()):

@@ -45,7 +45,7 @@ def content_of_archive(path: Path) -> tuple[str, list[str]]:
                 )
             configuration = _member(archive, index[0]["Config"], path)
     except (tarfile.TarError, EOFError, KeyError, TypeError) as error:
-        raise ValueError(f"archive {path} is not what `docker save` writes ({error}): write it anew") from None
+        raise ValueError(f"archive {path} is not what `docker save` writes ({error}): write it again") from None
     layers = list(configuration["rootfs"]["diff_ids"])
     return content_digest(layers, configuration.get("config") or {}), list(index[0].get("RepoTags") or [])
 
@@ -61,7 +61,7 @@ def architecture_of_archive(path: Path) -> str:
             index = _member(archive, "manifest.json", path)
             return str(_member(archive, index[0]["Config"], path).get("architecture") or "")
     except (tarfile.TarError, EOFError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"archive {path} is not what `docker save` writes ({error}): write it anew") from None
+        raise ValueError(f"archive {path} is not what `docker save` writes ({error}): write it again") from None
 
 
 def _member(archive: tarfile.TarFile, name: str, path: Path) -> Any:

@@ -18,7 +18,7 @@ from ..report.finding import RED, YELLOW, Finding
 from ..system.run import Runner, last_words
 from .cli import DockerError, throwaway
 
-#: What was looked at.
+#: What was checked.
 CHECK = "serving image"
 #: First Ray with token authentication, without which its port runs anybody's code (CVE-2023-48022).
 RAY_WITH_TOKENS = (2, 52)
@@ -145,9 +145,7 @@ def pull_problem(reference: str, output: str) -> str:
         what = f" for {platform.group(1).rstrip('.')}" if platform else ""
         why = f"exists, but not{what}: name one that is built for this machine"
     elif "x509" in text or "certificate" in text:
-        why = (
-            "is behind a certificate that this node does not trust: set spark_ca_bundle to the file with its authority"
-        )
+        why = "has a certificate that this node does not trust: set spark_ca_bundle to the certificate file of its authority"
     elif any(
         words in text for words in ("unauthorized", "authentication required", "denied", "access forbidden", "401")
     ):
@@ -220,11 +218,11 @@ def probe_image(run: Runner, image: str) -> ImageFacts:
     """
     code, out, err = throwaway(run, image, ["python3", "-c", PROBE], PROBE_SECONDS)
     if code:
-        raise DockerError(f"image {image!r} cannot be looked into, its python3 failed: {last_words(out, err)}")
+        raise DockerError(f"image {image!r} cannot be inspected, its python3 failed: {last_words(out, err)}")
     try:
         return parse_probe(out)
     except ValueError as error:
-        raise DockerError(f"image {image!r} cannot be looked into: {error}") from None
+        raise DockerError(f"image {image!r} cannot be inspected: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,9 @@ class ImageSource:
         if self.check:
             return self.would("peer", wanted)
         if self.wish.peer is None:
-            raise ImageError(f"image {self.name!r} on this node is not the wanted one and peer_address is not set")
+            raise ImageError(
+                f"image {self.name!r} on this node differs from the expected one and peer_address is not set"
+            )
         self.wish.peer(self.name)
         return self.result(inspect_image(self.run, self.name), changed=True, source="peer", content=wanted)
 

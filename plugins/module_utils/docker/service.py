@@ -312,7 +312,7 @@ def differences(wanted: Mapping[str, Any], inspected: Mapping[str, Any]) -> list
     binds = sorted(host_config.get("Binds") or [])
     if binds != list(wanted["binds"]):
         extra, missing = sorted(set(binds) - set(wanted["binds"])), sorted(set(wanted["binds"]) - set(binds))
-        found.append(f"mounts differ (not wanted: {extra or 'none'}; missing: {missing or 'none'})")
+        found.append(f"mounts differ (unexpected: {extra or 'none'}; missing: {missing or 'none'})")
     label = (config.get("Labels") or {}).get(DIGEST_LABEL)
     if not found and label != wanted["digest"]:
         found.append("a secret or a limit changed since it was started")

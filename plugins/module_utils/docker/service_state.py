@@ -17,7 +17,7 @@ from ..system.run import Runner
 from .cli import DockerError, inspect_container
 from .service import differences
 
-#: What was looked at.
+#: What was checked.
 CHECK = "services"
 
 RECORDS = Path("/etc/dgx-spark/containers")
@@ -159,7 +159,7 @@ def judge_units(units: Sequence[Mapping[str, Any]], *, stopped: bool, message: s
 
     Args:
         units: what ``service_status`` returned of each.
-        stopped: whether the operator stopped the cluster on purpose.
+        stopped: whether the operator set the stop flag.
         message: the units in one sentence.
     """
     failed = [str(unit["name"]) for unit in units if unit["active"] == "failed"]
@@ -174,7 +174,7 @@ def judge_units(units: Sequence[Mapping[str, Any]], *, stopped: bool, message: s
             "service.stopped",
             YELLOW,
             CHECK,
-            "the cluster is stopped on purpose",
+            "the stop flag is set (playbooks/stop.yml)",
             "run playbooks/start.yml to serve again",
         )
     if not all(unit["settled"] for unit in units):

@@ -27,7 +27,7 @@ NCCL_PORT = 12100
 CONTAINER = "spark-fabric-benchmark"
 #: Line that the probe in the container prints its result in.
 RESULT = "FABRIC-PROBE-RESULT "
-#: What was looked at.
+#: What was checked.
 RDMA, TCP, NCCL, CONTAINER_CHECK = "RDMA", "TCP", "NCCL", "serving container"
 
 # What is expected, by how many ports have a cable. The sums of a port's two RDMA devices that were published for one
@@ -327,7 +327,7 @@ def judge_rdma(
                 "fabric.rdma_slow",
                 RED,
                 RDMA,
-                f"RDMA brings {total:g} Gb/s ({parts}), published are {limits.published}",
+                f"RDMA measured {total:g} Gb/s ({parts}), reference {limits.published}",
                 remedy_for(slow_causes(host)),
             )
         )
@@ -337,7 +337,7 @@ def judge_rdma(
                 "fabric.rdma_low",
                 YELLOW,
                 RDMA,
-                f"RDMA brings {total:g} Gb/s ({parts}), a little less than published ({limits.published})",
+                f"RDMA measured {total:g} Gb/s ({parts}), a little below the reference ({limits.published})",
             )
         )
     return found
@@ -352,8 +352,8 @@ def judge_tcp(gbits: float) -> list[Finding]:
             "fabric.tcp_slow",
             RED,
             TCP,
-            f"TCP brings {gbits:g} Gb/s over the fabric, published are {TCP_GBITS.published}",
-            "see that the way leads over the QSFP link (`ip route get`)",
+            f"TCP measured {gbits:g} Gb/s over the fabric, reference {TCP_GBITS.published}",
+            "see that the route uses the QSFP link (`ip route get`)",
         )
     ]
 
@@ -367,7 +367,7 @@ def judge_container(probe: Mapping[str, Any]) -> list[Finding]:
                 "fabric.no_uverbs",
                 RED,
                 CONTAINER_CHECK,
-                "the serving container sees no /dev/infiniband/uverbs*, so that NCCL would use TCP in silence",
+                "the serving container sees no /dev/infiniband/uverbs*, so that NCCL would silently use TCP",
                 "add /dev/infiniband to spark_devices",
             )
         )
@@ -493,20 +493,20 @@ def _nccl_bandwidth(
                 "fabric.nccl_one_link",
                 YELLOW,
                 NCCL,
-                f"NCCL brings {gbytes:g} GB/s, slow because one twin alone is used ({', '.join(devices)}); both twins of a port bring {both.published}",
+                f"NCCL measured {gbytes:g} GB/s, slow because one twin alone is used ({', '.join(devices)}); reference with both twins {both.published}",
                 "name both twins in fabric_interfaces, or leave it so: token by token it is hardly felt",
             )
         ]
     if gbytes >= limits.good:
         return []
     if gbytes >= limits.low:
-        said = f"NCCL brings {gbytes:g} GB/s, a little less than published ({limits.published})"
+        said = f"NCCL measured {gbytes:g} GB/s, a little below the reference ({limits.published})"
         return [Finding("fabric.nccl_low", YELLOW, NCCL, said)]
-    said = f"NCCL brings {gbytes:g} GB/s, published are {limits.published}"
+    said = f"NCCL measured {gbytes:g} GB/s, reference {limits.published}"
     if any(entry.code == "fabric.nccl_socket" for entry in transport):
-        said, remedy = f"{said}; that is what TCP brings", "mend the transport first"
+        said, remedy = f"{said}; which is normal for TCP", "fix the transport first"
     elif any(entry.level == RED for entry in transport):
-        said, remedy = f"{said}, as the transport above explains", "mend the transport first"
+        said, remedy = f"{said}, as the transport above explains", "fix the transport first"
     else:
         said = f"{said}, although it uses NET/{log.network} over all devices"
         remedy = remedy_for(slow_causes(host, log.build))
@@ -536,7 +536,7 @@ def judge_counters(
                         "fabric.counter_still",
                         RED,
                         NCCL,
-                        f"{device} moved {moved} bytes by RDMA during the test, so NCCL's data went another way",
+                        f"{device} moved {moved} bytes by RDMA during the test, so NCCL's data took another path",
                         "see what NCCL's log says of its transport, and that NCCL_IB_HCA names this device",
                         subject=device,
                     )
@@ -550,7 +550,7 @@ def judge_counters(
                         YELLOW,
                         NCCL,
                         f"{device} counted {lost} times {name} during the test, so the cable, or a switch between, loses packets",
-                        "plug the cable anew or take another one, and see the flow control of a switch between",
+                        "reseat the cable or replace it, and see the flow control of a switch between",
                         subject=device,
                     )
                 )

@@ -52,7 +52,7 @@ def probe_source() -> str:
     loader: Any = getattr(nccl_probe.__spec__, "loader", None)
     text = loader.get_source(nccl_probe.__name__) if hasattr(loader, "get_source") else ""
     if not text:
-        raise FabricError("the source of nccl_probe cannot be read: install the collection anew")
+        raise FabricError("the source of nccl_probe cannot be read: reinstall the collection")
     return str(text)
 
 

@@ -22,7 +22,7 @@ from ..report.finding import RED, Finding
 from ..system.kernel_log import kernel_log, lines_with, xids
 from ..system.run import Runner
 
-#: What was looked at.
+#: What was checked.
 CHECK = "fabric"
 #: PCI vendor of ConnectX (Mellanox), as the kernel writes it.
 MELLANOX = "0x15b3"
@@ -139,7 +139,7 @@ def why_no_port(host: Host) -> Finding:
             "fabric.no_rdma_port",
             RED,
             CHECK,
-            f"the ConnectX is on the PCI bus ({', '.join(host.cards)}), but no network port with an RDMA device came of it, so that NCCL would use TCP",
+            f"the ConnectX is on the PCI bus ({', '.join(host.cards)}), but it has no network port with an RDMA device, so that NCCL would use TCP",
             "load the kernel's drivers (`sudo modprobe mlx5_core mlx5_ib`) and read what `sudo dmesg | grep mlx5` says; "
             "where they are missing for this kernel, an update was not finished: finish it (`sudo dpkg --configure -a`) and reboot",
         )
@@ -235,7 +235,7 @@ def slow_causes(host: Host | None, nccl: str = "") -> list[tuple[str, str]]:
                 )
             )
         if host.kernel in REGRESSIONS:
-            causes.append((f"kernel {host.kernel} is named for trouble with the ConnectX", "update DGX OS and reboot"))
+            causes.append((f"kernel {host.kernel} is reported to cause ConnectX problems", "update DGX OS and reboot"))
         if host.kernel.startswith(KHO_KERNEL) and "kho=off" not in host.command_line.split():
             causes.append(
                 (
@@ -250,7 +250,7 @@ def slow_causes(host: Host | None, nccl: str = "") -> list[tuple[str, str]]:
 
 #: What owners found behind such a link, the most frequent first; told where no fact of this node explains it.
 CANDIDATES = (
-    "reboot both nodes with the cable in place, which cured it where the cable was plugged anew while they were on",
+    "reboot both nodes with the cable in place, which cured it where the cable had been reseated while they were on",
     "shut both down and take them off their power supplies for a minute",
     "look for iommu.passthrough=0 in /proc/cmdline of the other node, where only the data that it sends is slow",
     "take a released NCCL",

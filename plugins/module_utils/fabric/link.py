@@ -504,7 +504,7 @@ WRITTEN = frozenset({"fabric.address", "fabric.mtu"})
 
 
 def judge(fabric: Fabric, wanted: Demands) -> list[Finding]:
-    """Return everything that is wrong with the link; empty when it is as wanted."""
+    """Return everything that is wrong with the link; empty when it is in the desired state."""
     twins = {twin.interface: twin for twin in fabric.twins}
     found = list(_port_findings(fabric, wanted))
     for rail in wanted.rails:
@@ -521,13 +521,13 @@ def judge(fabric: Fabric, wanted: Demands) -> list[Finding]:
 
 
 def _foreseen(finding: Finding, ports: set[str], wanted: Demands) -> Finding:
-    """Return in yellow what role fabric is about to mend.
+    """Return in yellow what role fabric is about to fix.
 
     A carrier that is missing before an interface was ever switched on says little, where the interfaces are named.
     """
     written = finding.code in WRITTEN and finding.subject in ports
     dark = finding.code in {"fabric.no_link", "fabric.port_down"} and wanted.named
-    return finding.milder("role fabric sees to it") if written or dark else finding
+    return finding.milder("role fabric configures it") if written or dark else finding
 
 
 def _port_findings(fabric: Fabric, wanted: Demands) -> Iterator[Finding]:

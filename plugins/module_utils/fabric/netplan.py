@@ -376,7 +376,7 @@ class Rollback:
         if self.restoring_file.exists():
             # What it still has to bring back is in the folder that the next lines would empty.
             self.restore()
-            raise FabricError("an earlier change was on its way back, which was brought to its end first: run again")
+            raise FabricError("an earlier change was being rolled back, which was finished first: run again")
         shutil.rmtree(self.state / "backup", ignore_errors=True)
         (self.state / "backup").mkdir(mode=0o700, parents=True)
         self.undone_file.unlink(missing_ok=True)
@@ -435,7 +435,7 @@ class Rollback:
         if status:
             self.disarm()
             raise FabricError(
-                f"the way back could not be armed ({last_words(out, err, 'no reason given')}), so netplan was left as it is"
+                f"the rollback could not be scheduled ({last_words(out, err, 'no reason given')}), so netplan was left as it is"
             )
 
     def apply(self, steps: Sequence[Step]) -> None:

@@ -144,7 +144,7 @@ def parse_document(out: str, err: str = "") -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         last = next((line.strip() for line in reversed((err or out).splitlines()) if line.strip()), "nothing")
         raise KernelCheckError(
-            f"the kernel check ended without a result (last words: {last[:200]}): the image's python3 cannot run it"
+            f"the kernel check ended without a result (last output: {last[:200]}): the image's python3 cannot run it"
         )
     return document
 
@@ -169,8 +169,8 @@ def explain_docker(code: int, err: str, probe: Probe) -> Finding:
     if "could not select device driver" in lowered or "is not an absolute path" in lowered:
         return red(
             "docker.without_cdi",
-            f"Docker here does not do CDI ({said})",
-            "it wants Docker 25 or newer with CDI on; run role container_runtime",
+            f"Docker on this node does not support CDI ({said})",
+            "use Docker 25 or newer with CDI on; run role container_runtime",
         )
     if "error gathering device information" in lowered:
         return red(

@@ -114,7 +114,7 @@ POLICY: tuple[Rule, ...] = (
         lambda seen: _below(seen.vllm, VLLM_AWQ_SM120),
         TRY,
         "Marlin's kernel gave right results, but vLLM {vllm} is older than 0.26, whose builds are known to hold code for GB10: "
-        "older ones were reported to write gibberish in silence",
+        "older ones were reported to silently write gibberish",
         "look at an answer before you trust it",
     ),
     Rule(
@@ -169,7 +169,7 @@ POLICY: tuple[Rule, ...] = (
         "broken",
         lambda seen: seen.state("cuda_graph") in BROKEN,
         REFUSED,
-        "a captured graph does not replay rightly on this GPU: {cuda_graph}",
+        "a captured graph does not replay correctly on this GPU: {cuda_graph}",
         "stay eager, or take another serving image",
     ),
     Rule(
@@ -185,7 +185,7 @@ POLICY: tuple[Rule, ...] = (
         "one node",
         lambda seen: seen.nodes < 2,
         ALLOWED,
-        "captured graphs replay rightly, and on one node no graph holds a collective between machines",
+        "captured graphs replay correctly, and on one node no graph holds a collective between machines",
     ),
     Rule(
         "cuda_graphs",
@@ -200,7 +200,7 @@ POLICY: tuple[Rule, ...] = (
         "trial passed",
         lambda seen: seen.trial_fits(),
         ALLOWED,
-        "captured graphs replay rightly, and the trial between the nodes with vLLM {vllm} and NCCL {nccl} passed",
+        "captured graphs replay correctly, and the trial between the nodes with vLLM {vllm} and NCCL {nccl} passed",
     ),
     Rule(
         "cuda_graphs",
@@ -232,7 +232,7 @@ POLICY: tuple[Rule, ...] = (
         "to be tried",
         lambda _seen: True,
         TRY,
-        "captured graphs replay rightly and NCCL {nccl} is new enough, but between these nodes they have not been tried",
+        "captured graphs replay correctly and NCCL {nccl} is new enough, but between these nodes they have not been tried",
         "site.yml tries them where vllm_serve_cuda_graphs is auto",
     ),
 )

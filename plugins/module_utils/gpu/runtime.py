@@ -513,7 +513,7 @@ def _no_devices(runtime: Runtime, where: str) -> Finding:
             code,
             RED,
             check,
-            f"{said}; the GPU's own processor does not answer ({told})",
+            f"{said}; the GPU's system processor (GSP) does not answer ({told})",
             "shut the node down, take it off its power supply for a minute and start it; where it comes back, update system and firmware on all nodes",
         )
     return Finding(

@@ -100,7 +100,7 @@ def sentence(kind: str, asked: Question, detail: str = "") -> Told:
             "check revision; it is a branch, a tag or a full commit of that repository",
         ),
         "file": Told(
-            f"{where} does not give out the file '{detail}' of '{repo}' at '{revision}' although its own list names it",
+            f"{where} does not serve the file '{detail}' of '{repo}' at '{revision}' although its own list names it",
             "the repository changed or is broken; try again, or choose another revision",
         ),
         "gated": Told(
@@ -117,7 +117,7 @@ def sentence(kind: str, asked: Question, detail: str = "") -> Told:
         "timeout": Told(f"the hub {where} did not answer in time ({detail})", "check the node's network and try again"),
         "tls": Told(
             f"the certificate of {where} is not trusted ({detail})",
-            "where a proxy or a private hub signs with its own authority, set spark_ca_bundle to its certificate file",
+            "behind a TLS-intercepting proxy, or for a hub with its own certificate authority, set spark_ca_bundle to that authority's certificate file",
         ),
         "busy": Told(
             f"the hub {where} answers 429, too many requests{detail}", "run again after that; a token raises the limit"

@@ -11,7 +11,7 @@ from .client import HubError
 from .snapshot import Inspection
 from .store import StoreError
 
-#: What was looked at.
+#: What was checked.
 CHECK = "weights"
 
 

@@ -40,7 +40,7 @@ class Watch:
         """Return how far it is, in a few words."""
         told = f"{gib(self.bytes)} of {gib(self.bytes_total)} here"
         if self.bytes >= self.bytes_total:
-            return f"{told}, the last files are being proven"
+            return f"{told}, the last files are being verified"
         if self.seconds_left is None:
             return f"{told}, the run has just begun, or nothing came for {WINDOW:.0f} s"
         return f"{told}, {gib(self.rate)}/s, about {duration(self.seconds_left)} left"

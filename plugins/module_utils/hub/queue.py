@@ -108,9 +108,7 @@ class Order:
             data |= {name: tuple(data[name]) for name in ("allow_patterns", "ignore_patterns", "import_from")}
             return cls(**{one.name: data[one.name] for one in fields(cls)})
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"the order of a download is damaged ({error}): run site.yml, which writes it anew."
-            ) from None
+            raise StoreError(f"a queued download is damaged ({error}): run site.yml, which writes it again.") from None
 
 
 def order_name(repo_id: str, revision: str) -> str:
@@ -267,7 +265,7 @@ def watch(store: Store, repo_id: str, revision: str, verify: str, queue: Queue, 
     if not queue.pending(name):
         return seen, text if failed else ""
     if not active(run):
-        told = f"a download of '{repo_id}' is ordered, but {UNIT} does not run: see `journalctl --unit {UNIT}`"
+        told = f"a download of '{repo_id}' is queued, but {UNIT} does not run: see `journalctl --unit {UNIT}`"
         return replace(seen, running=False), f"{told}."
     if text:
         seen = replace(seen, msg=f"{seen.msg.rstrip('.')}; {text}")
@@ -359,10 +357,10 @@ def bytes_here(raw: bytes) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="spark-model-download", description="Carries out the orders of this node.")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of the orders")
+    parser = argparse.ArgumentParser(prog="spark-model-download", description="Runs the queued downloads of this node.")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of the queue")
     kinds = parser.add_subparsers(dest="kind")
-    one = kinds.add_parser("one", help="carry out the order in one file")
+    one = kinds.add_parser("one", help="run the queued download in one file")
     one.add_argument("order", type=Path)
     options = parser.parse_args(arguments)
     queue = Queue(options.folder)
@@ -371,7 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return carry_out(options.order, queue)
         work(queue)
     except OSError as error:
-        say(explain(error, f"carry out the orders in {options.folder}"))
+        say(explain(error, f"run the queued downloads in {options.folder}"))
         return 1
     except KeyboardInterrupt:
         return 130

@@ -251,11 +251,11 @@ def describe(plan: Plan) -> list[str]:
     lines += [f"remove: {path} is no part of the snapshot" for path in plan.look.extra]
     lines += [f"set the mode of {path}" for path in plan.look.modes]
     if not plan.fetch and not plan.stamped:
-        lines.append("prove the files and stamp the snapshot")
+        lines.append("verify the files and stamp the snapshot")
     elif not plan.fetch and not plan.settled:
-        lines.append("write the manifest anew")
+        lines.append("rewrite the manifest")
     if not plan.ref:
-        lines.append(f"note the revision as {plan.manifest.commit}")
+        lines.append(f"record the revision as {plan.manifest.commit}")
     return lines
 
 
@@ -334,7 +334,7 @@ def foreseen(outcome: Outcome, plan: Plan) -> str:
         local = f", {gib(outcome.bytes_imported)} of them from this machine" if outcome.bytes_imported else ""
         total = outcome.bytes_downloaded + outcome.bytes_imported
         return f"would fetch {len(plan.fetch)} of {outcome.files} files ({gib(total)}{local})"
-    return f"would {'; '.join(outcome.actions[:3]) or 'read touched files again'}"
+    return f"would {'; '.join(outcome.actions[:3]) or 'read changed files again'}"
 
 
 def idle_outcome(outcome: Outcome, request: Request) -> Outcome:
@@ -442,10 +442,10 @@ class Work:
                 self.rejected.clear()
                 self.source.fetch(self.commit, list(self.todo.values()), self.staging, self.accept)
         if self.todo:
-            wrong = [self.rejected.get(path, f"{path} did not come") for path in sorted(self.todo)]
+            wrong = [self.rejected.get(path, f"{path} was not received") for path in sorted(self.todo)]
             raise StoreError(
-                f"what came for '{self.repo_id}' at {self.commit[:12]} is not what its own list promises, {ROUNDS} "
-                f"times: {name_some(wrong)}; it was thrown away: the source is damaged, or something on the way alters files."
+                f"what came for '{self.repo_id}' at {self.commit[:12]} differs from its own list of files, {ROUNDS} "
+                f"times: {name_some(wrong)}; it was discarded: the source is damaged, or something on the way alters files."
             )
         self.settle()
         outcome.bytes_downloaded, outcome.bytes_imported = coming, self.bytes_imported
@@ -456,7 +456,7 @@ class Work:
         done = f"renewed {len(self.plan.fetch)} of {outcome.files} files ({gib(coming)} fetched{local})"
         outcome.msg = f"{done if self.plan.fetch else name_some(outcome.actions) or 'read again'}: {summary(outcome)}, "
         outcome.msg += left_out(self.plan.manifest)
-        outcome.msg += f"verified by {self.request.verify}." if outcome.verified else "not verified, as asked."
+        outcome.msg += f"verified by {self.request.verify}." if outcome.verified else "not verified, as set."
         return outcome
 
     def bytes_here(self) -> int:
@@ -725,7 +725,7 @@ def inspect_unlisted(store: Store, repo_id: str, commit: str, run: Watch | None,
         told += f"{run.describe()}."
     else:
         told += f"{gib(held)} of {gib(total) if run else 'an unknown size'} there, "
-        told += "a run brings the rest." if running else "no run works on it."
+        told += "a run fetches the rest." if running else "no run works on it."
     seen = Inspection(False, False, running, commit, str(folder), 0, held, total, [], [], [], 0, 0.0, told)
     return with_progress(seen, run)
 

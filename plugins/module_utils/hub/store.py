@@ -729,7 +729,7 @@ class Store:
                 wrong.append(f"{entry.path} is missing")
                 continue
             if mark[0] != entry.size or mark[:2] != tuple(known.stamp.marks.get(entry.path, ()))[:2]:
-                wrong.append(f"{entry.path} is another")
+                wrong.append(f"{entry.path} changed size or modification time")
         return (
             f"the weights {where} changed since they were verified ({name_some(wrong)}): run site.yml" if wrong else ""
         )

@@ -48,9 +48,9 @@ def _mapping(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SnapshotError(f"{path} cannot be read ({error.strerror}): run role model_download first") from None
     except ValueError as error:
-        raise SnapshotError(f"{path} is no JSON ({error}): download the model anew") from None
+        raise SnapshotError(f"{path} is no JSON ({error}): download the model again") from None
     if not isinstance(config, dict):
-        raise SnapshotError(f"{path} holds no mapping: download the model anew")
+        raise SnapshotError(f"{path} holds no mapping: download the model again")
     return config
 
 
@@ -89,7 +89,7 @@ def read_template(folder: Path) -> str:
             if path.is_file() and (text := _chosen(json.loads(path.read_text(encoding="utf-8")).get("chat_template"))):
                 return text
     except (OSError, ValueError, AttributeError) as error:
-        raise SnapshotError(f"{path} cannot be read ({error}): download the model anew") from None
+        raise SnapshotError(f"{path} cannot be read ({error}): download the model again") from None
     return ""
 
 

@@ -376,18 +376,18 @@ def reasoning_problem(template: str, parser: str) -> str:
         if parser == _HARMONY_PARSER:
             return ""
         return (
-            f"the model's chat template makes it think in harmony channels, which the reasoning parser {parser!r} does not read: "
+            f"the model's chat template makes it write its reasoning in harmony channels, which the reasoning parser {parser!r} does not read: "
             f"set vllm_serve_reasoning_parser to {_HARMONY_PARSER}"
         )
     if parser == _HARMONY_PARSER and any(mark in template for mark in _THINK):
         return (
-            f"the model's chat template makes it think in <think>, which the reasoning parser {parser!r} does not read: "
+            f"the model's chat template makes it write its reasoning in <think>, which the reasoning parser {parser!r} does not read: "
             f"set vllm_serve_reasoning_parser to {_think_parsers(template)}"
         )
     if parser in _NEEDS_MARKS and not any(mark in template.lower() for mark in _THOUGHTS):
         return (
-            f"the model's chat template has no marks of thinking, so that the reasoning parser {parser!r} may take whole answers for "
-            "thoughts: set vllm_serve_reasoning_parser to ''"
+            f"the model's chat template has no reasoning tags, so that the reasoning parser {parser!r} may take whole answers for "
+            "reasoning: set vllm_serve_reasoning_parser to ''"
         )
     return ""
 

@@ -27,7 +27,7 @@ def _parser(name: str) -> str:
     return f"set vllm_serve_reasoning_parser to {name}"
 
 
-_THOUGHTS = "thoughts came back in the text"
+_THOUGHTS = "reasoning came back in the text"
 #: The first that is found counts: what it is, how it looks, what sets it right.
 _LEAKS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     (

@@ -125,7 +125,7 @@ class Client:
         wrong = mount_differences(wish, seen)
         if wrong and not changes.check:
             raise NfsError(
-                f"{wish.path} is mounted, but not as wanted: {'; '.join(wrong)}; see `nfsstat -m` on this node."
+                f"{wish.path} is mounted, but not as desired: {'; '.join(wrong)}; see `nfsstat -m` on this node."
             )
         if seen is not None and set_read_ahead(seen, wish.read_ahead_kib, check=changes.check):
             changes.actions.append(f"set the read-ahead of {wish.path} to {wish.read_ahead_kib} KiB")

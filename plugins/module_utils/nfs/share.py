@@ -476,7 +476,7 @@ _MOUNT_WORDS = (
     ("no such file or directory|access denied", "the server does not export it to this node's address"),
     ("protocol not supported|version or transport protocol", "the server does not offer NFS 4.2 by this transport"),
     ("connection refused", "the server refuses the connection"),
-    ("no route to host|network is unreachable|host is down", "there is no way to the server"),
+    ("no route to host|network is unreachable|host is down", "no route to host"),
     ("timed out|timeout|no answer within", "the server does not answer"),
     ("unknown filesystem type|no such device", "this node's kernel has no NFS"),
     ("is already a mount point|already mounted|busy", "something else is mounted there"),
@@ -486,7 +486,7 @@ _MOUNT_WORDS = (
 def mount_reason(words: str) -> str:
     """Return why a mount failed, from what mount.nfs and systemd said: in our words, or in theirs."""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("mount.nfs")] or lines or ["no word of why"]
+    told = [line for line in lines if line.startswith("mount.nfs")] or lines or ["no reason given"]
     last = told[-1]
     meaning = next((text for pattern, text in _MOUNT_WORDS if re.search(pattern, last, re.IGNORECASE)), "")
     return f"{meaning}: {last}" if meaning else last

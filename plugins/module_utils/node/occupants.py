@@ -592,7 +592,7 @@ def _containers(survey: Survey) -> Iterator[Finding]:
                 "node.seed_left",
                 YELLOW,
                 "containers",
-                f"{what} is left over; it is stopped and in nobody's way",
+                f"{what} is left over; it is stopped and blocks nothing",
                 "remove it",
                 (f"docker rm {entry.name}",),
             )
@@ -651,7 +651,7 @@ def _memory(survey: Survey, wanted: Wanted) -> Iterator[Finding]:
                 RED,
                 "memory",
                 f"{state}, {need:g} GiB are needed; {told}",
-                "stop what holds it, then look again",
+                "stop what holds it, then check again",
                 commands,
             )
         else:
@@ -660,7 +660,7 @@ def _memory(survey: Survey, wanted: Wanted) -> Iterator[Finding]:
                 RED,
                 "memory",
                 f"{state}, {need:g} GiB are needed, and no program is seen that holds the rest",
-                "reboot the node: memory of a GPU program that died badly comes back with nothing else; or choose a smaller model",
+                "reboot the node: memory of a GPU program that crashed is freed by nothing else; or choose a smaller model",
                 ("sudo reboot",),
             )
         return
@@ -871,7 +871,7 @@ def _updates(survey: Survey) -> Iterator[Finding]:
             "node.reboot_pending",
             YELLOW,
             "updates",
-            f"the node waits for a reboot{why}",
+            f"a reboot is pending{why}",
             "reboot while nothing is being served",
             ("sudo reboot",),
         )

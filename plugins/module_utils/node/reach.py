@@ -10,7 +10,7 @@ from typing import Any
 
 from ..report.finding import RED, Finding
 
-#: What was looked at.
+#: What was checked.
 CHECK = "node"
 
 # What ssh, sudo and Ansible say (OpenSSH 9.2, sudo 1.9.13, ansible-core 2.19.14), as patterns, and what to do about it; the

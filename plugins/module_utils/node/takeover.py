@@ -53,7 +53,7 @@ def _container(run: Runner, name: str) -> Iterator[Step]:
     try:
         document = inspect_container(run, name)
     except DockerError as error:
-        raise TakeoverError(f"container {name} cannot be looked at: {error}") from None
+        raise TakeoverError(f"container {name} cannot be inspected: {error}") from None
     if document is None:
         return
     if DIGEST_LABEL in ((document.get("Config") or {}).get("Labels") or {}):
@@ -80,7 +80,7 @@ def _unit(run: Runner, name: str) -> Iterator[Step]:
     status, out, err = run(["systemctl", "show", name, "--property=LoadState,ActiveState,UnitFileState"])
     if status != 0:
         raise TakeoverError(
-            f"unit {name} cannot be looked at: {' '.join((err or out).split())}; is systemd running on this node?"
+            f"unit {name} cannot be inspected: {' '.join((err or out).split())}; is systemd running on this node?"
         )
     state = dict(line.partition("=")[::2] for line in out.splitlines())
     if state.get("LoadState") == "not-found":

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ..report.finding import RED, Finding
 from ..system.http_json import HttpError
 
-#: What was looked at.
+#: What was checked.
 CHECK = "Ray"
 
 # The state API gives 100 rows unless told (ray.util.state.common.DEFAULT_LIMIT); dead nodes stay in the list for long.

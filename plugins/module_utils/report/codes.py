@@ -24,7 +24,7 @@ SOURCES: dict[str, str] = {
     "node": "The machine: whether it can be reached, what it is, and what else runs on it.",
     "gpu": "GPU, driver and clocks, and what the serving image can compute on them.",
     "docker": "Docker, NVIDIA's container toolkit and CDI: how containers come by their GPU.",
-    "fabric": "The QSFP link between the nodes: ports, addresses, RDMA, and what it really brings.",
+    "fabric": "The QSFP link between the nodes: ports, addresses, RDMA, and the measured bandwidth.",
     "image": "The serving image.",
     "hub": "The weights: the model hub and the store on the node.",
     "service": "The units that run the cluster's containers.",
@@ -57,9 +57,9 @@ CODES: dict[str, Meaning] = {
         "Run `ansible NODE -m ansible.builtin.setup -vvv` and read its last lines.",
     ),
     "node.look_failed": Meaning(
-        "Something could not be looked at",
-        "A module failed while it looked at the node; its sentence says why.",
-        "Mend what the sentence names; where it names nothing, run again with `-vvv`.",
+        "A check could not run",
+        "A module failed on the node; its message says why.",
+        "Fix what the message names; where it names nothing, run again with `-vvv`.",
     ),
     "node.not_root": Meaning(
         "Tasks do not run as root",
@@ -124,7 +124,7 @@ CODES: dict[str, Meaning] = {
     ),
     "node.seed_left": Meaning(
         "A container of run_cluster.sh is left over",
-        "It is stopped and in nobody's way.",
+        "It is stopped and blocks nothing.",
         "Remove it when you like.",
     ),
     "node.container_runs": Meaning(
@@ -145,11 +145,11 @@ CODES: dict[str, Meaning] = {
     "node.memory_taken": Meaning(
         "Memory is held by other programs",
         "Less memory is available than a start needs, and the named programs hold the rest.",
-        "Stop them, then look again.",
+        "Stop them, then check again.",
     ),
     "node.memory_lost": Meaning(
-        "Memory is gone and nobody holds it",
-        "A GPU program that died badly can keep memory that no program is seen to hold.",
+        "Memory is missing and no program holds it",
+        "A GPU program that crashed can keep memory that no program is seen to hold.",
         "Reboot the node.",
     ),
     "node.memory_short_at_restart": Meaning(
@@ -165,7 +165,7 @@ CODES: dict[str, Meaning] = {
     "node.memory_unreadable": Meaning(
         "The memory cannot be read",
         "/proc/meminfo says nothing.",
-        "Look at the node: this is no ordinary Linux, or it is badly ill.",
+        "Check the node: /proc is not mounted, or the system is damaged.",
     ),
     "node.gpu_in_use": Meaning(
         "Other programs use the GPU",
@@ -198,7 +198,7 @@ CODES: dict[str, Meaning] = {
         "Remove it to have role fabric set the port up.",
     ),
     "node.reported_kernel": Meaning(
-        "A kernel with a bad report",
+        "A kernel with reported problems",
         "Owners of Sparks reported trouble with this very kernel.",
         "Update the kernel and reboot.",
     ),
@@ -271,7 +271,7 @@ CODES: dict[str, Meaning] = {
     "gpu.driver_mismatch": Meaning(
         "Kernel and libraries have different drivers",
         "The driver was updated under the running kernel: nothing new can use the GPU.",
-        "Reboot the node; hold the driver's packages to be spared it.",
+        "Reboot the node; hold the driver's packages to avoid it.",
     ),
     "gpu.driver_old": Meaning(
         "The driver is too old",
@@ -279,7 +279,7 @@ CODES: dict[str, Meaning] = {
         "Update DGX OS.",
     ),
     "gpu.driver_unproven": Meaning(
-        "A driver branch with a bad report",
+        "A driver branch with a reported problem",
         "One report says that CUDA graphs hang with it; that is not confirmed.",
         "Nothing, unless the server hangs: then go back to the 580 branch.",
     ),
@@ -290,12 +290,12 @@ CODES: dict[str, Meaning] = {
     ),
     "gpu.no_devices": Meaning(
         "nvidia-smi finds no GPU",
-        "It answers, the driver is loaded, and there is no device: after a half-done update, or where the GPU's own processor does not answer (Xid 119, 154).",
+        "It answers, the driver is loaded, and there is no device: after a half-done update, or where the GPU's system processor (GSP) does not answer (Xid 119, 154).",
         "Do what the finding names: finish the update and reboot, or take the node off its power supply for a minute.",
     ),
     "gpu.clock_unsure": Meaning(
         "A busy GPU with a low clock",
-        "By its own word it works, but a kernel that waits by spinning reads the same, and somebody may have set a cap.",
+        "It reports that it is working, but a kernel that waits by spinning reads the same, and somebody may have set a cap.",
         "Let the kernel check put a load on it while nothing is served; `sudo nvidia-smi -rgc` removes a cap.",
     ),
     "gpu.clock_unknown": Meaning(
@@ -395,7 +395,7 @@ CODES: dict[str, Meaning] = {
         "Upgrade it; until then our own unit renews the specification at boot.",
     ),
     "docker.without_cdi": Meaning(
-        "Docker knows no CDI",
+        "Docker does not support CDI",
         "CDI came with Docker 25.",
         "Install a newer Docker.",
     ),
@@ -436,7 +436,7 @@ CODES: dict[str, Meaning] = {
     ),
     "docker.spec_stale": Meaning(
         "The CDI specification asks for files that are gone",
-        "No container with the GPU starts until it is written anew.",
+        "No container with the GPU starts until it is regenerated.",
         "`systemctl restart nvidia-cdi-refresh.service`, or role container_runtime.",
     ),
     "docker.spec_other_driver": Meaning(
@@ -447,7 +447,7 @@ CODES: dict[str, Meaning] = {
     "docker.spec_without_uvm": Meaning(
         "The CDI specification lacks /dev/nvidia-uvm",
         "It was written before that device node was there; no CUDA program starts in a container.",
-        "Write it anew: `systemctl restart spark-cdi.service`, or role container_runtime.",
+        "Regenerate it: `systemctl restart spark-cdi.service`, or role container_runtime.",
     ),
     "docker.boot_order": Meaning(
         "Nothing orders the specification before the containers",
@@ -455,14 +455,14 @@ CODES: dict[str, Meaning] = {
         "Role container_runtime installs spark-cdi.service.",
     ),
     "docker.not_tried": Meaning(
-        "The proof was not tried",
+        "The GPU check of containers did not run",
         "While the cluster runs, or in check mode, no container is started for it.",
-        "Nothing; stop the cluster to have it proven.",
+        "Nothing; stop the cluster to let it run.",
     ),
     "docker.gpu_missing": Meaning(
         "A container does not see its GPU",
         "nvidia-smi fails in a container that was given the GPU.",
-        "Run `nvidia-smi` on the node; if that works, write the CDI specification anew.",
+        "Run `nvidia-smi` on the node; if that works, regenerate the CDI specification.",
     ),
     "docker.gpu_lost": Meaning(
         "A container loses its GPU",
@@ -523,7 +523,7 @@ CODES: dict[str, Meaning] = {
     ),
     "fabric.address": Meaning(
         "An interface has another address",
-        "The wanted fabric address is not on the interface.",
+        "The interface does not have its fabric address.",
         "Run site.yml with `fabric_manage: true`, or configure it yourself.",
     ),
     "fabric.no_holder": Meaning(
@@ -588,7 +588,7 @@ CODES: dict[str, Meaning] = {
     ),
     "fabric.no_ping": Meaning(
         "ping is missing",
-        "Without it the way to the other node cannot be tried.",
+        "Without it the path to the other node cannot be tested.",
         "Install iputils-ping.",
     ),
     "fabric.packet_size": Meaning(
@@ -620,7 +620,7 @@ CODES: dict[str, Meaning] = {
     "fabric.rdma_slow": Meaning(
         "RDMA is slow",
         "Far below every published figure of a sound link.",
-        "See cable, port speed and MTU; reboot both nodes after a cable was plugged anew.",
+        "See cable, port speed and MTU; reboot both nodes after a cable was reseated.",
     ),
     "fabric.rdma_low": Meaning(
         "RDMA is a little slow",
@@ -629,12 +629,12 @@ CODES: dict[str, Meaning] = {
     ),
     "fabric.tcp_slow": Meaning(
         "TCP is slow",
-        "The way leads over another network, or the port is slow.",
+        "The route uses another network, or the port is slow.",
         "See `ip route get` of the other node's address.",
     ),
     "fabric.no_uverbs": Meaning(
         "The serving container has no RDMA devices",
-        "NCCL would use TCP without a word.",
+        "NCCL would silently use TCP.",
         "Add /dev/infiniband to `spark_devices`.",
     ),
     "fabric.uverbs_denied": Meaning(
@@ -649,7 +649,7 @@ CODES: dict[str, Meaning] = {
     ),
     "fabric.nccl_mute": Meaning(
         "NCCL does not say what it uses",
-        "Its log holds no word of its transport.",
+        "Its log does not name its transport.",
         "Run the benchmark again, and see that nothing sets NCCL_DEBUG.",
     ),
     "fabric.nccl_socket": Meaning(
@@ -664,18 +664,18 @@ CODES: dict[str, Meaning] = {
     ),
     "fabric.nccl_one_link": Meaning(
         "NCCL is as fast as one twin",
-        "Only one interface of a port is used, as it was asked for, and brings what one can.",
+        "Only one interface of a port is used, as set, and it is as fast as one interface can be.",
         "Name both in `fabric_interfaces`, or leave it so.",
     ),
     "fabric.nccl_gid": Meaning(
         "NCCL uses a link-local address",
-        "RoCE v2 over IPv4 is wanted.",
+        "RoCE v2 over IPv4 is expected.",
         "Give the interface an IPv4 address on both nodes.",
     ),
     "fabric.nccl_slow": Meaning(
         "NCCL is slow",
         "Far below the published figures.",
-        "Mend the transport that other findings name. Where it is right, the finding names the cause that it saw on the node (IOMMU, hot-plug, PCIe, Xid, kernel, "
+        "Fix the transport that other findings name. Where it is right, the finding names the cause that it saw on the node (IOMMU, hot-plug, PCIe, Xid, kernel, "
         "NCCL's version), or what owners found, in order.",
     ),
     "fabric.nccl_low": Meaning(
@@ -695,13 +695,13 @@ CODES: dict[str, Meaning] = {
     ),
     "fabric.counter_still": Meaning(
         "An RDMA device carried no data",
-        "Its counters hardly moved during the test: the data went another way.",
+        "Its counters hardly moved during the test: the data took another path.",
         "See NCCL's transport, and that NCCL_IB_HCA names the device.",
     ),
     "fabric.packets_lost": Meaning(
         "Packets were lost",
         "The card counted timeouts or packets out of order during the test.",
-        "Plug the cable anew or take another one; see the flow control of a switch between.",
+        "Reseat the cable or replace it; see the flow control of a switch between.",
     ),
     # --- image ---
     "image.missing": Meaning(
@@ -715,8 +715,8 @@ CODES: dict[str, Meaning] = {
         "Name one that is built for the node's architecture (arm64 on a Spark).",
     ),
     "image.no_python": Meaning(
-        "The image cannot be looked into",
-        "It has no python3 that runs, or the look gave nothing that could be read.",
+        "The image cannot be inspected",
+        "It has no python3 that runs, or the inspection printed nothing that could be read.",
         "Name a serving image.",
     ),
     "image.no_vllm": Meaning(
@@ -762,7 +762,7 @@ CODES: dict[str, Meaning] = {
     ),
     "hub.certificate": Meaning(
         "The hub's certificate is not trusted",
-        "A proxy or a private hub signs with its own authority.",
+        "A TLS-intercepting proxy or a private hub uses its own certificate authority.",
         "Set `spark_ca_bundle` to that authority's certificate file.",
     ),
     "hub.unreachable": Meaning(
@@ -771,7 +771,7 @@ CODES: dict[str, Meaning] = {
         "Check the endpoint, the node's network and name service, or a proxy.",
     ),
     "hub.trouble": Meaning(
-        "The hub has trouble",
+        "The hub answers with errors",
         "It answers with an error, or not like a Hugging Face hub.",
         "Try again later; check the endpoint where it stays.",
     ),
@@ -788,7 +788,7 @@ CODES: dict[str, Meaning] = {
     "hub.download_failed": Meaning(
         "The download failed",
         "The last detached download ended with the quoted reason.",
-        "Mend the reason and run site.yml again: it goes on from there.",
+        "Fix the reason and run site.yml again: it continues from there.",
     ),
     "hub.incomplete": Meaning(
         "Weights are missing",
@@ -809,16 +809,16 @@ CODES: dict[str, Meaning] = {
     "service.failed": Meaning(
         "A unit failed",
         "systemd has given up on it after several failed starts.",
-        "Read its journal, mend the reason, and run site.yml.",
+        "Read its journal, fix the reason, and run site.yml.",
     ),
     "service.stopped": Meaning(
-        "The cluster is stopped on purpose",
-        "`playbooks/stop.yml` ran; no unit starts until the stop flag is taken away.",
+        "The stop flag is set",
+        "`playbooks/stop.yml` ran; no unit starts until the flag is removed.",
         "Run `playbooks/start.yml`.",
     ),
     "service.waits": Meaning(
-        "A unit is on its way, or differs from what is wanted",
-        "A gate waits for something, readiness is being proven, or what runs is not what the settings want.",
+        "A unit is starting, or differs from its desired state",
+        "A gate waits for something, readiness is being proven, or what runs differs from the settings.",
         "Wait, or read `systemctl status` of it; site.yml restarts what differs.",
     ),
     "ray.silent": Meaning(
@@ -874,7 +874,7 @@ CODES: dict[str, Meaning] = {
     "vllm.other_model": Meaning(
         "The server serves another model",
         "It runs with another served model name.",
-        "Ask for that name, or run site.yml to serve the wanted one.",
+        "Ask for that name, or run site.yml to serve the desired one.",
     ),
     "vllm.key_refused": Meaning(
         "The API key is refused",
@@ -934,11 +934,11 @@ CODES: dict[str, Meaning] = {
     ),
     "benchmark.preemption": Meaning(
         "The KV cache was full",
-        "Requests lost their place in it and were computed again.",
+        "Requests were preempted and recomputed.",
         "Give the cache more memory, keep it in fp8, or take fewer requests at a time.",
     ),
     "benchmark.small_batch": Meaning(
-        "The server computes less at a time than was offered",
+        "The server batches less than was sent",
         "`--max-num-seqs` or `--max-num-batched-tokens` is small.",
         "Raise it where memory allows.",
     ),
@@ -949,7 +949,7 @@ CODES: dict[str, Meaning] = {
     ),
     "benchmark.above_limit": Meaning(
         "Faster than memory bandwidth allows",
-        "The plan's bandwidth is wrong, or the server speculates.",
+        "The plan's bandwidth is wrong, or the server uses speculative decoding.",
         "Check the plan's `memory_bandwidth_gb_s`; speculative decoding beats this limit by design.",
     ),
     # --- cluster ---
@@ -979,7 +979,7 @@ CODES: dict[str, Meaning] = {
     ),
     "cluster.driver": Meaning(
         "Different NVIDIA drivers",
-        "Another branch is red: the image's CUDA may need the newer one. Within one branch it is worth a look.",
+        "Another branch is red: the image's CUDA may need the newer one. Within one branch it is yellow.",
         "Bring all to the same driver and reboot.",
     ),
     "cluster.toolkit": Meaning(

@@ -69,7 +69,7 @@ class Finding:
         return f"{self.found}: {remedy}" if remedy else self.found
 
     def milder(self, remedy: str) -> Finding:
-        """Return it as YELLOW: somebody is about to mend it, who is said in ``remedy``."""
+        """Return it as YELLOW: somebody is about to fix it, who is named in ``remedy``."""
         return replace(self, level=YELLOW, remedy=remedy, commands=())
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One report of what looked at the nodes: findings in green, yellow and red, as a table for the terminal and as a page.
+"""One report of all checks of the nodes: findings in green, yellow and red, as a table for the terminal and as a page.
 
 Each finding that is not green names its code, which docs/troubleshooting.md explains.
 """
@@ -59,7 +59,7 @@ def sentence(report: Report) -> str:
             f"{found[RED]} red and {found[YELLOW]} yellow of {sum(found.values())} findings; red on {', '.join(where)}"
         )
     if found[YELLOW]:
-        return f"{names}: nothing stands in the way; {found[YELLOW]} of {sum(found.values())} findings deserve a look"
+        return f"{names}: nothing is red; {found[YELLOW]} of {sum(found.values())} findings are yellow"
     total = sum(found.values())
     return f"{names}: all {total} findings are green" if total != 1 else f"{names}: its one finding is green"
 
@@ -99,8 +99,8 @@ def findings_of(name: str, result: Mapping[str, Any]) -> list[Finding]:
                 "node.look_failed",
                 RED,
                 name,
-                message or "it could not be looked at",
-                "mend what it says; where it says nothing, run again with -vvv",
+                message or "the check could not run",
+                "fix what it says; where it says nothing, run again with -vvv",
             )
         ]
     return []
@@ -113,7 +113,7 @@ FOLLOWS = {"gpu.driver_missing": "gpu.no_gpu"}
 def once(said: Mapping[str, Sequence[Finding]]) -> list[Finding]:
     """Return the findings of a node's looks, by what they looked at, each once.
 
-    What several looks find is told by the first of them; a green one is told only where no other look says more of the same.
+    What several looks find is told by the first of them; a green one is told only where no other check says more of the same.
     """
     told: list[Finding] = []
     codes = {finding.code for found in said.values() for finding in found}
@@ -270,7 +270,7 @@ def table(report: Report, width: int = 120) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     for name, findings in report.sections():
         found = counts(findings)
-        head = ", ".join(f"{found[level]} {level}" for level in LEVELS if found[level]) or "nothing was looked at"
+        head = ", ".join(f"{found[level]} {level}" for level in LEVELS if found[level]) or "nothing was checked"
         lines += [("", ""), (worst(findings), f"{name}: {head}")]
         for finding in findings:
             lines += _entry(finding, checks, width)
@@ -345,7 +345,7 @@ def page(report: Report) -> str:
     """Return the report as one HTML page that needs nothing beside itself: no script, no font, no picture, no address."""
     parts = [_contents(report)]
     for number, (name, findings) in enumerate(report.sections()):
-        body = "\n".join(_row(finding) for finding in findings) or "<tr><td colspan='4'>nothing was looked at</td></tr>"
+        body = "\n".join(_row(finding) for finding in findings) or "<tr><td colspan='4'>nothing was checked</td></tr>"
         parts.append(
             f"<section id='part-{number}' aria-labelledby='head-{number}'>\n<h2 id='head-{number}'>{_text(name)}</h2>\n"
             "<table>\n<thead><tr><th scope='col'>State</th><th scope='col'>What</th><th scope='col'>Found</th>"

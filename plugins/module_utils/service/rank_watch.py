@@ -139,7 +139,7 @@ def watch(child: subprocess.Popen[bytes], peers: Sequence[Peer], stopped: thread
         now = time.monotonic()
         for peer in peers:
             if peer.lost(now):
-                say(f"the ranks on {peer.address[0]} are gone: ending those here, so that all start anew")
+                say(f"the ranks on {peer.address[0]} are gone: ending those here, so that all restart together")
                 end(child)
                 return 1
         stopped.wait(poll_s)

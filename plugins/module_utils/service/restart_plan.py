@@ -26,7 +26,7 @@ _DOWN = frozenset({"inactive", "failed"})
 
 
 def units_of(hosts: Iterable[str], head: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the units that each node may have, for a plan that is made without a look at the nodes."""
+    """Return the units that each node may have, for a plan that is made without asking the nodes."""
     return {host: [{"name": name} for name in ORDER if (name in ON_HEAD) == (host == head)] for host in hosts}
 
 
@@ -36,7 +36,7 @@ def restart_plan(units_by_host: Mapping[str, Sequence[Mapping[str, Any]]], kind:
     Args:
         units_by_host: for each host the ``units`` that ``container_service_info`` returned: ``name``, ``differs`` (list of
             reasons, empty when the wanted container runs), ``active`` (systemd's ActiveState). A stop needs the names alone.
-        kind: ``restart`` for what is not as wanted, with what stands on it; a cluster that is stopped is thereby started.
+        kind: ``restart`` for what is not in the desired state, with what depends on it; a cluster that is stopped is thereby started.
             ``stop`` for everything.
 
     Returns:

@@ -545,10 +545,10 @@ def _no_call(message: Message, required: Mapping[str, Sequence[str]], max_tokens
     if call_in_text(message.reasoning, required):
         return "the tool call came back inside the reasoning: --reasoning-parser does not fit the model"
     if not message.content.strip():
-        thoughts = "after the thoughts " if message.reasoning.strip() else ""
+        thoughts = "after the reasoning " if message.reasoning.strip() else ""
         return (
             f"the tool call vanished: {_wrote(message)}, yet {thoughts}neither text nor tool_calls came back (finish_reason "
-            f"{message.finish_reason}); {WRONG_PARSER}: from vLLM 0.30 on, a wrong parser swallows calls without a word"
+            f"{message.finish_reason}); {WRONG_PARSER}: from vLLM 0.30 on, a wrong parser silently drops calls"
         )
     found = leak(message.content)
     if found:

@@ -173,12 +173,12 @@ class GraphTrial:
             compared = compare(eager, alone, tie)
             problems += compared.problems
             if problems:
-                raise ProbeFailed(TEXT, f"other text than eager's: {'; '.join(dict.fromkeys(problems))}")
+                raise ProbeFailed(TEXT, f"text that differs from eager's: {'; '.join(dict.fromkeys(problems))}")
             soak = probe.soak()
             # A graph that went wrong under load must not go unseen.
             after = compare(eager, probe.together(), tie)
             if after.problems:
-                raise ProbeFailed(TEXT, f"other text than eager's after the soak: {'; '.join(after.problems)}")
+                raise ProbeFailed(TEXT, f"text that differs from eager's after the soak: {'; '.join(after.problems)}")
         except ProbeFailed as error:
             end(entry, mode, self.now, kind=error.kind, reason=str(error))
             self.save()
@@ -202,7 +202,7 @@ class GraphTrial:
         return {
             "changed": True,
             "outcomes": entry["modes"],
-            "msg": f"{mode} passed: {compared.equal} of {len(eager)} answers are equal to eager's, {compared.ties} part at a tie; "
+            "msg": f"{mode} passed: {compared.equal} of {len(eager)} answers are equal to eager's, {compared.ties} differ only at a tie; "
             f"{soak.requests} requests with {soak.tokens} tokens in {soak.seconds:g} s; one request at a time {rate:g} tokens/s, "
             f"eager {reference['tokens_per_s']:g}",
         }

@@ -71,14 +71,14 @@ class TrialKey:
             raise ValueError(f"nodes is {self.nodes}, expected at least 1")
 
     def fits(self, other: Mapping[str, Any]) -> bool:
-        """Say whether an entry of the book is for this key; an unknown NCCL fits any."""
+        """Say whether an entry of the trial record is for this key; an unknown NCCL fits any."""
         if any(other.get(name) != getattr(self, name) for name in ("image_id", "model_commit", "nodes", "executor")):
             return False
         return not self.nccl or not other.get("nccl") or other["nccl"] == self.nccl
 
 
 def read_book(path: Path) -> dict[str, Any]:
-    """Return the book; an empty one where there is none, or where it is no book: its trials are then made anew."""
+    """Return the trial record; an empty one where there is none, or where it is not usable: its trials are then made again."""
     book = read_json(path)
     if book is None or book.get("format") != FORMAT or not isinstance(book.get("trials"), list):
         return {"format": FORMAT, "trials": []}
@@ -96,7 +96,7 @@ def _sound(entry: Any) -> bool:
 
 
 def write_book(path: Path, book: Mapping[str, Any]) -> None:
-    """Write the book in one step: a run that is killed leaves the old one or the new one."""
+    """Write the trial record in one step: a run that is killed leaves the old one or the new one."""
     write_atomic(path, json.dumps(book, indent=1, sort_keys=True) + "\n")
 
 
@@ -107,7 +107,7 @@ def find(book: Mapping[str, Any], key: TrialKey) -> dict[str, Any] | None:
 
 
 def entry_for(book: dict[str, Any], key: TrialKey) -> dict[str, Any]:
-    """Return the entry for a key, a new one at the end of the book where there is none. Keeps the twenty newest."""
+    """Return the entry for a key, a new one at the end of the trial record where there is none. Keeps the twenty newest."""
     entry = find(book, key)
     if entry is None:
         entry = {"key": asdict(key), "modes": {}}
@@ -144,7 +144,7 @@ def end(entry: dict[str, Any], mode: str, now: str, *, kind: str = "", reason: s
 def heal(entry: dict[str, Any], boot_id: str, now: str) -> list[str]:
     """Close trials that a killed run left open; returns a sentence for each.
 
-    The machine was booted anew in the middle: the mode counts as failed, because graphs were seen to take a node down. The run
+    The machine was rebooted in the middle: the mode counts as failed, because graphs were seen to take a node down. The run
     alone ended: that says nothing of the mode, which is tried once more.
     """
     said = []
@@ -153,9 +153,9 @@ def heal(entry: dict[str, Any], boot_id: str, now: str) -> list[str]:
             continue
         interruptions = int(outcome.get("interruptions") or 0) + 1
         if outcome.get("boot_id") != boot_id:
-            kind, reason = REBOOT, "the machine was booted anew in the middle of the trial"
+            kind, reason = REBOOT, "the machine was rebooted during the trial"
         else:
-            kind, reason = INTERRUPTED, "the run ended in the middle of the trial"
+            kind, reason = INTERRUPTED, "the run ended during the trial"
         entry["modes"][mode] = {
             "state": FAILED,
             "kind": kind,
@@ -231,7 +231,7 @@ def choose(wish: Wish, entry: Mapping[str, Any] | None) -> Choice:
         return Choice(
             EAGER,
             reason=f"eager: {wish.verdict_reason}",
-            warning=f"graphs were asked for and are refused: {wish.verdict_reason}" if wish.setting == "on" else "",
+            warning=f"graphs are set to on and are refused: {wish.verdict_reason}" if wish.setting == "on" else "",
         )
     if passed:
         return Choice(passed, reason=f"{passed}: its trial passed on {outcomes[passed].get('at', 'an earlier run')}")
@@ -274,7 +274,7 @@ class Answer:
         return best - self.likeliest[place].get(token, -math.inf)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data for the book."""
+        """Return plain data for the trial record."""
         return {"tokens": list(self.tokens), "likeliest": [dict(row) for row in self.likeliest], "text": self.text}
 
     @classmethod
@@ -327,7 +327,7 @@ def compare(eager: Sequence[Answer], graphs: Sequence[Answer], tie: float = NEAR
             found.equal += 1
             continue
         gap = before.gap(place, after.tokens[place])
-        what = f"token {place + 1} is another"
+        what = f"token {place + 1} differs"
         if gap <= tie:
             found.ties += 1
             found.widest = max(found.widest, gap)

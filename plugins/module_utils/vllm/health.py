@@ -17,7 +17,7 @@ from typing import Any
 from ..report.finding import RED, Finding
 from ..system.http_json import HttpClient, HttpError
 
-#: What was looked at.
+#: What was checked.
 CHECK = "server"
 
 # name{label="value",...} number [timestamp], after the Prometheus text format 0.0.4.
@@ -183,7 +183,7 @@ def read_server(client: HttpClient, model: str | None) -> ServerState:
             RED,
             CHECK,
             f"the server at {client.base_url} is healthy but serves {', '.join(listed)} instead of {model}",
-            "ask for the served model name that it runs with, or run playbooks/site.yml to serve the wanted one",
+            "ask for the served model name that it runs with, or run playbooks/site.yml to serve the desired one",
         )
     return state
 

@@ -111,7 +111,7 @@ def check(parser: Any, validate: Any, command: Sequence[str]) -> str:
             validate(parser.parse_args(list(command)[2:]))
     except SystemExit:
         lines = [line for line in said.getvalue().splitlines() if "error:" in line]
-        return (lines or ["the parser gave up without a word"])[-1].partition("error: ")[2] or lines[-1]
+        return (lines or ["the parser exited without a message"])[-1].partition("error: ")[2] or lines[-1]
     except (TypeError, ValueError, OSError) as error:
         return str(error).partition("\n")[0]
     return ""

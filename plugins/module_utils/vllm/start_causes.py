@@ -98,7 +98,7 @@ KNOWN: tuple[Known, ...] = (
         "NV_ERR_NO_MEMORY",
         r"NV_ERR_NO_MEMORY|NVRM.*Out of memory",
         "the GPU's driver got no memory from the kernel: on unified memory the machine itself is full",
-        f"lower {_UTILIZATION}, stop what else runs there, and boot the node if it stays so",
+        f"lower {_UTILIZATION}, stop what else runs there, and reboot the node if that does not help",
     ),
     _known(
         "killed_for_memory",
@@ -112,7 +112,7 @@ KNOWN: tuple[Known, ...] = (
         "node running low on memory",
         r"node running low on memory|killed due to memory pressure|worker.* killed by .*OOM",
         "Ray's memory monitor killed a rank: on unified memory it takes the weights for a leak",
-        "let RAY_memory_monitor_refresh_ms=0 stand in the Ray containers (roles ray_head and ray_worker set it) and run site.yml again",
+        "set RAY_memory_monitor_refresh_ms=0 in the Ray containers (roles ray_head and ray_worker set it) and run site.yml again",
     ),
     _known(
         "cuda_out_of_memory",
@@ -126,7 +126,7 @@ KNOWN: tuple[Known, ...] = (
         "ibv_reg_mr ... Cannot allocate memory",
         r"ibv_reg_mr.*Cannot allocate memory|Call to ibv_reg_mr.*failed|ibv_create_cq.*Cannot allocate memory",
         "RDMA cannot lock the memory that it registers",
-        "let memlock be unlimited in vllm_serve_ulimits and in those of the Ray roles, as their defaults do",
+        "set memlock to unlimited in vllm_serve_ulimits and in those of the Ray roles, as their defaults do",
     ),
     _known(
         "shared_memory",
@@ -147,7 +147,7 @@ KNOWN: tuple[Known, ...] = (
         "Too many open files",
         r"Too many open files",
         "the limit of open files is too low",
-        "let nofile in vllm_serve_ulimits be 1048576",
+        "set nofile in vllm_serve_ulimits to 1048576",
     ),
     # --- the toolchain in the image
     _known(
@@ -210,7 +210,7 @@ KNOWN: tuple[Known, ...] = (
         r"unresolvable CDI devices (\S+)|could not select device driver|error gathering device information while adding custom device "
         r"\"(\S+)\"",
         "Docker does not know a device that the container was to have",
-        "run site.yml again, whose role container_runtime writes the CDI specification anew; spark_devices says which devices are wanted",
+        "run site.yml again, whose role container_runtime regenerates the CDI specification; spark_devices says which devices are wanted",
     ),
     # --- the nodes among themselves
     _known(
@@ -218,7 +218,7 @@ KNOWN: tuple[Known, ...] = (
         "Unable to find address for: enp1s0f1np1",
         r"Unable to find address for: *(\S+)|makeDeviceForHostname\(\): unsupported gloo device|Unable to resolve hostname to a \(local\) address",
         "Gloo finds no address on the interface that it was given",
-        "let spark_fabric_address be an address of the node and run site.yml again: it finds the interface and sets GLOO_SOCKET_IFNAME",
+        "set spark_fabric_address to an address of the node and run site.yml again: it finds the interface and sets GLOO_SOCKET_IFNAME",
     ),
     _known(
         "gloo_no_mesh",
@@ -232,7 +232,7 @@ KNOWN: tuple[Known, ...] = (
         "Watchdog caught collective operation timeout",
         r"Watchdog caught collective operation timeout|RPC call to \w+ timed out|ncclRemoteError|NCCL.*[Tt]imeout|"
         r"No available shared memory broadcast block",
-        "a rank waited for another in vain: a hung collective, or a dead node",
+        "a rank timed out waiting for another: a hung collective, or a dead node",
         "run playbooks/fabric.yml; with CUDA graphs NCCL below 2.30.4 is known for it (vllm_serve_cuda_graphs: 'off' or a newer image)",
     ),
     _known(
@@ -262,7 +262,7 @@ KNOWN: tuple[Known, ...] = (
         "Every node should have a unique IP address",
         r"Every node should have a unique IP address",
         "two nodes gave Ray the same address",
-        "let each node have its own spark_fabric_address, and run site.yml again",
+        "give each node its own spark_fabric_address, and run site.yml again",
     ),
     _known(
         "no_ray",
@@ -276,7 +276,7 @@ KNOWN: tuple[Known, ...] = (
         "ray_version",
         "The cluster was started with",
         r"[Vv]ersion mismatch.*(?:Ray|cluster was started)|The cluster was started with",
-        "the server's Ray is another than the cluster's",
+        "the server's Ray has another version than the cluster's",
         "run site.yml, which brings one image to all nodes",
     ),
     _known(
@@ -297,7 +297,7 @@ KNOWN: tuple[Known, ...] = (
         "port_taken",
         "Address already in use",
         r"[Aa]ddress already in use|EADDRINUSE",
-        "a port of the server is taken",
+        "a port of the server is in use",
         "`ss -ltnp` on the node says by whom: stop it, or change spark_api_port",
     ),
     # --- arguments
@@ -319,14 +319,14 @@ KNOWN: tuple[Known, ...] = (
         "tool_parser",
         "invalid tool call parser:",
         r"invalid tool call parser: *(\S*)",
-        "the tool call parser is none of this image's",
+        "this image has no tool call parser of that name",
         "set vllm_serve_tool_call_parser to one that the line names",
     ),
     _known(
         "reasoning_parser",
         "invalid reasoning parser:",
         r"invalid reasoning parser: *(\S*)|Reasoning parser '(\S*)' not found",
-        "the reasoning parser is none of this image's",
+        "this image has no reasoning parser of that name",
         "set vllm_serve_reasoning_parser to one that the line names, or load its file with --reasoning-parser-plugin",
     ),
     _known(
@@ -390,7 +390,7 @@ KNOWN: tuple[Known, ...] = (
         "stale_share",
         "Stale file handle",
         r"Stale file handle|Errno 116|ESTALE",
-        "the share with the weights was mounted anew under the container",
+        "the share with the weights was remounted under the container",
         "start again (playbooks/restart.yml); see docs/operations.md if it comes back",
     ),
     _known(
@@ -412,7 +412,7 @@ KNOWN: tuple[Known, ...] = (
         "illegal_access",
         "illegal memory access",
         r"illegal memory access|CUDA error: (?:unspecified launch failure|misaligned address)|\bXid\b",
-        "a kernel went astray on the GPU",
+        "a kernel accessed memory that is not its own, or failed, on the GPU",
         "start with vllm_serve_cuda_graphs: 'off'; where that fails too, with a newer image, and look at `journalctl -k` for Xid",
     ),
     _known(

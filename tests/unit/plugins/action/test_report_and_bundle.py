@@ -142,7 +142,7 @@ def test_a_node_out_of_reach_is_a_finding() -> None:
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
-        ({"spark-1": "x"}, "expected results by what they looked at"),
+        ({"spark-1": "x"}, "expected results by what they checked"),
         ({"spark-1": {"survey": "x"}}, "expected the registered result of a module"),
         ({"spark-1": {"survey": {"findings": [{"check": "x"}]}}}, "expected code, level, check and found"),
         (

@@ -292,7 +292,7 @@ def test_a_container_keeps_its_gpu_and_that_is_remembered(run: Run, world: World
     again = run(container_gpu_check, check=True, **proof)
     assert (again["proven"], again["reused"]) == (True, True)
     assert ["daemon-reload"] not in world.get("log")
-    assert again["msg"].endswith("(proven before)")
+    assert again["msg"].endswith("(verified before)")
     assert run(container_gpu_check, force=True, **proof)["reused"] is False
     world.set(images={NAME: image("y")})
     assert run(container_gpu_check, **proof)["reused"] is False

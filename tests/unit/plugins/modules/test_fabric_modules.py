@@ -112,10 +112,10 @@ def test_what_role_fabric_writes_is_no_problem_before_it(run: Run, spark: Spark)
     result = run(fabric_info, address="192.168.100.10", managed=True)
     assert result["problems"] == []
     assert result["warnings_found"] == [
-        "enp1s0f1np1 has no IPv4 address, not 192.168.100.10/24: role fabric sees to it",
-        "enp1s0f1np1 has MTU 1280, not 9000: role fabric sees to it",
-        "enP2p1s0f1np1 has no IPv4 address, not 192.168.101.10/24: role fabric sees to it",
-        "enP2p1s0f1np1 has MTU 1280, not 9000: role fabric sees to it",
+        "enp1s0f1np1 has no IPv4 address, not 192.168.100.10/24: role fabric configures it",
+        "enp1s0f1np1 has MTU 1280, not 9000: role fabric configures it",
+        "enP2p1s0f1np1 has no IPv4 address, not 192.168.101.10/24: role fabric configures it",
+        "enP2p1s0f1np1 has MTU 1280, not 9000: role fabric configures it",
     ]
 
 
@@ -391,10 +391,10 @@ def test_a_slow_link_stops_only_where_bandwidth_is_required(run: Run, spark: Spa
     said = probe_result(bus_gbytes=2.8)
     tool(tools, "docker", f"cat > /dev/null; cat {FIXTURES}/nccl_ib_slow.log; echo '{said}'\n")
     asked = run(fabric_benchmark, test="nccl", image="serving:1", **BENCH)
-    assert any("NCCL brings 2.8 GB/s" in text for text in asked["problems"])
+    assert any("NCCL measured 2.8 GB/s" in text for text in asked["problems"])
     proof = run(fabric_benchmark, test="nccl", image="serving:1", require_bandwidth=False, **BENCH)
-    assert not any("NCCL brings" in text for text in proof["problems"])
-    assert any("NCCL brings 2.8 GB/s" in text for text in proof["warnings_found"])
+    assert not any("NCCL measured" in text for text in proof["problems"])
+    assert any("NCCL measured 2.8 GB/s" in text for text in proof["warnings_found"])
 
 
 def test_the_role_requires_bandwidth_where_a_measurement_was_asked_for() -> None:

@@ -201,7 +201,7 @@ def test_a_table_that_differs_is_exported_anew(run: Run, machine: Machine, monke
         return 0, "", ""
 
     monkeypatch.setattr(nfs_export, "Changes", lambda check: nfs_share.Changes(check, exportfs))
-    assert run(nfs_export, **arguments)["actions"] == [f"exported anew: {machine.store} is not exported to {FABRIC}"]
+    assert run(nfs_export, **arguments)["actions"] == [f"re-exported: {machine.store} is not exported to {FABRIC}"]
     assert len(ran) == 1
 
 

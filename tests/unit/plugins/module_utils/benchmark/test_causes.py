@@ -149,7 +149,7 @@ def test_a_limit_is_no_fault(clocks: dict[str, Any]) -> None:
 def test_clocks_that_were_never_seen_under_load_exclude_nothing() -> None:
     seen = {**node()["clocks"], "samples": 0}
     verdict = judge(slow(evidence={"spark-1": node(clocks=seen), "spark-2": node(clocks=seen)}), [])
-    assert "a throttled GPU (no sample of the clocks fell into a time of load)" in verdict.unchecked
+    assert "a throttled GPU (no sample of the clocks was taken under load)" in verdict.unchecked
 
 
 def test_swap() -> None:
@@ -176,9 +176,7 @@ def test_a_full_cache() -> None:
     result = slow(points=[point(request=8), point(16, request=3, preemptions=7)])
     assert causes(result) == ["preemption"]
     assert (
-        judge(result, [])
-        .causes[0]
-        .finding.found.startswith("7 requests were interrupted and computed again at 16 at a time")
+        judge(result, []).causes[0].finding.found.startswith("7 requests were preempted and recomputed at 16 at a time")
     )
 
 

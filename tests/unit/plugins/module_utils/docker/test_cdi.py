@@ -617,5 +617,5 @@ def test_a_bare_machine_is_yellow_where_the_role_comes_next() -> None:
     findings = judge(Runtime(docker=Docker()), DEVICES)
     found = reported(findings, "well", managed=True)
     assert [(entry.check, entry.level) for entry in found] == [("Docker", YELLOW), ("driver", RED), ("Docker", YELLOW)]
-    assert {entry.remedy for entry in found if entry.level == YELLOW} == {"site.yml mends it (role container_runtime)"}
+    assert {entry.remedy for entry in found if entry.level == YELLOW} == {"site.yml fixes it (role container_runtime)"}
     assert [entry.level for entry in reported(judge(Runtime(docker=Docker())), "well", managed=True)] == [YELLOW]

@@ -256,7 +256,7 @@ def test_the_probe_has_neither_network_nor_a_pull() -> None:
     [
         ((255, "", "exec format error\n"), "its python3 failed: exec format error"),
         ((124, "", "no answer within 120 s"), "its python3 failed: no answer within 120 s"),
-        ((0, "not JSON", ""), "cannot be looked into: "),
+        ((0, "not JSON", ""), "cannot be inspected: "),
     ],
 )
 def test_an_image_that_cannot_be_probed(answer: tuple[int, str, str], words: str) -> None:

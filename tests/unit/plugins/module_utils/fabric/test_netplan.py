@@ -382,7 +382,7 @@ def test_what_netplan_refuses_is_taken_back_at_once(world: World, command: str) 
 
 def test_without_a_timer_nothing_is_changed(world: World) -> None:
     world.fails = {"systemd-run"}
-    with pytest.raises(FabricError, match="the way back could not be armed"):
+    with pytest.raises(FabricError, match="the rollback could not be scheduled"):
         world.rollback.arm(world.steps(), 120)
     assert world.rollback.pending() is None
     assert world.old.read_text() == "old\n"

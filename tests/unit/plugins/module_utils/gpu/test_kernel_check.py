@@ -114,8 +114,12 @@ def test_a_container_that_does_not_end_is_removed() -> None:
 @pytest.mark.parametrize(
     ("code", "err", "words"),
     [
-        (125, 'could not select device driver "cdi" with capabilities: []', "Docker here does not do CDI"),
-        (125, "nvidia.com/gpu=all is not an absolute path.\nSee 'docker run --help'.", "Docker here does not do CDI"),
+        (125, 'could not select device driver "cdi" with capabilities: []', "Docker on this node does not support CDI"),
+        (
+            125,
+            "nvidia.com/gpu=all is not an absolute path.\nSee 'docker run --help'.",
+            "Docker on this node does not support CDI",
+        ),
         (
             127,
             'error gathering device information while adding custom device "/dev/nope": no such file or directory',

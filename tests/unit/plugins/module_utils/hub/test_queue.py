@@ -66,7 +66,7 @@ def test_an_order_comes_back_as_it_was_and_a_damaged_one_is_told(world: World) -
     assert Order.decode(wish.encode()) == wish
     assert wish.name == "tests--tiny-model@refs%2Fpr%2F1"
     for raw in (b"", b"[]", b"{}", wish.encode()[:-20]):
-        with pytest.raises(StoreError, match="the order of a download is damaged"):
+        with pytest.raises(StoreError, match="a queued download is damaged"):
             Order.decode(raw)
 
 

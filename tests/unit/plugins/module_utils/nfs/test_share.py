@@ -299,7 +299,7 @@ def test_read_ahead_is_set_where_it_differs(tmp_path: Path) -> None:
         ("mount.nfs: No route to host", "no way to the server"),
         ("no answer within 40 s", "does not answer"),
         ("Job failed. See journalctl", "Job failed. See journalctl"),
-        ("", "no word of why"),
+        ("", "no reason given"),
     ],
 )
 def test_why_a_mount_failed(words: str, meaning: str) -> None:

@@ -67,9 +67,9 @@ def test_what_is_no_finding_is_refused(raw: object, said: str) -> None:
 
 
 def test_what_somebody_is_about_to_mend_is_yellow() -> None:
-    mended = DOWN.milder("role fabric sees to it")
+    mended = DOWN.milder("role fabric configures it")
     assert (mended.level, mended.code, mended.subject) == (YELLOW, DOWN.code, DOWN.subject)
-    assert mended.sentence() == "enp1s0f1np1 has no link: role fabric sees to it"
+    assert mended.sentence() == "enp1s0f1np1 has no link: role fabric configures it"
 
 
 def test_sentences_are_of_the_asked_levels_and_each_once() -> None:

@@ -65,7 +65,7 @@ def test_levels_are_counted() -> None:
     ("found", "words"),
     [
         ([FINE], "spark-1, spark-2: all 2 findings are green"),
-        ([LOOK], "spark-1, spark-2: nothing stands in the way; 1 of 2 findings deserve a look"),
+        ([LOOK], "spark-1, spark-2: nothing is red; 1 of 2 findings are yellow"),
         ([STOP, LOOK], "1 red and 1 yellow of 3 findings; red on spark-1"),
     ],
 )
@@ -96,7 +96,7 @@ def test_findings_of_a_result(result: dict[str, object], expected: list[Finding]
     [
         ({"failed": True, "msg": "no docker: install it"}, "node.look_failed", "no docker: install it"),
         ({"failed_when_result": False, "msg": "no ip: install it"}, "node.look_failed", "no ip: install it"),
-        ({"failed": True}, "node.look_failed", "it could not be looked at"),
+        ({"failed": True}, "node.look_failed", "the check could not run"),
         ({"unreachable": True, "msg": ""}, "node.unreachable", "the node does not answer"),
         ({"unreachable": True, "msg": "no route: look"}, "node.unreachable", "no route: look"),
     ],
@@ -284,7 +284,7 @@ MISMATCH = Finding("gpu.driver_mismatch", RED, "gpu", "driver and library differ
 
 def test_what_several_looks_find_is_told_by_the_first() -> None:
     driver = replace(MISMATCH, check="driver", found="580.95 against 580.126", remedy="reboot")
-    off = Finding("docker.cdi_off", YELLOW, "Docker", "CDI is off", "site.yml mends it")
+    off = Finding("docker.cdi_off", YELLOW, "Docker", "CDI is off", "site.yml fixes it")
     memory = fine("node", "memory", "100 of 120 GiB")
     said = {"runtime": [MISMATCH], "survey": [memory, driver], "docker": [driver, off]}
     assert once(said) == [MISMATCH, memory, off]

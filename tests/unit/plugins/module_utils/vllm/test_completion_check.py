@@ -280,11 +280,14 @@ FIELD_CASES = {
     "harmony-in-content.sse": ("channels of harmony", "set vllm_serve_reasoning_parser to openai_gptoss"),
     "name-in-every-chunk.sse": ("", "get_weather in more than one chunk"),
     "name-with-channel-suffix.json": ("", "left marks of the format in it"),
-    "think-end-only-in-content.sse": ("thoughts came back in the text (</think>", "set vllm_serve_reasoning_parser to"),
-    "think-in-content.sse": ("thoughts came back in the text (<think>", "set vllm_serve_reasoning_parser to"),
+    "think-end-only-in-content.sse": (
+        "reasoning came back in the text (</think>",
+        "set vllm_serve_reasoning_parser to",
+    ),
+    "think-in-content.sse": ("reasoning came back in the text (<think>", "set vllm_serve_reasoning_parser to"),
     "thought-then-nothing.sse": (
         "the whole answer came as reasoning",
-        "after the thoughts neither text nor tool_calls",
+        "after the reasoning neither text nor tool_calls",
     ),
     "tool-markup-dsml.sse": ("", "set vllm_serve_tool_call_parser to deepseek_v4"),
     "tool-markup-gemma4.sse": ("", "set vllm_serve_tool_call_parser to gemma4"),

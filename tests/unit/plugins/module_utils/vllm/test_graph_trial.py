@@ -175,7 +175,7 @@ def test_the_book_does_not_grow_for_ever() -> None:
 def test_a_run_that_was_killed_is_closed() -> None:
     one = entry()
     begin(one, "decode", "boot-1", NOW)
-    assert heal(one, "boot-1", NOW) == ["decode: the run ended in the middle of the trial"]
+    assert heal(one, "boot-1", NOW) == ["decode: the run ended during the trial"]
     assert choose(Wish(verdict="try"), one).candidates == ("decode", "piecewise")
     begin(one, "decode", "boot-1", NOW)
     heal(one, "boot-1", NOW)
@@ -186,7 +186,7 @@ def test_a_run_that_was_killed_is_closed() -> None:
 def test_a_node_that_went_down_in_a_trial_ends_all_trials() -> None:
     one = entry()
     begin(one, "decode", "boot-1", NOW)
-    assert heal(one, "boot-2", NOW) == ["decode: the machine was booted anew in the middle of the trial"]
+    assert heal(one, "boot-2", NOW) == ["decode: the machine was rebooted during the trial"]
     choice = choose(Wish(verdict="try"), one)
     assert (choice.mode, choice.candidates) == ("eager", ())
 
@@ -234,7 +234,7 @@ def test_what_follows_a_tie_may_differ() -> None:
         (
             answer("abcde", at2=1.4),
             answer("abzxx"),
-            "prompt 1: token 3 is another, which eager found less likely by 1.4 nats",
+            "prompt 1: token 3 differs, which eager found less likely by 1.4 nats",
         ),
         (answer("abcde"), answer("abqqq"), "one that eager did not consider"),
         (answer("abcde"), answer(""), "no token came"),
