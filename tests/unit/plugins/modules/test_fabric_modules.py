@@ -220,7 +220,7 @@ def test_the_way_in_that_does_not_come_back(run: Run, host: Host) -> None:
     assert "the address 10.0.0.5/24 of enP7s7 did not come within" in result["msg"]
     assert not host.own.exists()
     late = run(fabric_netplan, state="confirmed")
-    assert "was taken back" in late["msg"]
+    assert "was rolled back" in late["msg"]
 
 
 def test_what_is_never_touched(run: Run, host: Host) -> None:
@@ -278,7 +278,7 @@ def test_another_file_stays_until_it_may_be_put_aside(run: Run, host: Host) -> N
 
 def test_an_earlier_change_that_waits(run: Run, host: Host) -> None:
     run(fabric_netplan, rails=RAILS)
-    assert "still waits for its confirmation" in run(fabric_netplan, rails=RAILS, mtu=1500)["msg"]
+    assert "is not confirmed yet" in run(fabric_netplan, rails=RAILS, mtu=1500)["msg"]
     run(fabric_netplan, state="confirmed")
     assert run(fabric_netplan, state="absent")["actions"] == [f"removed {host.own}"]
     run(fabric_netplan, state="confirmed")

@@ -180,7 +180,7 @@ def test_drift_of_the_server_is_healed(run: Run, machine: Machine) -> None:
     assert machine.ran() == ["mask rpcbind.socket", "stop rpcbind.socket", "enable nfs-server.service"]
     changed = run(nfs_export, **arguments, threads=32)
     assert changed["failed"] is True
-    assert "does not run as wanted after its start: threads is 16 instead of 32" in changed["msg"]
+    assert "is not in the desired state after its start: threads is 16 instead of 32" in changed["msg"]
     assert machine.ran() == ["restart nfs-server.service"]
 
 

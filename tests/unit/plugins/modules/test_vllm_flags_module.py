@@ -191,7 +191,7 @@ def test_an_intent_that_does_not_exist(run: Run) -> None:
 def test_a_parser_of_thoughts_on_a_template_that_has_none(run: Run, image: Image) -> None:
     found = run(tool_call_parser="hermes", reasoning_parser="glm45")
     assert found["failed"]
-    assert "has no marks of thinking" in found["msg"]
+    assert "has no reasoning tags" in found["msg"]
     assert not image.shown
 
 

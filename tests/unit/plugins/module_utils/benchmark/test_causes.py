@@ -169,7 +169,7 @@ def test_a_small_batch_explains_no_single_request() -> None:
 def test_small_pieces_slow_the_prefill_alone() -> None:
     verdict = judge(slow(parts=flags("--max-num-batched-tokens 512")), [])
     assert verdict.causes == ()
-    assert "pieces of 512 tokens" in verdict.remarks[0].finding.found
+    assert "chunks of 512 tokens" in verdict.remarks[0].finding.found
 
 
 def test_a_full_cache() -> None:

@@ -428,7 +428,7 @@ SICK: Mapping[str, tuple[str, str]] = {
     "docker.missing": (RED, "run role container_runtime"),
     "docker.snap": (RED, "snap remove docker"),
     "docker.silent": (RED, f"does not answer ({DOWN})"),
-    "docker.without_cdi": (RED, "Docker 20.10.24+dfsg1 knows no CDI"),
+    "docker.without_cdi": (RED, "Docker 20.10.24+dfsg1 does not support CDI"),
     "docker.cdi_off": (RED, "CDI is switched off in Docker 27.5.1"),
     "docker.settings_broken": (RED, "/etc/docker/daemon.json is not JSON"),
     "docker.toolkit_missing": (RED, "there is no nvidia-ctk"),

@@ -77,5 +77,5 @@ def test_an_archive_says_what_machine_it_is_for(tmp_path: Path) -> None:
     members = {"c.json": {"architecture": "arm64"}, "manifest.json": [{"Config": "c.json"}]}
     assert architecture_of_archive(archive(tmp_path / "a.tar", members)) == "arm64"
     assert architecture_of_archive(archive(tmp_path / "b.tar", {**members, "c.json": {}})) == ""
-    with pytest.raises(ValueError, match=r"write it anew|has no manifest"):
+    with pytest.raises(ValueError, match=r"write it again|has no manifest"):
         architecture_of_archive(archive(tmp_path / "c.tar", {"manifest.json": []}))

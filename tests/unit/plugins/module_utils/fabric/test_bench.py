@@ -226,7 +226,11 @@ SOUND = Host(cards=("0000:01:00.1", "0002:01:00.1"), iommu={"0000:01:00.1": "ide
             "2.28.9",
             "x1 of 32.0 GT/s PCIe x4",
         ),
-        (replace(SOUND, kernel="6.17.0-1021-nvidia"), "2.28.9+cuda13.0", "kernel 6.17.0-1021-nvidia is named"),
+        (
+            replace(SOUND, kernel="6.17.0-1021-nvidia"),
+            "2.28.9+cuda13.0",
+            "kernel 6.17.0-1021-nvidia is reported to cause ConnectX problems",
+        ),
         (replace(SOUND, kernel="7.0.0-1019-nvidia"), "2.28.9+cuda13.0", "nvidia-spark-grub-kho"),
         (
             replace(SOUND, kernel="7.0.0-1019-nvidia", command_line="ro kho=off"),

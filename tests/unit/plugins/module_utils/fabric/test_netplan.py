@@ -345,7 +345,7 @@ def test_a_way_back_that_lost_its_power_is_gone_to_its_end(world: World) -> None
     # The power went after the first line that did anything.
     world.rollback.pending_file.replace(world.rollback.restoring_file)
     assert world.rollback.undone() is not None
-    with pytest.raises(FabricError, match="was brought to its end first: run again"):
+    with pytest.raises(FabricError, match="was finished first: run again"):
         world.rollback.arm([Step(world.own, "other\n")], 120)
     assert world.old.read_text() == "old\n"
     assert not world.own.exists()

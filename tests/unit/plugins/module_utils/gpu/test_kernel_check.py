@@ -159,8 +159,8 @@ def test_there_is_no_docker() -> None:
 @pytest.mark.parametrize(
     ("out", "err", "words"),
     [
-        ("", "SyntaxError: invalid syntax\n", "last words: SyntaxError: invalid syntax"),
-        ("", "", "last words: nothing"),
+        ("", "SyntaxError: invalid syntax\n", "last output: SyntaxError: invalid syntax"),
+        ("", "", "last output: nothing"),
         (MARKER + "{cut", "", "ended without a result"),
         (MARKER + '{"format": 99}', "", "ended without a result"),
     ],

@@ -174,7 +174,7 @@ def test_a_unit_that_does_not_run_is_told(world: World, queue: Queue) -> None:
     queue.put(order(world))
     seen, error = watch(world.store(), REPO, "main", "none", queue, Systemd(runs=False))
     assert not seen.running
-    assert "is ordered, but spark-model-download.service does not run" in error
+    assert "is queued, but spark-model-download.service does not run" in error
 
 
 def test_the_preflight_needs_no_hub_while_a_download_is_under_way(world: World, queue: Queue) -> None:

@@ -296,7 +296,7 @@ def test_read_ahead_is_set_where_it_differs(tmp_path: Path) -> None:
         ),
         ("mount.nfs: Connection refused", "refuses the connection"),
         ("mount.nfs: Protocol not supported", "does not offer NFS 4.2"),
-        ("mount.nfs: No route to host", "no way to the server"),
+        ("mount.nfs: No route to host", "no route to host: mount.nfs"),
         ("no answer within 40 s", "does not answer"),
         ("Job failed. See journalctl", "Job failed. See journalctl"),
         ("", "no reason given"),

@@ -361,7 +361,7 @@ BAD_CALLS = [
     pytest.param(completion('{"name": "calculate", "arguments": {}}'), "it is bare JSON", id="bare-json"),
     pytest.param(completion(None, reasoning="I call it.", tokens=31), "vanished: 31 tokens", id="thought-only"),
     pytest.param(
-        completion("<think>hm</think>", "tool_calls", tool_calls=tool_calls(GOOD)), "thoughts came back", id="leak"
+        completion("<think>hm</think>", "tool_calls", tool_calls=tool_calls(GOOD)), "reasoning came back", id="leak"
     ),
     pytest.param(
         completion(CALL_TEXT, "tool_calls", tool_calls=tool_calls(GOOD)), "parsed and as text as well", id="both"
