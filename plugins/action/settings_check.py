@@ -158,7 +158,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         del tmp
         variables = task_vars or {}
-        _, arguments = self.validate_argument_spec(
+        _validation, arguments = self.validate_argument_spec(
             argument_spec={"needs": {"type": "str", "choices": ["all", "any"], "default": "all"}}
         )
         check = Check(variables)

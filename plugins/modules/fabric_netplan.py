@@ -14,8 +14,10 @@ description:
   - Where they say all of it, there is no such file.
   - Each interface gets one address, its MTU, no link-local addresses, no DHCP, and is configured also while the other node is off.
   - Where another file gives an interface another address, nothing is changed and the sentence names the file, unless O(replace) is set.
-  - The rollback is scheduled before a change is made. Unless a call with O(state=confirmed) follows within O(seconds), a timer of systemd puts the old files back and
-    applies them; a boot in between does the same. The module rolls a change back itself where the connection to this machine, or an address, does not come back.
+  - The rollback is scheduled before a change is made. Unless a call with O(state=confirmed) follows within O(seconds), a timer of systemd puts the
+    old files back and
+    applies them; a boot in between does the same. The module rolls a change back itself where the connection to this machine, or an address, does
+    not come back.
   - C(netplan apply) makes systemd reload its units and may interrupt the management network for about a second.
 options:
   rails:

@@ -14,7 +14,8 @@ description:
     HTML page that needs nothing beside itself.
   - Understood of a result are its RV(ignore:findings), and without them a failure, a node out of reach and a skipped task (no finding).
     RV(ignore:identity) of each node is compared with that of the others.
-  - Duplicates (the same code of the same subject from several checks) are reported once, from the first check; a green finding only where no other check says more of
+  - Duplicates (the same code of the same subject from several checks) are reported once, from the first check; a green finding only where no other
+    check says more of
     the same check.
   - Each finding that is not green names its code; docs/troubleshooting.md has an entry for each.
   - Runs on the controller and needs no connection to any host. RV(ignore:changed) says whether the findings are others than those of the page that

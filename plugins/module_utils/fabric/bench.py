@@ -154,7 +154,8 @@ class NcclLog:
     """What NCCL says in its log at level INFO.
 
     ``version`` is its number, ``build`` with all that stands behind it (``2.28.9+cuda13.0``).
-    ``network`` is what it chose (``IB``, ``Socket``, or the name of a plugin, ``NCCL RDMA Plugin v10``), ``devices`` what it opened, ``channels`` how many channels go
+    ``network`` is what it chose (``IB``, ``Socket``, or the name of a plugin, ``NCCL RDMA Plugin v10``), ``devices`` what it opened, ``channels``
+    how many channels go
     over each device (by the device's number, ``Socket/0`` for TCP), ``gid_kinds`` whether each device's address is an IPv4 one (``ipv4``) or a
     link-local one (``link-local``). ``virtual`` is what a device's number stands for: NCCL_IB_MERGE_NICS, 1 by default, makes one of the ports of
     a PCI card that has two cables, under a number after those of the single devices.

@@ -37,7 +37,8 @@ from .link import FabricError, Machine
 
 #: Lines of NCCL's log worth keeping; a whole one has thousands.
 TELLING = re.compile(
-    r"NET/(IB|Socket)\s*: (Using|No device|Made virtual device)|Using network|NET plugin|net plugin|NCCL WARN|NCCL version|Channel 0[01]/|set by environment|GPU Direct RDMA"
+    r"NET/(IB|Socket)\s*: (Using|No device|Made virtual device)|Using network|NET plugin|net plugin|NCCL WARN|NCCL version|Channel 0[01]/|"
+    r"set by environment|GPU Direct RDMA"
 )
 #: What each test looks at.
 TITLES = {"container": CONTAINER_CHECK, "rdma": RDMA, "tcp": TCP, "nccl": NCCL}

@@ -174,14 +174,16 @@ def why_no_port(host: Host) -> Finding:
     last = (
         "A Spark always has one: what is left is a fault for NVIDIA's support"
         if spark
-        else "A machine without ConnectX serves over TCP, at about a tenth of the bandwidth: then set fabric_rdma: false and take /dev/infiniband out of spark_devices"
+        else "A machine without ConnectX serves over TCP, at about a tenth of the bandwidth: then set fabric_rdma: false and take /dev/infiniband "
+        "out of spark_devices"
     )
     return Finding(
         "fabric.no_rdma_port",
         RED,
         CHECK,
         "no ConnectX port is on this node's PCI bus (no function of vendor 15b3), so that NCCL would use TCP",
-        "plug the QSFP cable into both nodes and reboot with it in place; where nothing changes, shut the node down and take it off its power supply for a minute. "
+        "plug the QSFP cable into both nodes and reboot with it in place; where nothing changes, shut the node down and take it off its "
+        "power supply for a minute. "
         f"{last}",
     )
 

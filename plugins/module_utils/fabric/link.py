@@ -626,7 +626,8 @@ def _speed_findings(twin: Twin, least: int) -> Iterator[Finding]:
                 "fabric.port_speed",
                 YELLOW,
                 CHECK,
-                f"{said}; it serves: token by token within 3 % of 200 Gb/s as published, while long prompts and what else goes over the link take up to twice as long",
+                f"{said}; it serves: token by token within 3 % of 200 Gb/s as published, while long prompts and what else goes over the link "
+                "take up to twice as long",
                 f"{cable}, {kept}",
                 subject=name,
             )
@@ -689,7 +690,8 @@ def _half_findings(fabric: Fabric, wanted: Demands) -> Iterator[Finding]:
                 "fabric.one_twin",
                 YELLOW,
                 CHECK,
-                f"of the port's two interfaces only {', '.join(mine)} is used, which halves the bandwidth; token by token that is hardly felt, in long prompts it is",
+                f"of the port's two interfaces only {', '.join(mine)} is used, which halves the bandwidth; token by token that is hardly "
+                "felt, in long prompts it is",
                 f"add {rest} to fabric_interfaces (it then gets an address of its own), or set fabric_accept_one_twin: true where it is meant so",
                 subject=mine[0],
             )

@@ -710,7 +710,8 @@ def _swap(survey: Survey) -> Iterator[Finding]:
             YELLOW,
             "swap",
             f"{used:.1f} of {survey.swap_total_gib:.1f} GiB of swap are in use: memory was short, and what lies there is slow to come back",
-            "see what takes the memory; bring it back with swap off and on while nothing is served, and where the node is to fail rather than to crawl, leave it off",
+            "see what takes the memory; bring it back with swap off and on while nothing is served, and where the node is to fail rather "
+            "than to crawl, leave it off",
             ("sudo swapoff --all", "sudo swapon --all"),
         )
     elif survey.swap_total_gib:
@@ -794,7 +795,8 @@ def _port_files(survey: Survey, wanted: Wanted) -> Iterator[Finding]:
             YELLOW,
             "network files",
             f"NVIDIA Sync put {'our ' if ours else ''}{plan} aside as {Path(path).name}, and what it said no longer holds",
-            "either keep NVIDIA Sync's own file, and set spark_fabric_address and fabric_addresses to the addresses in it, or remove that file and run site.yml",
+            "either keep NVIDIA Sync's own file, and set spark_fabric_address and fabric_addresses to the addresses in it, or remove that "
+            "file and run site.yml",
             subject=plan,
         )
     if plain:

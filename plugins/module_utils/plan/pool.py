@@ -40,7 +40,7 @@ class Pool:
 def published_loss_gib() -> tuple[float, float]:
     """Return by how many GiB the pool of a machine with unified memory falls short of what is counted, at best (below 0) and at worst."""
     seen = [start["counted_gib"] - start["kv_cache_gib"] for start in UNIFIED_STARTS]
-    return min(0.0, min(seen)) - GAIN_GIB, LOSS_FACTOR * max(seen)
+    return min(0.0, *seen) - GAIN_GIB, LOSS_FACTOR * max(seen)
 
 
 def pool(given: PlanInput, constants: fitted.Constants, stage: int = 0) -> Pool:

@@ -290,7 +290,8 @@ CODES: dict[str, Meaning] = {
     ),
     "gpu.no_devices": Meaning(
         "nvidia-smi finds no GPU",
-        "It answers, the driver is loaded, and there is no device: after a half-done update, or where the GPU's system processor (GSP) does not answer (Xid 119, 154).",
+        "It answers, the driver is loaded, and there is no device: after a half-done update, or where the GPU's system processor (GSP) does "
+        "not answer (Xid 119, 154).",
         "Do what the finding names: finish the update and reboot, or take the node off its power supply for a minute.",
     ),
     "gpu.clock_unsure": Meaning(
@@ -675,7 +676,8 @@ CODES: dict[str, Meaning] = {
     "fabric.nccl_slow": Meaning(
         "NCCL is slow",
         "Far below the published figures.",
-        "Fix the transport that other findings name. Where it is right, the finding names the cause that it saw on the node (IOMMU, hot-plug, PCIe, Xid, kernel, "
+        "Fix the transport that other findings name. Where it is right, the finding names the cause that it saw on the node (IOMMU, "
+        "hot-plug, PCIe, Xid, kernel, "
         "NCCL's version), or what owners found, in order.",
     ),
     "fabric.nccl_low": Meaning(

@@ -141,3 +141,10 @@ def test_every_option_is_passed_or_is_said_to_be_for_use_alone(path: Path) -> No
     assert unpassed == set(OPTIONS_ALONE.get(path.stem, {})), (
         f"{path.stem}: name in OPTIONS_ALONE who would pass it, or drop it"
     )
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "plugins").rglob("*.py")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_lines_hold_to_what_ansible_test_sanity_asks_for(path: Path) -> None:
+    assert max(map(len, path.read_text(encoding="utf-8").splitlines()), default=0) <= 160
