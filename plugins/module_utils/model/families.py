@@ -387,6 +387,8 @@ def attention_kinds(text: Mapping[str, Any], kind: str, layers: int, family: Fam
     types = text.get("layer_types")
     if kind == "nemotron_h":
         types = nemotron_pattern(text)
+        if not types:
+            raise ShapeError("hybrid_override_pattern is missing in config.json: add it as in the model's repository")
     if kind == "mamba2":
         return (LINEAR,) * layers
     linear = text.get("linear_attn_config")

@@ -13,7 +13,7 @@ import yaml
 from ansible_collections.dgx_spark.vllm.plugins.action.settings_check import Check
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.shared import RENAMED, Renamed
 
-CASES = Path(__file__).parent / "fixtures" / "settings"
+CASES = Path(__file__).parents[3] / "field_cases" / "settings"
 ARGUMENTS = "vllm_serve_extra_arguments"
 #: What is said of each case, a part of each sentence in order; nothing where the settings are sound.
 SAID: dict[str, list[str]] = {

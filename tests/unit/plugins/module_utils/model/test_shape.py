@@ -365,6 +365,10 @@ def test_rotations_are_computed_for_scaled_positions() -> None:
         ({"model_type": "bert"}, "model_type 'bert' is an encoder: it answers with vectors and has no KV cache"),
         ({"model_type": "t5", "is_encoder_decoder": True}, "reads with an encoder and writes with a decoder"),
         (
+            {"model_type": "nemotron_h"},
+            "hybrid_override_pattern is missing in config.json: add it",
+        ),
+        (
             {"model_type": "nemotron_h", "hybrid_override_pattern": "MX"},
             "hybrid_override_pattern of config.json has 'X'",
         ),
