@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
                 )
                 if arguments["gate"]:
                     raise ValueError(
-                        f"models/{arguments['name']}.yml has no config, so nobody knows whether the model fits: add config: to it as docs/models.md "
+                        f"models/{arguments['name']}.yml has no config, so it cannot be planned: add config: to it as docs/models.md "
                         "says, or set vllm_plan_gate: false"
                     )
                 self._display.warning(text)

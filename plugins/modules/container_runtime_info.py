@@ -122,7 +122,7 @@ from ..module_utils.system.run import run
 def summary(runtime: Runtime, wanted: Sequence[str]) -> str:
     """Return one sentence for a node with nothing red."""
     if not wanted:
-        return f"Docker {runtime.docker.version} runs; no GPU is asked for"
+        return f"Docker {runtime.docker.version} runs; no GPU device is set"
     return (
         f"Docker {runtime.docker.version} gives containers {' and '.join(wanted)} by CDI "
         f"(toolkit {runtime.toolkit}, driver {runtime.driver_loaded})"

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How the running containers compare with their wishes."""
+"""How the running containers compare with their desired state."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def main() -> None:
                 RED,
                 TITLES[params["test"]],
                 str(error),
-                "run the test again, and read what stands in `log`",
+                "run the test again, and read `log` in the result",
             )
         )
     if not params["require_bandwidth"]:

@@ -138,7 +138,7 @@ class FabricShare:
                 f"systemd-run could not start the share ({err.strip()}): run the role node_tools, which installs it."
             )
         self.wait(ShareClient(params["address"], params["port"], token, timeout=5), where)
-        return True, f"shares {params['store']} on {where} until nobody asks for {params['idle_timeout']} s."
+        return True, f"shares {params['store']} on {where} until no request comes for {params['idle_timeout']} s."
 
     def wait(self, client: ShareClient, where: str) -> None:
         """Wait until the server answers; StoreError with its own last words where it ended instead."""

@@ -222,9 +222,9 @@ def ensure(module: AnsibleModule) -> tuple[Outcome, bool]:
         "update_revision",
         "transport",
     )
-    wishes: dict[str, Any] = {name: params[name] for name in plain} | {name: tuple(params[name]) for name in lists}
+    options: dict[str, Any] = {name: params[name] for name in plain} | {name: tuple(params[name]) for name in lists}
     order = Order(
-        **wishes,
+        **options,
         token_file=params["token_file"] or "",
         ca_bundle=params["ca_bundle"] or "",
         environment={str(name): str(value) for name, value in params["environment"].items()},

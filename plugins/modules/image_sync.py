@@ -123,14 +123,14 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.docker.cli import DockerError
-from ..module_utils.docker.image_source import ImageSource, ImageWish
+from ..module_utils.docker.image_source import ImageRequest, ImageSource
 from ..module_utils.hub.store import StoreError
 from ..module_utils.peer.image_stream import LoadError, load_stream
 from ..module_utils.peer.share import ShareClient, read_share_token
 from ..module_utils.system.run import run
 
 
-def wish_from(params: dict[str, Any], temporary: str) -> ImageWish:
+def request_from(params: dict[str, Any], temporary: str) -> ImageRequest:
     """Return what the module was asked for."""
 
     def from_peer(name: str) -> None:
@@ -139,7 +139,7 @@ def wish_from(params: dict[str, Any], temporary: str) -> ImageWish:
             load_stream(stream, f"{name} from {share.where}")
 
     names = ("archive", "base", "ray_version", "mirror", "ca_bundle", "wheelhouse", "content")
-    return ImageWish(
+    return ImageRequest(
         name=params["name"],
         pull=params["pull"],
         peer=from_peer if params["peer_address"] else None,
@@ -169,7 +169,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = ImageSource(wish_from(module.params, module.tmpdir), run, module.check_mode).ensure()
+        result = ImageSource(request_from(module.params, module.tmpdir), run, module.check_mode).ensure()
     except (DockerError, LoadError, StoreError, ValueError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -117,13 +117,13 @@ def main() -> None:
     try:
         path = check_path(params["path"])
         if params["state"] == "mounted":
-            wish = NfsMount(
+            desired = NfsMount(
                 params["source"], path, params["transport"], params["read_ahead_kib"], tuple(params["options"])
             )
-            client = Client(wish, changes, params["v4_only"])
+            client = Client(desired, changes, params["v4_only"])
             missing = client.mounted()
             hidden, options = client.hidden, client.options()
-            told = f"{wish.source} is mounted on {path} and answers"
+            told = f"{desired.source} is mounted on {path} and answers"
         else:
             absent(changes)
     except NfsError as error:
@@ -133,7 +133,7 @@ def main() -> None:
     message = "; ".join(changes.actions) or told
     if hidden:
         message += (
-            f"; what lies in {path} on this node's own disk stays there, hidden by the mount: {', '.join(hidden[:3])}"
+            f"; the files in {path} on this node's own disk stay there, hidden by the mount: {', '.join(hidden[:3])}"
         )
     if missing:
         message += f"; missing: {', '.join(missing)}"

@@ -96,7 +96,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec={name: {"type": "dict"} for name in LOOKS}, supports_check_mode=True)
     asked = {name: given for name, given in module.params.items() if given is not None}
     if not asked:
-        module.fail_json(msg=f"nothing was asked for: give at least one of {', '.join(LOOKS)}")
+        module.fail_json(msg=f"nothing to check: give at least one of {', '.join(LOOKS)}")
     answers = {name: look(name, given) for name, given in asked.items()}
     module.exit_json(
         changed=False, msg="; ".join(f"{name}: {found['msg']}" for name, found in answers.items()), **answers

@@ -234,7 +234,7 @@ VARIANTS = (
         "yellow",
         "clocks",
         "thermal slowdown (software)",
-        "see that air reaches it",
+        "check the airflow",
         source="bits of nvml.h",
         aspect="gpu",
     ),

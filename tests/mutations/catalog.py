@@ -51,15 +51,15 @@ _GATES = _in(
     ("gates: less memory than needed passes", "if available >= need:", "if available >= need - 1:"),
     (
         "gates: a mount of another server passes",
-        "if wish is None or wish.server != server:",
-        "if wish is None:",
+        "if desired is None or desired.server != server:",
+        "if desired is None:",
     ),
     (
         "gates: a mount is touched although its server is gone",
         "if closed := (port or port_obstacle)(server, PORT):",
         "if closed := False:",
     ),
-    ("gates: a foreign mount stays", "(not answer and mount_differences(wish, seen))", "False"),
+    ("gates: a foreign mount stays", "(not answer and mount_differences(desired, seen))", "False"),
     ("gates: one bad answer of Ray ends the start", ">= _LOST_S:", ">= 0:"),
     ("gates: a lost rank is waited for", "elif clock() - lost_since >= _LOST_S:", "elif False:"),
     ("gates: the end of the server is not seen", "if ended := process():", "if ended := False:"),

@@ -160,7 +160,7 @@ def clock(document: Document) -> Iterator[Cause]:
                 "benchmark.clock",
                 "clocks",
                 f"the GPU of {node} was slowed down ({', '.join(active)}) in {share} % of the samples under load{heat}",
-                "give it air and its own power supply, and look at `nvidia-smi -q -d PERFORMANCE` under load",
+                "improve its airflow, use its own power supply, and check `nvidia-smi -q -d PERFORMANCE` under load",
             )
         elif at and top and at < LOW_CLOCK * top:
             yield _cause(
@@ -174,7 +174,7 @@ def clock(document: Document) -> Iterator[Cause]:
 
 
 def swap(document: Document) -> Iterator[Cause]:
-    """Memory that the run needed lay on disk."""
+    """Memory that the run needed was swapped out."""
     for node, pages in _evidence(document, "swap", "the kernel's swap counters were not readable"):
         if pages.get("pswpin", 0) >= SWAP_PAGES:
             mib = pages["pswpin"] * PAGE_KIB / 1024

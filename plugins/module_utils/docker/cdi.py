@@ -540,7 +540,7 @@ def _driver_findings(runtime: Runtime) -> Iterable[Finding]:
             else "there is no NVIDIA driver on this node"
         )
         remedy = (
-            "reboot; if it stays, look at `dmesg | grep -i nvrm`"
+            "reboot; if that does not help, look at `dmesg | grep -i nvrm`"
             if runtime.driver_installed
             else "install it, or set spark_devices: [] for a node without a GPU"
         )

@@ -397,7 +397,7 @@ def layer_problem(base: ImageFacts, built: ImageFacts) -> str:
 # --- the layer ----------------------------------------------------------------------------------------------
 
 
-def layer_wish(base: str, base_id: str, ray_version: str) -> str:
+def layer_digest(base: str, base_id: str, ray_version: str) -> str:
     """Return the digest of what decides about the image: a moved tag of the base is a change, its certificate is not.
 
     Raises:

@@ -22,9 +22,9 @@ from .image_layer import (
     ImageFacts,
     architecture_problem,
     build_problem,
+    layer_digest,
     layer_dockerfile,
     layer_problem,
-    layer_wish,
     mirrored,
     parse_reference,
     probe_image,
@@ -32,7 +32,8 @@ from .image_layer import (
     ray_problem,
 )
 
-WISH_LABEL = "dgx-spark.wish"
+#: The name on built images; another one would build them again.
+LAYER_LABEL = "dgx-spark.wish"
 BASE_LABEL = "dgx-spark.base"
 RAY_LABEL = "dgx-spark.ray"
 #: Where Docker looks for the authority of a registry; it reads it at each pull.
@@ -45,7 +46,7 @@ class ImageError(DockerError):
 
 
 @dataclass(frozen=True)
-class ImageWish:
+class ImageRequest:
     """What image is wanted on the node, and where it may come from; empty texts for what is not set.
 
     Attributes:
@@ -77,35 +78,35 @@ class ImageWish:
 class ImageSource:
     """Brings the wanted image to this node."""
 
-    def __init__(self, wish: ImageWish, run: Runner, check: bool) -> None:
-        self.wish = wish
+    def __init__(self, request: ImageRequest, run: Runner, check: bool) -> None:
+        self.request = request
         self.run = run
         self.check = check
-        self.name = wish.name
+        self.name = request.name
 
     def docker(self, *arguments: str, seconds: float | None = SECONDS) -> str:
         return docker(self.run, *arguments, purpose=self.name, seconds=seconds)
 
     def ensure(self) -> dict[str, Any]:
         """Return the result; raises ImageError with one sentence."""
-        wish = self.wish
-        wanted = wish.content
+        request = self.request
+        wanted = request.content
         try:
             have = inspect_image(self.run, self.name)
         except DockerMissing:
             if not self.check:
                 raise
-            chosen = next((name for name in ("base", "archive") if getattr(wish, name)), "pull")
-            return self.would("peer" if wish.peer or wanted else chosen, wanted)
-        if wish.peer or (wanted and not wish.archive):
+            chosen = next((name for name in ("base", "archive") if getattr(request, name)), "pull")
+            return self.would("peer" if request.peer or wanted else chosen, wanted)
+        if request.peer or (wanted and not request.archive):
             return self.from_peer(have, wanted)
-        if wish.base:
-            return self.from_base(have, wish.base, wish.ray_version)
-        if wish.archive:
-            return self.from_archive(have, Path(wish.archive))
+        if request.base:
+            return self.from_base(have, request.base, request.ray_version)
+        if request.archive:
+            return self.from_archive(have, Path(request.archive))
         if have is not None:
             return self.result(have, changed=False, source="present")
-        if not wish.pull:
+        if not request.pull:
             raise ImageError(
                 f"image {self.name!r} is not on this node and nothing says where from: set archive, base or pull"
             )
@@ -118,7 +119,7 @@ class ImageSource:
 
     def pull(self, image: str) -> str:
         """Pull an image, from the mirror where there is one; return the name that it came under."""
-        name = mirrored(image, self.wish.mirror)
+        name = mirrored(image, self.request.mirror)
         self.trust(parse_reference(name).registry)
         # 20 GB over a slow line take as long as they take.
         code, out, err = self.run([DOCKER, "pull", "--quiet", name], None)
@@ -134,7 +135,7 @@ class ImageSource:
 
     def trust(self, registry: str) -> None:
         """Let Docker trust the certificate authorities of the bundle for one registry."""
-        bundle = Path(self.wish.ca_bundle) if self.wish.ca_bundle else None
+        bundle = Path(self.request.ca_bundle) if self.request.ca_bundle else None
         if bundle is None or not registry:
             return
         self.need_bundle(bundle)
@@ -193,13 +194,13 @@ class ImageSource:
         place, found = next(
             (
                 (name, image)
-                for name in (base, mirrored(base, self.wish.mirror))
+                for name in (base, mirrored(base, self.request.mirror))
                 if (image := inspect_image(self.run, name))
             ),
             (base, None),
         )
         if found is None:
-            layer_wish(base, "", ray_version)
+            layer_digest(base, "", ray_version)
             # The base may have been cleaned away since; what was made of it says so itself, and 20 GB are not pulled to learn that.
             if have is not None and (labels.get(BASE_LABEL), labels.get(RAY_LABEL)) == (base, ray_version):
                 return self.result(have, changed=False, source="present")
@@ -207,8 +208,8 @@ class ImageSource:
                 return self.would("base")
             place = self.bring_base(base)
             found = inspect_image(self.run, place) or {}
-        wish = layer_wish(base, str(found.get("Id")), ray_version)
-        if have is not None and labels.get(WISH_LABEL) == wish:
+        wanted = layer_digest(base, str(found.get("Id")), ray_version)
+        if have is not None and labels.get(LAYER_LABEL) == wanted:
             return self.result(have, changed=False, source="present")
         if problem := architecture_problem(base, str(found.get("Architecture") or ""), self.node_architecture()):
             raise ImageError(problem)
@@ -220,18 +221,20 @@ class ImageSource:
                 f"image {base!r} has no vLLM: set serving_image_base to one that has, NVIDIA's nvidia/vllm for example"
             )
         lacks = ray_problem(facts)
-        self.build(place, {WISH_LABEL: wish, BASE_LABEL: base, RAY_LABEL: ray_version}, facts, ray_version, bool(lacks))
+        self.build(
+            place, {LAYER_LABEL: wanted, BASE_LABEL: base, RAY_LABEL: ray_version}, facts, ray_version, bool(lacks)
+        )
         return self.result(inspect_image(self.run, self.name), changed=True, source="base", ray_added=bool(lacks))
 
     def bring_base(self, base: str) -> str:
         """Get the base from its archive or registry; return the name that it has on this node."""
-        if not self.wish.archive:
-            if not self.wish.pull:
+        if not self.request.archive:
+            if not self.request.pull:
                 raise ImageError(
                     f"image {base!r} is not on this node and nothing says where from: set serving_image_pull, or serving_image_archive"
                 )
             return self.pull(base)
-        archive = Path(self.wish.archive)
+        archive = Path(self.request.archive)
         if not archive.is_file():
             raise ImageError(
                 f"archive is {str(archive)!r}, but there is no such file on this node: copy it there or change serving_image_archive"
@@ -253,10 +256,10 @@ class ImageSource:
 
     def build(self, base: str, labels: dict[str, str], facts: ImageFacts, ray_version: str, add_ray: bool) -> None:
         """Build under a name of its own, look at the result, and only then give it the wanted name."""
-        bundle = Path(self.wish.ca_bundle) if self.wish.ca_bundle and add_ray else None
-        wheels = Path(self.wish.wheelhouse) if self.wish.wheelhouse and add_ray else None
+        bundle = Path(self.request.ca_bundle) if self.request.ca_bundle and add_ray else None
+        wheels = Path(self.request.wheelhouse) if self.request.wheelhouse and add_ray else None
         fresh = f"{self.name}-unchecked"
-        with tempfile.TemporaryDirectory(dir=self.wish.temporary) as folder:
+        with tempfile.TemporaryDirectory(dir=self.request.temporary) as folder:
             context = Path(folder)
             if bundle:
                 self.need_bundle(bundle)
@@ -292,11 +295,11 @@ class ImageSource:
             return self.name_it(known, wanted)
         if self.check:
             return self.would("peer", wanted)
-        if self.wish.peer is None:
+        if self.request.peer is None:
             raise ImageError(
                 f"image {self.name!r} on this node differs from the expected one and peer_address is not set"
             )
-        self.wish.peer(self.name)
+        self.request.peer(self.name)
         return self.result(inspect_image(self.run, self.name), changed=True, source="peer", content=wanted)
 
     def would(self, source: str, content: str = "") -> dict[str, Any]:
@@ -324,7 +327,7 @@ class ImageSource:
         found = content_of_inspect(inspected)
         if content and found != content:
             raise ImageError(
-                f"image {self.name!r} came by {source} with content {found[:12]}, wanted {content[:12]}: run again; if it stays, restart Docker"
+                f"image {self.name!r} came by {source} with content {found[:12]}, expected {content[:12]}: run again; if that does not help, restart Docker"
             )
         size = int(inspected.get("Size") or 0)
         return {

@@ -21,7 +21,7 @@ from .cli import DOCKER
 GATE = "/opt/dgx-spark/bin/spark-gate"
 #: The operator's stop flag: no unit of ours starts while this file exists (playbooks stop and start make and remove it).
 STOP_FLAG = "/etc/dgx-spark/stopped"
-#: Label that carries the digest of the wish a container was started from.
+#: Label that carries the digest of the specification that a container was started from.
 DIGEST_LABEL = "dgx-spark.digest"
 SECRETS_IN_CONTAINER = "/run/secrets"
 #: How mounts below a bind mount travel, after `docker run --volume`; rshared would let a container change the node's mounts.
@@ -139,7 +139,7 @@ class ContainerSpec:
         return [mount.bind() for mount in (*self.mounts, *secrets)]
 
     def digest(self, image_id: str, secret_hashes: Mapping[str, str]) -> str:
-        """Return the digest of the wish: the specification, the content of its image and of its secrets.
+        """Return the digest of the desired state: the specification, the content of its image and of its secrets.
 
         Args:
             image_id: id of the image on this node, ``sha256:...``: a moved tag is a change.

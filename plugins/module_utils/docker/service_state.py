@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What systemd and Docker say of a unit and its container, and what is to be changed to get the wish."""
+"""What systemd and Docker say of a unit and its container, and what is to be changed to reach the desired state."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ POLICY: tuple[Rule, ...] = (
         TRY,
         "Marlin's kernel gave right results, but vLLM {vllm} is older than 0.26, whose builds are known to hold code for GB10: "
         "older ones were reported to silently write gibberish",
-        "look at an answer before you trust it",
+        "check an answer before you trust it",
     ),
     Rule(
         "awq", "right", lambda _seen: True, ALLOWED, "Marlin's kernel for experts with AWQ weights gave right results"
@@ -256,27 +256,27 @@ def verdicts(seen: Evidence) -> dict[str, dict[str, str]]:
     return found
 
 
-def serving_choice(decided: Mapping[str, Mapping[str, str]], wish: str = "auto") -> dict[str, Any]:
+def serving_choice(decided: Mapping[str, Mapping[str, str]], setting: str = "auto") -> dict[str, Any]:
     """Return what follows for the server's command line.
 
     Args:
         decided: what :func:`verdicts` returned.
-        wish: ``auto`` takes graphs where they are allowed; ``try`` also where they are to be tried; ``never`` stays eager.
+        setting: ``auto`` takes graphs where they are allowed; ``try`` also where they are to be tried; ``never`` stays eager.
 
     Returns:
         ``enforce_eager``, further ``arguments`` of ``vllm serve``, and the ``reason``.
 
     Raises:
-        ValueError: another wish.
+        ValueError: another setting.
     """
-    if wish not in ("auto", "try", "never"):
-        raise ValueError(f"CUDA graphs are {wish!r}, expected auto, try or never")
+    if setting not in ("auto", "try", "never"):
+        raise ValueError(f"CUDA graphs are {setting!r}, expected auto, try or never")
     graphs = decided["cuda_graphs"]
-    if wish == "never":
-        return {"enforce_eager": True, "arguments": [], "reason": "eager, as asked for"}
+    if setting == "never":
+        return {"enforce_eager": True, "arguments": [], "reason": "eager, as set"}
     if graphs["verdict"] == ALLOWED:
         return {"enforce_eager": False, "arguments": [], "reason": graphs["reason"]}
-    if graphs["verdict"] == TRY and wish == "try":
+    if graphs["verdict"] == TRY and setting == "try":
         return {"enforce_eager": False, "arguments": list(TRIAL_ARGUMENTS), "reason": graphs["reason"]}
     return {"enforce_eager": True, "arguments": [], "reason": graphs["reason"]}
 

@@ -529,7 +529,7 @@ def _no_devices(runtime: Runtime, where: str) -> Finding:
 def _judge_memory(runtime: Runtime, needed: float) -> Iterator[Finding]:
     said = f"{runtime.memory_available_gib:g} of {runtime.memory_total_gib:g} GiB are available"
     if not runtime.memory_total_gib:
-        yield Finding("node.memory_unreadable", RED, "memory", "/proc/meminfo cannot be read", "look at the node")
+        yield Finding("node.memory_unreadable", RED, "memory", "/proc/meminfo cannot be read", "check the node")
         return
     if runtime.memory_available_gib >= needed:
         yield fine("gpu", "memory", said)
@@ -623,7 +623,7 @@ def clock_finding(gpu: Gpu, *, busy: bool, later: Sequence[Gpu] = (), loaded: bo
             RED,
             "clocks",
             said,
-            "use the power supply that came with it, and see that air reaches it",
+            "use the power supply that came with it, and check the airflow",
         )
     if busy and _below(gpu, LOW_CLOCK) and not (later and not all(map(_suspicious, later))):
         looks = [gpu, *later]
@@ -649,7 +649,7 @@ def clock_finding(gpu: Gpu, *, busy: bool, later: Sequence[Gpu] = (), loaded: bo
             "a cap goes with `sudo nvidia-smi -rgc`",
         )
     if bits & THERMAL_SOFTWARE:
-        return Finding("gpu.hot", YELLOW, "clocks", said, "it slows down by heat: see that air reaches it")
+        return Finding("gpu.hot", YELLOW, "clocks", said, "it slows down by heat: check the airflow")
     return fine("gpu", "clocks", said, str(gpu.index))
 
 

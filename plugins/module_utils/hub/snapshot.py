@@ -131,7 +131,7 @@ class Outcome:
 
 @dataclass
 class Plan:
-    """What differs between the wish and the store: found by looking, and by reading only what is in doubt."""
+    """What differs between the request and the store: found by looking, and by reading only what is in doubt."""
 
     manifest: Manifest  # what shall be there; a small file's sha256 may still be unknown
     look: Survey

@@ -37,20 +37,20 @@ from .share import (
 class Client:
     """Brings this node to the wanted mount."""
 
-    def __init__(self, wish: NfsMount, changes: Changes, v4_only: bool) -> None:
-        self.wish = wish
+    def __init__(self, desired: NfsMount, changes: Changes, v4_only: bool) -> None:
+        self.desired = desired
         self.changes = changes
         self.v4_only = v4_only
         self.hidden: list[str] = []
 
     def mounted(self) -> list[str]:
         """Mount, or see that it is mounted; return the packages that are missing for it."""
-        wish, changes = self.wish, self.changes
-        seen = mounted_at(mounts_here(), wish.path)
+        desired, changes = self.desired, self.changes
+        seen = mounted_at(mounts_here(), desired.path)
         # Something of somebody else: a disk, or another server's folder.
-        if seen is not None and wish.path not in own_paths(UNITS) and seen.source != wish.source:
+        if seen is not None and desired.path not in own_paths(UNITS) and seen.source != desired.source:
             raise NfsError(
-                f"{wish.path} is a mount point already ({seen.kind} from {seen.source}): set spark_store_path to another "
+                f"{desired.path} is a mount point already ({seen.kind} from {seen.source}): set spark_store_path to another "
                 "folder, or model_share_method: copy."
             )
         v4_only = self.v4_only and not other_exports() and not old_mounts(mounts_here())
@@ -60,25 +60,27 @@ class Client:
         if not Path(CLIENT_PROGRAM).exists():
             return [CLIENT_PACKAGE]
         for path in own_paths(UNITS):
-            if path != wish.path:
+            if path != desired.path:
                 take_away(path, changes)
         if seen is None:
             self.look_below()
-        changes.write(CLIENT_CONF, wish.conf(v4_only))
-        rewritten = changes.write(UNITS / wish.mount_unit, wish.mount_text())
-        rewritten = changes.write(UNITS / wish.automount_unit, wish.automount_text()) or rewritten
-        states = unit_states([wish.automount_unit, wish.mount_unit])
+        changes.write(CLIENT_CONF, desired.conf(v4_only))
+        rewritten = changes.write(UNITS / desired.mount_unit, desired.mount_text())
+        rewritten = changes.write(UNITS / desired.automount_unit, desired.automount_text()) or rewritten
+        states = unit_states([desired.automount_unit, desired.mount_unit])
         if rewritten or any(unit.need_reload for unit in states.values()):
             changes.command(["systemctl", "daemon-reload"])
-        if states[wish.automount_unit].enabled != "enabled":
-            changes.command(["systemctl", "enable", wish.automount_unit], f"enabled {wish.automount_unit} at boot")
-        wrong = mount_differences(wish, seen)
+        if states[desired.automount_unit].enabled != "enabled":
+            changes.command(
+                ["systemctl", "enable", desired.automount_unit], f"enabled {desired.automount_unit} at boot"
+            )
+        wrong = mount_differences(desired, seen)
         if is_nfs(seen) and (rewritten or wrong):
-            changes.actions.append(f"unmounted {wish.path}: {'; '.join(wrong) or 'its units changed'}")
+            changes.actions.append(f"unmounted {desired.path}: {'; '.join(wrong) or 'its units changed'}")
             if not changes.check:
-                detach(wish)
+                detach(desired)
             seen = None
-        if states[wish.automount_unit].active != "active":
+        if states[desired.automount_unit].active != "active":
             self.automount(is_nfs(seen))
             seen = None if not changes.check else seen
         self.mount_now()
@@ -86,64 +88,64 @@ class Client:
 
     def look_below(self) -> None:
         """Note what the mount is going to hide; nothing is mounted there, so that looking is safe."""
-        folder = Path(self.wish.path)
+        folder = Path(self.desired.path)
         if folder.is_dir():
             self.hidden = sorted(path.name for path in folder.iterdir())
 
     def automount(self, covered: bool) -> None:
         """Start the automount unit; it cannot start over a mount that is in force."""
-        wish, changes = self.wish, self.changes
+        desired, changes = self.desired, self.changes
         if covered and not changes.check:
-            detach(wish)
+            detach(desired)
         if not changes.check:
-            changes.run(["systemctl", "reset-failed", wish.automount_unit], 10)
-        changes.command(["systemctl", "start", wish.automount_unit], f"started {wish.automount_unit}")
+            changes.run(["systemctl", "reset-failed", desired.automount_unit], 10)
+        changes.command(["systemctl", "start", desired.automount_unit], f"started {desired.automount_unit}")
 
     def mount_now(self) -> None:
         """Mount where nothing is mounted, ask the server for a sign, set the read-ahead."""
-        wish, changes = self.wish, self.changes
-        seen = mounted_at(mounts_here(), wish.path)
+        desired, changes = self.desired, self.changes
+        seen = mounted_at(mounts_here(), desired.path)
         mounted = is_nfs(seen)
-        answers = probe(wish.path) if mounted else ""
+        answers = probe(desired.path) if mounted else ""
         if answers == "stale" and not changes.check:
-            detach(wish)
+            detach(desired)
         if not mounted or answers == "stale":
             # An automount that waits for its first reader is what was wanted: mounting then is no change.
             if mounted or seen is None or changes.actions:
-                changes.actions.append(f"mounted {wish.source} on {wish.path}")
+                changes.actions.append(f"mounted {desired.source} on {desired.path}")
             if changes.check:
                 return
             self.reach_server()
-            reason = start_mount(wish)
+            reason = start_mount(desired)
             if reason:
-                raise NfsError(f"{wish.source} cannot be mounted on this node: {reason}.")
-            seen = mounted_at(mounts_here(), wish.path)
-            answers = probe(wish.path) if is_nfs(seen) else "it is not in the table of mounts"
+                raise NfsError(f"{desired.source} cannot be mounted on this node: {reason}.")
+            seen = mounted_at(mounts_here(), desired.path)
+            answers = probe(desired.path) if is_nfs(seen) else "it is not in the table of mounts"
         if answers:
             self.reach_server()
-            raise NfsError(f"{wish.source} is mounted on {wish.path} but does not answer: {answers}.")
-        wrong = mount_differences(wish, seen)
+            raise NfsError(f"{desired.source} is mounted on {desired.path} but does not answer: {answers}.")
+        wrong = mount_differences(desired, seen)
         if wrong and not changes.check:
             raise NfsError(
-                f"{wish.path} is mounted, but not as desired: {'; '.join(wrong)}; see `nfsstat -m` on this node."
+                f"{desired.path} is mounted, but not as desired: {'; '.join(wrong)}; see `nfsstat -m` on this node."
             )
-        if seen is not None and set_read_ahead(seen, wish.read_ahead_kib, check=changes.check):
-            changes.actions.append(f"set the read-ahead of {wish.path} to {wish.read_ahead_kib} KiB")
+        if seen is not None and set_read_ahead(seen, desired.read_ahead_kib, check=changes.check):
+            changes.actions.append(f"set the read-ahead of {desired.path} to {desired.read_ahead_kib} KiB")
 
     def reach_server(self) -> None:
         """Raise NfsError where the server's port does not answer: the one thing that says why a mount hangs."""
         try:
-            with socket.create_connection((self.wish.server, PORT), timeout=5):
+            with socket.create_connection((self.desired.server, PORT), timeout=5):
                 return
         except OSError as error:
             raise NfsError(
-                f"{self.wish.server}:{PORT} does not answer from this node ({error.strerror or error}): see that the link is up on "
+                f"{self.desired.server}:{PORT} does not answer from this node ({error.strerror or error}): see that the link is up on "
                 "both nodes, that nfs-server runs on the other one, and that no firewall closes the port."
             ) from None
 
     def options(self) -> list[str]:
         """Return the options in force."""
-        seen = mounted_at(mounts_here(), self.wish.path)
+        seen = mounted_at(mounts_here(), self.desired.path)
         return sorted(seen.options) if seen is not None and is_nfs(seen) else []
 
 

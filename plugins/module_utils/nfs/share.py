@@ -123,7 +123,7 @@ def network_of(facts: Mapping[str, Any], address: str) -> str:
 
 @dataclass(frozen=True)
 class Export:
-    """The wish for a server: ``path`` for ``clients``, by ``threads`` threads; times in seconds.
+    """The desired state of a server: ``path`` for ``clients``, by ``threads`` threads; times in seconds.
 
     ``v4_only`` False leaves the machine's other NFS versions and their services as they are.
     """
@@ -211,7 +211,7 @@ def unescape(text: str) -> str:
 
 
 def export_differences(export: Export, etab: str) -> list[str]:
-    """Return in words how the table in force differs from the wish."""
+    """Return in words how the table in force differs from the desired state."""
     clients = parse_etab(etab).get(export.path, {})
     found = [f"{export.path} is exported to {client}" for client in sorted(set(clients) - set(export.clients))]
     for client in export.clients:
@@ -243,7 +243,7 @@ class Nfsd:
 
 
 def nfsd_differences(export: Export, running: Nfsd) -> list[str]:
-    """Return in words how the running server differs from the wish."""
+    """Return in words how the running server differs from the desired state."""
     if running.threads in ("", "0"):
         return ["nfsd does not run"]
     enabled = {word[1:] for word in running.versions.split() if word.startswith("+")}
@@ -270,7 +270,7 @@ def nfsd_differences(export: Export, running: Nfsd) -> list[str]:
 
 @dataclass(frozen=True)
 class NfsMount:
-    """The wish for a client: ``source`` (server:/path) at ``path``; read-ahead in KiB."""
+    """The desired state of a client: ``source`` (server:/path) at ``path``; read-ahead in KiB."""
 
     source: str
     path: str
@@ -440,16 +440,16 @@ def is_nfs(mount: Mounted | None) -> bool:
     return mount is not None and mount.kind in _NFS_TYPES
 
 
-def mount_differences(wish: NfsMount, mount: Mounted | None) -> list[str]:
-    """Return in words how the mount in force differs from the wish.
+def mount_differences(desired: NfsMount, mount: Mounted | None) -> list[str]:
+    """Return in words how the mount in force differs from the desired state.
 
     rsize, wsize and nconnect are not compared: the server's memory limits the first two, and an older mount from the same
     server decides on the third.
     """
     if mount is None or not is_nfs(mount):
-        return [f"{wish.source} is not mounted"]
-    found = [] if mount.source == wish.source else [f"{mount.source} is mounted instead of {wish.source}"]
-    for option in ("ro", "hard", "vers=4.2", f"proto={wish.transport}"):
+        return [f"{desired.source} is not mounted"]
+    found = [] if mount.source == desired.source else [f"{mount.source} is mounted instead of {desired.source}"]
+    for option in ("ro", "hard", "vers=4.2", f"proto={desired.transport}"):
         if option not in mount.options:
             found.append(f"it is mounted without {option}")
     return found
@@ -501,35 +501,35 @@ def probe(path: str, run: Runner = run) -> str:
     return "stale" if "stale" in words.lower() else words or f"exit status {status}"
 
 
-def start_mount(wish: NfsMount, run: Runner = run) -> str:
+def start_mount(desired: NfsMount, run: Runner = run) -> str:
     """Mount now, whatever failed before; return why it did not work, or an empty string."""
-    heal_automount(wish, run)
-    run(["systemctl", "reset-failed", wish.mount_unit], 10)
+    heal_automount(desired, run)
+    run(["systemctl", "reset-failed", desired.mount_unit], 10)
     # The journal must not answer with the words of an earlier try.
     since = int(time.time())
-    status, out, err = run(["systemctl", "start", wish.mount_unit], MOUNT_SECONDS + 10)
+    status, out, err = run(["systemctl", "start", desired.mount_unit], MOUNT_SECONDS + 10)
     if status == 0:
         return ""
     words = said(out, err)
     if status != GIVEN_UP:
-        journal = ["journalctl", f"--unit={wish.mount_unit}", f"--since=@{since}", "--output=cat", "--no-pager"]
+        journal = ["journalctl", f"--unit={desired.mount_unit}", f"--since=@{since}", "--output=cat", "--no-pager"]
         words = run([*journal, "--lines=20"], 10)[1].strip() or words
     return mount_reason(words)
 
 
-def heal_automount(wish: NfsMount, run: Runner = run) -> None:
+def heal_automount(desired: NfsMount, run: Runner = run) -> None:
     """Bring an automount unit back that failed or was stopped; it cannot start over a mount that is in force."""
-    _status, state, _err = run(["systemctl", "show", "--property=ActiveState", "--value", wish.automount_unit], 10)
+    _status, state, _err = run(["systemctl", "show", "--property=ActiveState", "--value", desired.automount_unit], 10)
     if state.strip() in ("failed", "inactive"):
-        run(["systemctl", "reset-failed", wish.automount_unit], 10)
-        run(["systemctl", "start", wish.automount_unit], 10)
+        run(["systemctl", "reset-failed", desired.automount_unit], 10)
+        run(["systemctl", "start", desired.automount_unit], 10)
 
 
-def detach(wish: NfsMount, run: Runner = run, root: Path = Path("/")) -> None:
+def detach(desired: NfsMount, run: Runner = run, root: Path = Path("/")) -> None:
     """Take a mount away even where its server is gone; readers keep what they opened."""
-    run(["systemctl", "stop", wish.mount_unit], MOUNT_SECONDS + 10)
-    if is_nfs(mounted_at(mounts_here(root), wish.path)):
-        run(["umount", "--lazy", "--force", "--no-canonicalize", wish.path], MOUNT_SECONDS)
+    run(["systemctl", "stop", desired.mount_unit], MOUNT_SECONDS + 10)
+    if is_nfs(mounted_at(mounts_here(root), desired.path)):
+        run(["umount", "--lazy", "--force", "--no-canonicalize", desired.path], MOUNT_SECONDS)
 
 
 # --- both ----------------------------------------------------------------------------------------------------------

@@ -306,7 +306,7 @@ def contents(nodes: Mapping[str, Diagnosis], notes: Sequence[str]) -> str:
         "",
         "Secrets (keys, tokens, passwords), serial numbers, the second halves of MAC addresses, public addresses, e-mail addresses, names of",
         "users' folders and names of machines were taken out on the nodes, and once more when this was packed. It holds no weights, no",
-        "prompts and no answers, unless you made the server log them. Programs are not people: look through it before you hand it on.",
+        "prompts and no answers, unless you made the server log them. The redaction may miss something: look through it before you hand it on.",
         *(["", *notes] if notes else []),
     ]
     for name, diagnosis in nodes.items():

@@ -669,7 +669,7 @@ def _memory(survey: Survey, wanted: Wanted) -> Iterator[Finding]:
             "node.memory_short_at_restart",
             YELLOW,
             "memory",
-            f"{state}; a restart would not find its {need:g} GiB, {told}",
+            f"{state}; a restart would not get its {need:g} GiB, {told}",
             "stop what holds it",
             commands,
         )
@@ -709,9 +709,9 @@ def _swap(survey: Survey) -> Iterator[Finding]:
             "node.swapped",
             YELLOW,
             "swap",
-            f"{used:.1f} of {survey.swap_total_gib:.1f} GiB of swap are in use: memory was short, and what lies there is slow to come back",
-            "see what takes the memory; bring it back with swap off and on while nothing is served, and where the node is to fail rather "
-            "than to crawl, leave it off",
+            f"{used:.1f} of {survey.swap_total_gib:.1f} GiB of swap are in use: memory was short, and reading it back is slow",
+            "see what takes the memory; read it back with swapoff and swapon while nothing is served, and leave swap off where the node should "
+            "fail rather than slow down",
             ("sudo swapoff --all", "sudo swapon --all"),
         )
     elif survey.swap_total_gib:

@@ -712,7 +712,7 @@ def _nfs(node: Node, wanted: Requirements) -> Iterator[Finding]:
             "node.no_nfs_over_rdma",
             RED,
             "NFS",
-            f"NFS over RDMA is asked for, but {lack}",
+            f"NFS over RDMA is set, but {lack}",
             "set model_share_nfs_transport: tcp",
         )
 

@@ -40,7 +40,7 @@ def plan(run: Runner, containers: Sequence[str], units: Sequence[str]) -> list[S
             raise TakeoverError(f"{name!r} is no name of a container or a unit")
     for name in units:
         if protected(name):
-            raise TakeoverError(f"{name} is part of the system and is not stopped: take it off the list")
+            raise TakeoverError(f"{name} is part of the system and is not stopped: remove it from the list")
         if "." not in name:
             raise TakeoverError(f"unit {name!r} has no suffix: write it as {name}.service")
     return [

@@ -181,7 +181,7 @@ class ShareHandler(http.server.BaseHTTPRequestHandler):
             elif kind == "image":
                 self.send_image(name)
             else:
-                self.refuse(404, "no such thing here")
+                self.refuse(404, "not found")
 
     def small(self, status: int, data: dict[str, Any]) -> None:
         """Send a short JSON answer."""
@@ -367,7 +367,7 @@ def serve(address: str, port: int, store: str, token_file: str, idle: float) -> 
     say(f"sharing {root} on {address}:{server.server_address[1]}")
     with server:
         server.serve_forever()
-    say("ends: nobody asked any more, or it was told to stop")
+    say("ends: no more requests, or it was stopped")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -375,7 +375,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="fabric_share", description="Share weights and images on the fabric, read-only."
     )
-    command = parser.add_subparsers(dest="command", required=True).add_parser("serve", help="serve until nobody asks")
+    command = parser.add_subparsers(dest="command", required=True).add_parser(
+        "serve", help="serve until no more requests come"
+    )
     command.add_argument("--address", required=True, help="this node's address on the fabric")
     command.add_argument("--port", type=int, default=DEFAULT_PORT)
     command.add_argument("--store", required=True, help="folder with the models")

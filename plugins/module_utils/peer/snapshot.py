@@ -125,7 +125,7 @@ class PeerSource:
         if (start > 0) != (answer.status == 206) or total != entry.size:
             raise StoreError(
                 f"the copy of '{entry.path}' on {self.client.where} has {total} bytes instead of {entry.size}: it was "
-                "damaged after the download; run site.yml again, which heals it there first."
+                "damaged after the download; run site.yml again, which repairs it there first."
             )
 
 

@@ -157,7 +157,7 @@ def _unreachable(error: HttpError) -> Finding:
         )
     if error.status == 401:
         return Finding(
-            "ray.token_missing", RED, CHECK, "Ray's dashboard wants the cluster token (401)", "give token_file"
+            "ray.token_missing", RED, CHECK, "Ray's dashboard requires the cluster token (401)", "give token_file"
         )
     if error.status == 403:
         return Finding(

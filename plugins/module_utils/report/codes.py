@@ -48,12 +48,12 @@ CODES: dict[str, Meaning] = {
     ),
     "node.no_python": Meaning(
         "No Python on the node",
-        "SSH works, but the Python that Ansible wants to run is not there.",
+        "SSH works, but the Python interpreter that Ansible is set to use is not there.",
         "Install python3, or correct `ansible_python_interpreter`.",
     ),
     "node.no_task_runs": Meaning(
         "Tasks fail on the node",
-        "The node answers, but no task of Ansible ends well on it.",
+        "The node answers, but Ansible's tasks fail on it.",
         "Run `ansible NODE -m ansible.builtin.setup -vvv` and read its last lines.",
     ),
     "node.look_failed": Meaning(
@@ -103,7 +103,7 @@ CODES: dict[str, Meaning] = {
     ),
     "node.no_nfs_over_rdma": Meaning(
         "No NFS over RDMA",
-        "RDMA was asked for as NFS transport, and the node has no RDMA device or no module rpcrdma.",
+        "RDMA is set as NFS transport, and the node has no RDMA device or no module rpcrdma.",
         "Set `model_share_nfs_transport: tcp`.",
     ),
     "node.disk_full": Meaning(
@@ -153,7 +153,7 @@ CODES: dict[str, Meaning] = {
         "Reboot the node.",
     ),
     "node.memory_short_at_restart": Meaning(
-        "A restart would not find its memory",
+        "A restart would not get its memory back",
         "What runs now keeps its memory; once stopped, it would not get it back because others hold some.",
         "Stop the named programs.",
     ),
@@ -312,17 +312,17 @@ CODES: dict[str, Meaning] = {
     "gpu.power_limited": Meaning(
         "The GPU is slowed by a hardware fault of power or heat",
         "The driver names power brake or a hardware slowdown.",
-        "Use the power supply that came with it, and see that air reaches it.",
+        "Use the power supply that came with it, and check the airflow.",
     ),
     "gpu.hot": Meaning(
         "The GPU slows down by heat",
         "The driver lowers the clock to keep the temperature.",
-        "See that air reaches it.",
+        "Check the airflow.",
     ),
     "gpu.check_failed": Meaning(
         "A basic check of the GPU failed in the serving image",
         "The image does not see the GPU, or computes something wrong on it.",
-        "See that driver and image fit together, or take another image; `dmesg | grep -i xid` tells of faults.",
+        "See that driver and image fit together, or take another image; `dmesg | grep -i xid` shows faults.",
     ),
     "gpu.torch_broken": Meaning(
         "The image has no usable torch",
@@ -361,7 +361,7 @@ CODES: dict[str, Meaning] = {
     ),
     "gpu.capability_unknown": Meaning(
         "Not known whether it works here",
-        "The check that would tell did not run or did not end.",
+        "The check that decides this did not run or did not end.",
         "See the findings of the checks before it, and run the kernel check again.",
     ),
     # --- docker ---
@@ -387,7 +387,7 @@ CODES: dict[str, Meaning] = {
     ),
     "docker.toolkit_missing": Meaning(
         "No NVIDIA container toolkit",
-        "Without nvidia-ctk nobody writes the CDI specification.",
+        "Without nvidia-ctk nothing writes the CDI specification.",
         "Role container_runtime installs it; where apt does not know it, name NVIDIA's repository in `container_runtime_repositories`.",
     ),
     "docker.toolkit_old": Meaning(
@@ -432,11 +432,11 @@ CODES: dict[str, Meaning] = {
     ),
     "docker.spec_shadowed": Meaning(
         "A second CDI specification goes stale",
-        "The toolkit keeps the one below /var/run up to date, and nobody the one below /etc.",
+        "The toolkit keeps the one below /var/run up to date, and nothing the one below /etc.",
         "Remove the one below /etc/cdi.",
     ),
     "docker.spec_stale": Meaning(
-        "The CDI specification asks for files that are gone",
+        "The CDI specification names files that do not exist",
         "No container with the GPU starts until it is regenerated.",
         "`systemctl restart nvidia-cdi-refresh.service`, or role container_runtime.",
     ),
@@ -626,7 +626,7 @@ CODES: dict[str, Meaning] = {
     "fabric.rdma_low": Meaning(
         "RDMA is a little slow",
         "Below the published figures, and still sound.",
-        "Nothing, unless you look for the last percent.",
+        "Nothing, unless you need the last percent.",
     ),
     "fabric.tcp_slow": Meaning(
         "TCP is slow",
@@ -683,7 +683,7 @@ CODES: dict[str, Meaning] = {
     "fabric.nccl_low": Meaning(
         "NCCL is a little slow",
         "Below the published figures, and still sound.",
-        "Nothing, unless you look for the last percent.",
+        "Nothing, unless you need the last percent.",
     ),
     "fabric.nccl_failed": Meaning(
         "NCCL failed",
@@ -829,7 +829,7 @@ CODES: dict[str, Meaning] = {
         "Look at `systemctl status spark-ray-head` on the head.",
     ),
     "ray.token_missing": Meaning(
-        "Ray wants the cluster token",
+        "Ray requires the cluster token",
         "The question was asked without one.",
         "Give the token file.",
     ),
@@ -907,11 +907,11 @@ CODES: dict[str, Meaning] = {
     "benchmark.clock": Meaning(
         "The GPU was throttled",
         "It ran slower than it can while it had work.",
-        "Give it air and its own power supply; take it off its power supply for a minute where no reason is named.",
+        "Improve its airflow and use its own power supply; take it off its power supply for a minute where no reason is named.",
     ),
     "benchmark.swap": Meaning(
         "The node swapped",
-        "Memory that the run needed lay on disk.",
+        "Memory that the run needed was swapped out.",
         "Lower `vllm_serve_gpu_memory_utilization`, or stop what else holds memory.",
     ),
     "benchmark.eager": Meaning(

@@ -137,7 +137,7 @@ def takeover_note(takeovers: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
     told = "; ".join(f"{', '.join(names)} on {node}" for node, names in named.items() if names)
     if not told:
         return ""
-    return f"`ansible-playbook playbooks/takeover.yml -e takeover=yes` stops {told} and removes nothing; with --check in place of -e it only says so"
+    return f"`ansible-playbook playbooks/takeover.yml -e takeover=yes` stops {told} and removes nothing; with --check in place of -e it only lists them"
 
 
 def red_sentences(report: Report) -> list[str]:

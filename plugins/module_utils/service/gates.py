@@ -161,26 +161,26 @@ def mount_obstacle(
     Mounts it where it is not, heals what keeps it from being mounted, and sets its read-ahead. The server's port is asked
     first: nobody here touches a mount whose server is gone.
     """
-    wish = read_mount_unit(path, root)
-    if wish is None or wish.server != server:
+    desired = read_mount_unit(path, root)
+    if desired is None or desired.server != server:
         return f"{path} is not set up to be mounted from {server}: run site.yml"
     if closed := (port or port_obstacle)(server, PORT):
         return f"the weights are on {server}, and {closed}"
     seen = mounted_at(mounts_here(root), path)
     answer = probe(path, run) if is_nfs(seen) else ""
-    if is_nfs(seen) and (answer == "stale" or (not answer and mount_differences(wish, seen))):
-        detach(wish, run, root)
+    if is_nfs(seen) and (answer == "stale" or (not answer and mount_differences(desired, seen))):
+        detach(desired, run, root)
         seen = None
     if not is_nfs(seen):
-        if reason := start_mount(wish, run):
-            return f"{wish.source} cannot be mounted yet ({reason})"
+        if reason := start_mount(desired, run):
+            return f"{desired.source} cannot be mounted yet ({reason})"
         seen = mounted_at(mounts_here(root), path)
         answer = probe(path, run) if is_nfs(seen) else "it is not in the table of mounts"
     if answer:
-        return f"{wish.source} is mounted but does not answer ({answer})"
+        return f"{desired.source} is mounted but does not answer ({answer})"
     if seen is not None:
         try:
-            set_read_ahead(seen, wish.read_ahead_kib, root)
+            set_read_ahead(seen, desired.read_ahead_kib, root)
         except OSError as error:
             say(f"the read-ahead of {path} stays as it is: {error.strerror}")
     return ""

@@ -326,7 +326,7 @@ def image_problems(values: Mapping[str, Any]) -> list[str]:
             return [f"{name}: {error}"]
         if name == "serving_image_base" and reference and not (reference.tag or reference.digest):
             return [
-                f"serving_image_base {base!r} has neither tag nor digest, so that nobody could say which image runs: name one, for example "
+                f"serving_image_base {base!r} has neither tag nor digest, so that it would not be known which image runs: name one, for example "
                 f"{base}:26.10-py3"
             ]
     problems = []

@@ -33,7 +33,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "spark_api_port": {
         "type": "int",
         "default": 8235,
-        "description": "Port of the endpoint. 8235 for good, whatever comes to stand behind it.",
+        "description": "Port of the endpoint. 8235 stays, whatever serves behind it.",
     },
     "spark_fabric_address": {
         "type": "str",
@@ -60,7 +60,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "spark_environment": {
         "type": "dict",
         "described_default": "{}",
-        "description": "Environment added to all serving containers. No secrets: it stands in unit files that every user of the node can read.",
+        "description": "Environment added to all serving containers. No secrets: it is in unit files that every user of the node can read.",
     },
     "spark_devices": {
         "type": "list",

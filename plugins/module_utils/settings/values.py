@@ -163,7 +163,7 @@ def environment_problems(environment: Mapping[Any, Any]) -> list[str]:
             problems.append(f"has the variable {name!r}, expected a name of letters, digits and '_'")
         elif _SECRET_VARIABLE.fullmatch(name) or (isinstance(value, str) and looks_secret(value)):
             problems.append(
-                f"has {name}, which looks like a secret and would stand in a unit file that every user of the node can read: {_remedy(name, value)}"
+                f"has {name}, which looks like a secret and would be in a unit file that every user of the node can read: {_remedy(name, value)}"
             )
         elif value is None:
             problems.append(f'has {name} without a value: write "" for an empty one, or delete it')

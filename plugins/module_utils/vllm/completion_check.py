@@ -515,7 +515,7 @@ def _judge_call(
 
 def _misnamed(name: str, required: Mapping[str, Sequence[str]]) -> str:
     if not name:
-        return "the parser swallowed it; " + WRONG_PARSER
+        return "the parser dropped it; " + WRONG_PARSER
     if leak(name) or call_in_text(name):
         return "the tool call parser left marks of the format in it: take a newer serving image, or the parser that fits the model"
     if any(name.startswith(offered) or name.endswith(offered) for offered in required):

@@ -19,9 +19,9 @@ from .graph_trial import (
     START,
     TEXT,
     Answer,
+    GraphRequest,
     TrialError,
     TrialKey,
-    Wish,
     begin,
     choose,
     compare,
@@ -81,7 +81,7 @@ class GraphTrial:
         write_book(self.path, self.book)
 
     def choose(self) -> dict[str, Any]:
-        wish = Wish(
+        request = GraphRequest(
             self.params["setting"],
             self.params["verdict"],
             self.params["verdict_reason"],
@@ -98,7 +98,7 @@ class GraphTrial:
         healed = heal(entry, self.boot_id, self.now) if entry else []
         if healed and not self.check:
             self.save()
-        choice = choose(wish, entry)
+        choice = choose(request, entry)
         return {
             "changed": bool(healed),
             "mode": choice.mode,

@@ -191,7 +191,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Wish:
+class GraphRequest:
     """What is asked for, and what the runtime's policy says (``allowed``, ``try``, ``refused``, ``unknown``)."""
 
     setting: str = "auto"
@@ -208,16 +208,16 @@ class Wish:
                 raise ValueError(f"a mode to try is {mode!r}, expected {', '.join(MODES[1:])}")
 
 
-def choose(wish: Wish, entry: Mapping[str, Any] | None) -> Choice:
+def choose(request: GraphRequest, entry: Mapping[str, Any] | None) -> Choice:
     """Return the mode for now and what is to be tried.
 
     A mode that passed is kept whatever the policy says today: after a boot it has not looked again, and a cluster that serves
     must not be restarted for that. A refusal alone takes it back.
     """
     outcomes: Mapping[str, Mapping[str, Any]] = entry["modes"] if entry else {}
-    if wish.setting == "off":
-        return Choice(EAGER, reason="eager, as asked for")
-    usable = [mode for mode in wish.order if wish.pipeline_parallel_size == 1 or mode == "piecewise"]
+    if request.setting == "off":
+        return Choice(EAGER, reason="eager, as set")
+    usable = [mode for mode in request.order if request.pipeline_parallel_size == 1 or mode == "piecewise"]
     if not usable:
         return Choice(
             EAGER,
@@ -227,31 +227,35 @@ def choose(wish: Wish, entry: Mapping[str, Any] | None) -> Choice:
     passed = next((mode for mode in usable if outcomes.get(mode, {}).get("state") == PASSED), "")
     open_modes = tuple(mode for mode in usable if mode not in failed and mode != passed)
     words = "; ".join(f"{mode} {outcome.get('reason', 'failed')}" for mode, outcome in failed.items())
-    if wish.verdict == "refused":
+    if request.verdict == "refused":
         return Choice(
             EAGER,
-            reason=f"eager: {wish.verdict_reason}",
-            warning=f"graphs are set to on and are refused: {wish.verdict_reason}" if wish.setting == "on" else "",
+            reason=f"eager: {request.verdict_reason}",
+            warning=f"graphs are set to on and are refused: {request.verdict_reason}"
+            if request.setting == "on"
+            else "",
         )
     if passed:
         return Choice(passed, reason=f"{passed}: its trial passed on {outcomes[passed].get('at', 'an earlier run')}")
     if any(outcome.get("kind") == REBOOT for outcome in failed.values()):
         return Choice(EAGER, reason=f"eager: {words}; no further mode is tried after that")
-    if wish.setting == "on":
+    if request.setting == "on":
         if not open_modes:
             return Choice(
-                EAGER, reason=f"eager: {words}", warning=f"graphs were asked for, and every mode failed: {words}"
+                EAGER, reason=f"eager: {words}", warning=f"graphs are set to on, and every mode failed: {words}"
             )
-        doubt = "" if wish.verdict == "allowed" else f" ({wish.verdict_reason or 'nothing is known of them here'})"
+        doubt = (
+            "" if request.verdict == "allowed" else f" ({request.verdict_reason or 'nothing is known of them here'})"
+        )
         return Choice(
             open_modes[0],
-            reason=f"{open_modes[0]}: asked for",
+            reason=f"{open_modes[0]}: set to on",
             warning=f"graphs are on without a trial{doubt}: wrong text or a hang would go unnoticed; auto tries them first",
         )
     if not open_modes:
         return Choice(EAGER, reason=f"eager: {words}")
-    if wish.verdict not in ("allowed", "try"):
-        return Choice(EAGER, reason=f"eager: {wish.verdict_reason or 'nothing is known of CUDA graphs here'}")
+    if request.verdict not in ("allowed", "try"):
+        return Choice(EAGER, reason=f"eager: {request.verdict_reason or 'nothing is known of CUDA graphs here'}")
     return Choice(EAGER, open_modes, f"eager until {' or '.join(open_modes)} passed a trial")
 
 

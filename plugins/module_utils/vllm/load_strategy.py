@@ -139,7 +139,7 @@ def _named(strategy: str, files: Checkpoint) -> Loading:
         note = (
             f", although {needs:.1f} GiB do not fit into the {files.available_gib:.1f} GiB that are left: read in vain"
         )
-    return Loading(None, strategy, round(needs, 1), f"{strategy}, as asked for{note}")
+    return Loading(None, strategy, round(needs, 1), f"{strategy}, as set{note}")
 
 
 def _format(name: str, files: Checkpoint) -> Loading:
@@ -155,7 +155,7 @@ def _format(name: str, files: Checkpoint) -> Loading:
             f"loading strategy fastsafetensors with {share:.1f} GiB of weights in {total:.1f} GiB of memory is known to fail: "
             "take eager or lazy"
         )
-    return Loading(name, None, 0.0, f"{name}, as asked for")
+    return Loading(name, None, 0.0, f"{name}, as set")
 
 
 def filesystem_of(path: str, mountinfo: str) -> str:

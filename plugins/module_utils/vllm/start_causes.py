@@ -368,7 +368,7 @@ KNOWN: tuple[Known, ...] = (
         "quantization",
         "does not match the quantization",
         r"does not match the quantization|Unknown quantization method|quantization method \S+ is not supported for the current GPU",
-        "the model's quantization is not the one that was asked for, or not one of this image on this GPU",
+        "the model's quantization is not the one that was set, or this image does not support it on this GPU",
         "leave --quantization out; playbooks/preflight.yml says what runs here",
     ),
     # --- files
@@ -397,7 +397,7 @@ KNOWN: tuple[Known, ...] = (
         "not_offline",
         "openai_harmony.HarmonyError",
         r"openai_harmony.*(?:vocab|download)|HarmonyError|tiktoken.*(?:download|resolve|Max retries)",
-        "gpt-oss wants its vocabulary from the Internet at the start",
+        "gpt-oss downloads its vocabulary from the Internet at the start",
         "put the tiktoken files below spark_store_path and name the folder in TIKTOKEN_ENCODINGS_BASE (vllm_serve_environment)",
     ),
     _known(

@@ -62,19 +62,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 # --- image_sync: an image made of a base ---------------------------------------------------------------------
 
-WISH: dict[str, Any] = {"name": NAME, "base": BASE, "ray_version": "2.56.1", "pull": True}
+REQUEST: dict[str, Any] = {"name": NAME, "base": BASE, "ray_version": "2.56.1", "pull": True}
 
 
 def test_a_base_without_ray_gets_it_once(run: Run, world: World) -> None:
     world.set(registry={BASE: image("base")})
-    assert run(image_sync, check=True, **WISH)["changed"] is True
+    assert run(image_sync, check=True, **REQUEST)["changed"] is True
     assert world.verbs() == []
-    first = run(image_sync, **WISH)
+    first = run(image_sync, **REQUEST)
     assert (first["changed"], first["source"], first["ray_added"]) == (True, "base", True)
     assert world.verbs() == ["pull", "build", "tag"]
     assert '"ray[default]==2.56.1"' in world.get("built")["text"]
     assert f"{NAME}-unchecked" not in world.get("images")
-    again = run(image_sync, **WISH)
+    again = run(image_sync, **REQUEST)
     assert (again["changed"], again["content"], world.verbs()) == (False, first["content"], [])
 
 
@@ -82,46 +82,46 @@ def test_check_mode_foresees_the_image_where_docker_is_still_to_come(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "DOCKER", "/nowhere/docker")
-    assert "Docker is not installed on this node" in run(image_sync, **WISH)["msg"]
-    result = run(image_sync, check=True, **WISH)
+    assert "Docker is not installed on this node" in run(image_sync, **REQUEST)["msg"]
+    result = run(image_sync, check=True, **REQUEST)
     assert (result["changed"], result["source"], result["content"]) == (True, "base", "")
     assert run(image_sync, check=True, name=NAME, content="c0ffee")["source"] == "peer"
 
 
 def test_a_base_with_ray_gets_no_layer(run: Run, world: World) -> None:
     world.set(images={BASE: image("base", ray="2.60.0")})
-    result = run(image_sync, **WISH)
+    result = run(image_sync, **REQUEST)
     assert (result["changed"], result["ray_added"]) == (True, False)
     assert world.get("built")["text"] == f"FROM {BASE}\n"
     # The same layers and run configuration: no byte more for the other nodes.
     assert result["content"] == run(image_sync, name=BASE)["content"]
-    assert run(image_sync, **WISH)["changed"] is False
+    assert run(image_sync, **REQUEST)["changed"] is False
 
 
 def test_a_base_that_was_cleaned_away_is_not_pulled_again(run: Run, world: World) -> None:
     world.set(registry={BASE: image("base")})
-    run(image_sync, **WISH)
+    run(image_sync, **REQUEST)
     world.set(images={NAME: world.get("images")[NAME]}, log=[])
-    assert run(image_sync, **WISH)["changed"] is False
+    assert run(image_sync, **REQUEST)["changed"] is False
     assert world.verbs() == []
     world.set(registry={BASE: image("base"), "x/y:2": image("other")})
-    assert run(image_sync, **{**WISH, "base": "x/y:2"})["changed"] is True
+    assert run(image_sync, **{**REQUEST, "base": "x/y:2"})["changed"] is True
 
 
 def test_another_ray_or_a_moved_base_makes_it_again(run: Run, world: World) -> None:
     world.set(images={BASE: image("base")})
-    run(image_sync, **WISH)
+    run(image_sync, **REQUEST)
     world.set(after=probe("2.57.0"))
-    assert run(image_sync, **{**WISH, "ray_version": "2.57.0"})["changed"] is True
+    assert run(image_sync, **{**REQUEST, "ray_version": "2.57.0"})["changed"] is True
     world.set(images={**world.get("images"), BASE: image("moved")})
-    assert run(image_sync, **{**WISH, "ray_version": "2.57.0"})["changed"] is True
+    assert run(image_sync, **{**REQUEST, "ray_version": "2.57.0"})["changed"] is True
 
 
 def test_going_back_to_the_image_before_costs_nothing(run: Run, world: World) -> None:
-    old = {**WISH, "name": "dgx-spark/serving:26.05", "base": "nvcr.io/nvidia/vllm:26.05-py3"}
+    old = {**REQUEST, "name": "dgx-spark/serving:26.05", "base": "nvcr.io/nvidia/vllm:26.05-py3"}
     world.set(registry={BASE: image("new"), old["base"]: image("old")})
     run(image_sync, **old)
-    run(image_sync, **WISH)
+    run(image_sync, **REQUEST)
     world.verbs()
     assert run(image_sync, **old)["changed"] is False
     assert world.verbs() == []
@@ -130,10 +130,10 @@ def test_going_back_to_the_image_before_costs_nothing(run: Run, world: World) ->
 def test_a_mirror_is_pulled_from(run: Run, world: World) -> None:
     there = "registry.lan:5000/nvidia/vllm:26.10-py3"
     world.set(registry={there: image("base")})
-    assert run(image_sync, **WISH, mirror="registry.lan:5000")["changed"] is True
+    assert run(image_sync, **REQUEST, mirror="registry.lan:5000")["changed"] is True
     assert world.get("built")["text"].startswith(f"FROM {there}\n")
     world.verbs()
-    assert run(image_sync, **WISH, mirror="registry.lan:5000")["changed"] is False
+    assert run(image_sync, **REQUEST, mirror="registry.lan:5000")["changed"] is False
     # An image without a base comes from there under the name that was asked for.
     world.set(registry={"registry.lan:5000/x/y:1": image("plain")})
     assert run(image_sync, name="x/y:1", pull=True, mirror="registry.lan:5000")["source"] == "pull"
@@ -144,7 +144,7 @@ def test_a_certificate_is_for_registry_and_build_and_in_no_layer(run: Run, world
     bundle = tmp_path / "ca.pem"
     bundle.write_text("-----BEGIN CERTIFICATE-----\n")
     world.set(registry={BASE: image("base")})
-    assert run(image_sync, **WISH, ca_bundle=str(bundle))["changed"] is True
+    assert run(image_sync, **REQUEST, ca_bundle=str(bundle))["changed"] is True
     assert (tmp_path / "certs.d/nvcr.io/ca.crt").read_text() == bundle.read_text()
     assert world.get("built")["context"] == ["Dockerfile", "ca.pem"]
     assert "--mount=type=bind,source=ca.pem" in world.get("built")["text"]
@@ -152,10 +152,10 @@ def test_a_certificate_is_for_registry_and_build_and_in_no_layer(run: Run, world
 
 def test_wheels_take_the_place_of_an_index(run: Run, world: World, tmp_path: Path) -> None:
     world.set(images={BASE: image("base")})
-    assert "there are no wheels in it" in run(image_sync, **WISH, wheelhouse=str(tmp_path / "none"))["msg"]
+    assert "there are no wheels in it" in run(image_sync, **REQUEST, wheelhouse=str(tmp_path / "none"))["msg"]
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels/ray-2.56.1-py3-none-any.whl").write_text("")
-    assert run(image_sync, **WISH, wheelhouse=str(tmp_path / "wheels"))["changed"] is True
+    assert run(image_sync, **REQUEST, wheelhouse=str(tmp_path / "wheels"))["changed"] is True
     assert world.get("built")["context"] == ["Dockerfile", "ray-2.56.1-py3-none-any.whl", "wheels"]
 
 
@@ -192,7 +192,7 @@ def test_a_base_of_no_use_changes_nothing(
 ) -> None:
     world.set(**state)
     before = {name for name in world.get("images") if name != BASE}
-    result = run(image_sync, **{**WISH, **arguments})
+    result = run(image_sync, **{**REQUEST, **arguments})
     assert result["failed"] is True
     assert words in result["msg"]
     assert "\n" not in result["msg"]
@@ -206,7 +206,7 @@ def test_an_archive_for_another_machine_is_not_loaded(run: Run, world: World, tm
         "manifest.json": [{"Config": "c.json", "RepoTags": [BASE]}],
     }
     save(path, members)
-    for arguments in ({**WISH, "archive": str(path)}, {"name": NAME, "archive": str(path)}):
+    for arguments in ({**REQUEST, "archive": str(path)}, {"name": NAME, "archive": str(path)}):
         result = run(image_sync, **arguments)
         assert f"is for {OTHER} and this node is {HERE}" in result["msg"]
     assert world.verbs() == []
@@ -217,12 +217,12 @@ def test_a_base_from_an_archive_gets_its_name(run: Run, world: World, tmp_path: 
     config = {"architecture": HERE, "rootfs": {"diff_ids": ["base"]}, "config": {"Labels": {}}}
     save(path, {"c.json": config, "manifest.json": [{"Config": "c.json", "RepoTags": ["other:1"]}]})
     world.set(archive={"other:1": image("base")})
-    result = run(image_sync, **{**WISH, "archive": str(path), "pull": False})
+    result = run(image_sync, **{**REQUEST, "archive": str(path), "pull": False})
     assert (result["changed"], result["ray_added"]) == (True, True)
     assert BASE in world.get("images")
     assert world.verbs() == ["load", "tag", "build", "tag"]
     by_digest = f"nvcr.io/nvidia/vllm@sha256:{'0' * 64}"
-    result = run(image_sync, **{**WISH, "base": by_digest, "archive": str(path)})
+    result = run(image_sync, **{**REQUEST, "base": by_digest, "archive": str(path)})
     assert "the tag that the image was saved under" in result["msg"]
 
 

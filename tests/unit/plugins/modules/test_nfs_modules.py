@@ -117,15 +117,15 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     for module in (nfs_export, client):
         monkeypatch.setattr(module, "other_exports", lambda: nfs_share.other_exports(tmp_path))
         monkeypatch.setattr(module, "mounts_here", lambda: nfs_share.mounts_here(tmp_path))
-    monkeypatch.setattr(client, "detach", lambda wish: nfs_share.detach(wish, root=tmp_path))
+    monkeypatch.setattr(client, "detach", lambda desired: nfs_share.detach(desired, root=tmp_path))
     monkeypatch.setattr(client, "probe", lambda path: "")
     monkeypatch.setattr(client.Client, "reach_server", lambda self: None)
 
-    wish = Export(str(found.store), (FABRIC,))
+    desired = Export(str(found.store), (FABRIC,))
     running = Nfsd("-3 +4 -4.0 -4.1 +4.2", "16", "15", "15", "tcp 2049")
     runs = found.programs / "runs"
     monkeypatch.setattr(Nfsd, "read", classmethod(lambda cls: running if runs.exists() else Nfsd()))
-    (tmp_path / "etab").write_text(f"{wish.path}\t{FABRIC}({','.join(wish.options())})\n")
+    (tmp_path / "etab").write_text(f"{desired.path}\t{FABRIC}({','.join(desired.options())})\n")
     return found
 
 
@@ -261,7 +261,7 @@ def test_a_mount_from_nothing_and_again(run: Run, machine: Machine) -> None:
     assert (planned["changed"], machine.ran()) == (True, [])
     done = run(nfs_mount, **wanted(machine))
     assert done["hidden"] == ["old-copy"]
-    assert "stays there, hidden by the mount: old-copy" in done["msg"]
+    assert "stay there, hidden by the mount: old-copy" in done["msg"]
     assert "vers=4.2" in done["options"]
     assert f"start {unit}" in machine.ran()
     again = run(nfs_mount, **wanted(machine))

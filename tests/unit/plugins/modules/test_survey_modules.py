@@ -87,7 +87,7 @@ def test_a_look_of_node_info_that_fails_lets_the_others_go_on(run: Run) -> None:
 
 
 def test_node_info_wants_something_to_look_at(run: Run) -> None:
-    assert "nothing was asked for" in run(node_info)["msg"]
+    assert "nothing to check" in run(node_info)["msg"]
 
 
 def test_diagnosis_of_this_machine_holds_no_secret(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,9 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.image_layer 
     architecture_problem,
     build_problem,
     judge_image,
+    layer_digest,
     layer_dockerfile,
     layer_problem,
-    layer_wish,
     mirrored,
     parse_probe,
     parse_reference,
@@ -331,16 +331,16 @@ def test_certificate_and_wheels_are_mounted_and_not_copied() -> None:
     assert "COPY" not in text and "ADD" not in text
 
 
-def test_a_wish_changes_with_what_decides() -> None:
-    wish = layer_wish(NVIDIA, "sha256:1", "2.56.1")
-    assert wish == layer_wish(NVIDIA, "sha256:1", "2.56.1")
+def test_a_digest_changes_with_what_decides() -> None:
+    digest = layer_digest(NVIDIA, "sha256:1", "2.56.1")
+    assert digest == layer_digest(NVIDIA, "sha256:1", "2.56.1")
     assert (
         len(
             {
-                wish,
-                layer_wish(NVIDIA, "sha256:2", "2.56.1"),
-                layer_wish(NVIDIA, "sha256:1", "2.60.0"),
-                layer_wish("x", "sha256:1", "2.56.1"),
+                digest,
+                layer_digest(NVIDIA, "sha256:2", "2.56.1"),
+                layer_digest(NVIDIA, "sha256:1", "2.60.0"),
+                layer_digest("x", "sha256:1", "2.56.1"),
             }
         )
         == 4
@@ -350,4 +350,4 @@ def test_a_wish_changes_with_what_decides() -> None:
 @pytest.mark.parametrize("version", ["", "latest", ">=2.56", '2.56.1" && rm -rf /', "2"])
 def test_a_version_of_ray_that_is_none(version: str) -> None:
     with pytest.raises(ValueError, match="ray_version is"):
-        layer_wish(NVIDIA, "", version)
+        layer_digest(NVIDIA, "", version)

@@ -109,7 +109,7 @@ def test_version(text: str, numbers: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("evidence", "wish", "eager", "arguments"),
+    ("evidence", "setting", "eager", "arguments"),
     [
         (seen(), "auto", True, []),
         (seen(), "try", False, list(TRIAL_ARGUMENTS)),
@@ -119,13 +119,13 @@ def test_version(text: str, numbers: tuple[int, ...]) -> None:
         (seen(cuda_graph="unavailable"), "try", True, []),
     ],
 )
-def test_what_follows_for_the_server(evidence: Evidence, wish: str, eager: bool, arguments: list[str]) -> None:
-    choice = serving_choice(verdicts(evidence), wish)
+def test_what_follows_for_the_server(evidence: Evidence, setting: str, eager: bool, arguments: list[str]) -> None:
+    choice = serving_choice(verdicts(evidence), setting)
     assert (choice["enforce_eager"], choice["arguments"]) == (eager, arguments)
     assert choice["reason"]
 
 
-def test_a_wish_that_is_none() -> None:
+def test_a_setting_that_is_none() -> None:
     with pytest.raises(ValueError, match="expected auto, try or never"):
         serving_choice(verdicts(seen()), "always")
 

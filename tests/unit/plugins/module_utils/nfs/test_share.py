@@ -219,10 +219,10 @@ def test_the_gate_reads_what_the_module_wrote(tmp_path: Path) -> None:
     assert nfs_share.read_mount_unit("/srv/models", tmp_path) is None
     folder = tmp_path / "etc/systemd/system"
     folder.mkdir(parents=True)
-    wish = replace(MOUNT, transport="rdma", read_ahead_kib=4096)
-    (folder / wish.mount_unit).write_text(wish.mount_text())
-    assert nfs_share.read_mount_unit("/srv/models", tmp_path) == wish
-    (folder / wish.mount_unit).write_text("[Mount]\nWhat=x\n")
+    desired = replace(MOUNT, transport="rdma", read_ahead_kib=4096)
+    (folder / desired.mount_unit).write_text(desired.mount_text())
+    assert nfs_share.read_mount_unit("/srv/models", tmp_path) == desired
+    (folder / desired.mount_unit).write_text("[Mount]\nWhat=x\n")
     assert nfs_share.read_mount_unit("/srv/models", tmp_path) is None
 
 

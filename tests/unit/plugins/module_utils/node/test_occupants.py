@@ -426,7 +426,7 @@ def test_a_serving_node_is_green_where_the_gpus_memory_is_not_told() -> None:
         ({}, GREEN, "113.0 of 121.7 GiB are available (90 GiB are needed for a start)"),
         ({"memory_available_gib": 60.0, "holders": [OLLAMA]}, RED, "held by ollama.service (21.0 GiB, 20.0 of it on the GPU)"),
         ({"memory_available_gib": 60.0}, RED, "no program is seen that holds the rest"),
-        ({"memory_available_gib": 15.0, "containers": OURS, "holders": [OLLAMA]}, YELLOW, "a restart would not find its 90 GiB"),
+        ({"memory_available_gib": 15.0, "containers": OURS, "holders": [OLLAMA]}, YELLOW, "a restart would not get its 90 GiB"),
         ({"memory_available_gib": 5.0, "containers": OURS, "holders": [OUR_RANK]}, YELLOW, "freeze under load below about 6"),
     ],
     ids=["free", "held", "lost", "ours and theirs", "no headroom"],

@@ -129,7 +129,7 @@ def test_reading_over_http() -> None:
     ("status", "body", "words"),
     [
         # Recorded words of Ray 2.60.0 with token authentication.
-        (401, "Unauthorized: Missing authentication token", "wants the cluster token"),
+        (401, "Unauthorized: Missing authentication token", "requires the cluster token"),
         (403, "Forbidden: Invalid authentication token", "which is not the one that the head was started with"),
         (500, "boom", "answered 500"),
     ],

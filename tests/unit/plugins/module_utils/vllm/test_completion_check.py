@@ -346,9 +346,7 @@ BAD_CALLS = [
     pytest.param(
         called("calculator", "{}"), "'calculator', which was not offered (calculate): the model invented", id="name"
     ),
-    pytest.param(
-        called("", ""), "the name '', which was not offered (calculate): the parser swallowed it", id="no-name"
-    ),
+    pytest.param(called("", ""), "the name '', which was not offered (calculate): the parser dropped it", id="no-name"),
     pytest.param(called("calculate", '{"expression": '), "not JSON: '{\"expression\":'", id="broken-json"),
     pytest.param(called("calculate", '{"expr', "length"), "the answer was cut at 256 tokens", id="cut-arguments"),
     pytest.param(called("calculate", '"1+1"'), "no JSON object", id="no-object"),
@@ -402,7 +400,7 @@ def test_a_wrong_parser_is_named_as_the_likely_cause(reply: Reply) -> None:
 BAD_CALL_STREAMS = [
     pytest.param(text_stream(*CALL_TEXT.split()), "came back as text", id="text"),
     pytest.param(text_stream(), "vanished", id="vanished"),
-    pytest.param(call_stream("", ""), "the parser swallowed it", id="nameless"),
+    pytest.param(call_stream("", ""), "the parser dropped it", id="nameless"),
     pytest.param(call_stream("calculate", '{"expre'), "not JSON", id="broken-json"),
 ]
 

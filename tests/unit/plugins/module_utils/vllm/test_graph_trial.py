@@ -12,9 +12,9 @@ import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm import flags, graph_trial
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.graph_trial import (
     Answer,
+    GraphRequest,
     TrialError,
     TrialKey,
-    Wish,
     begin,
     choose,
     compare,
@@ -48,62 +48,80 @@ def failed(kind: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("wish", "known", "mode", "candidates", "said"),
+    ("asked", "known", "mode", "candidates", "said"),
     [
-        (Wish(verdict="try"), None, "eager", ("decode", "piecewise"), "until decode or piecewise passed"),
-        (Wish(verdict="allowed"), None, "eager", ("decode", "piecewise"), "until"),
-        (Wish(verdict="refused", verdict_reason="NCCL is old"), None, "eager", (), "NCCL is old"),
-        (Wish(verdict="unknown", verdict_reason="nobody looked"), None, "eager", (), "nobody looked"),
-        (Wish("off", "allowed"), None, "eager", (), "as asked for"),
+        (GraphRequest(verdict="try"), None, "eager", ("decode", "piecewise"), "until decode or piecewise passed"),
+        (GraphRequest(verdict="allowed"), None, "eager", ("decode", "piecewise"), "until"),
+        (GraphRequest(verdict="refused", verdict_reason="NCCL is old"), None, "eager", (), "NCCL is old"),
+        (GraphRequest(verdict="unknown", verdict_reason="nobody looked"), None, "eager", (), "nobody looked"),
+        (GraphRequest("off", "allowed"), None, "eager", (), "as set"),
         # What passed stays without a look at the kernels, which a serving cluster does not get after a boot.
-        (Wish(verdict="unknown"), entry(decode=PASSED), "decode", (), "passed on"),
-        (Wish(verdict="try"), entry(decode=PASSED), "decode", (), "passed on"),
-        (Wish(verdict="refused", verdict_reason="broken"), entry(decode=PASSED), "eager", (), "broken"),
-        (Wish("off"), entry(decode=PASSED), "eager", (), "as asked for"),
-        (Wish(verdict="try"), entry(decode=failed("hang")), "eager", ("piecewise",), "until piecewise"),
-        (Wish(verdict="try"), entry(decode=failed("text"), piecewise=PASSED), "piecewise", (), "passed on"),
-        (Wish(verdict="try"), entry(decode=failed("hang"), piecewise=failed("crash")), "eager", (), "it was a hang"),
-        (Wish(verdict="try"), entry(decode=failed("reboot")), "eager", (), "no further mode"),
+        (GraphRequest(verdict="unknown"), entry(decode=PASSED), "decode", (), "passed on"),
+        (GraphRequest(verdict="try"), entry(decode=PASSED), "decode", (), "passed on"),
+        (GraphRequest(verdict="refused", verdict_reason="broken"), entry(decode=PASSED), "eager", (), "broken"),
+        (GraphRequest("off"), entry(decode=PASSED), "eager", (), "as set"),
+        (GraphRequest(verdict="try"), entry(decode=failed("hang")), "eager", ("piecewise",), "until piecewise"),
+        (GraphRequest(verdict="try"), entry(decode=failed("text"), piecewise=PASSED), "piecewise", (), "passed on"),
         (
-            Wish(verdict="try"),
+            GraphRequest(verdict="try"),
+            entry(decode=failed("hang"), piecewise=failed("crash")),
+            "eager",
+            (),
+            "it was a hang",
+        ),
+        (GraphRequest(verdict="try"), entry(decode=failed("reboot")), "eager", (), "no further mode"),
+        (
+            GraphRequest(verdict="try"),
             entry(decode=failed("interrupted", interruptions=1)),
             "eager",
             ("decode", "piecewise"),
             "until",
         ),
         (
-            Wish(verdict="try"),
+            GraphRequest(verdict="try"),
             entry(decode=failed("interrupted", interruptions=2)),
             "eager",
             ("piecewise",),
             "until piecewise",
         ),
-        (Wish(verdict="try", order=("full",)), None, "eager", ("full",), "until full"),
-        (Wish(verdict="try", pipeline_parallel_size=2), None, "eager", ("piecewise",), "until piecewise"),
-        (Wish(verdict="try", order=("decode",), pipeline_parallel_size=2), None, "eager", (), "stages"),
+        (GraphRequest(verdict="try", order=("full",)), None, "eager", ("full",), "until full"),
+        (GraphRequest(verdict="try", pipeline_parallel_size=2), None, "eager", ("piecewise",), "until piecewise"),
+        (GraphRequest(verdict="try", order=("decode",), pipeline_parallel_size=2), None, "eager", (), "stages"),
     ],
 )
-def test_choice(wish: Wish, known: dict[str, Any] | None, mode: str, candidates: tuple[str, ...], said: str) -> None:
-    choice = choose(wish, known)
+def test_choice(
+    asked: GraphRequest, known: dict[str, Any] | None, mode: str, candidates: tuple[str, ...], said: str
+) -> None:
+    choice = choose(asked, known)
     assert (choice.mode, choice.candidates) == (mode, candidates)
     assert said in choice.reason
     assert choice.warning == ""
 
 
 @pytest.mark.parametrize(
-    ("wish", "known", "mode", "warning"),
+    ("asked", "known", "mode", "warning"),
     [
-        (Wish("on", "try", "not tried between these nodes"), None, "decode", "without a trial (not tried between"),
-        (Wish("on", "unknown"), None, "decode", "nothing is known of them here"),
-        (Wish("on", "allowed"), None, "decode", "without a trial: wrong text"),
-        (Wish("on", "refused", "NCCL is old"), None, "eager", "are refused: NCCL is old"),
-        (Wish("on", "try"), entry(decode=failed("hang")), "piecewise", "without a trial"),
-        (Wish("on", "try"), entry(decode=failed("hang"), piecewise=failed("text")), "eager", "every mode failed"),
-        (Wish("on", "try"), entry(decode=PASSED), "decode", ""),
+        (
+            GraphRequest("on", "try", "not tried between these nodes"),
+            None,
+            "decode",
+            "without a trial (not tried between",
+        ),
+        (GraphRequest("on", "unknown"), None, "decode", "nothing is known of them here"),
+        (GraphRequest("on", "allowed"), None, "decode", "without a trial: wrong text"),
+        (GraphRequest("on", "refused", "NCCL is old"), None, "eager", "are refused: NCCL is old"),
+        (GraphRequest("on", "try"), entry(decode=failed("hang")), "piecewise", "without a trial"),
+        (
+            GraphRequest("on", "try"),
+            entry(decode=failed("hang"), piecewise=failed("text")),
+            "eager",
+            "every mode failed",
+        ),
+        (GraphRequest("on", "try"), entry(decode=PASSED), "decode", ""),
     ],
 )
-def test_on_warns(wish: Wish, known: dict[str, Any] | None, mode: str, warning: str) -> None:
-    choice = choose(wish, known)
+def test_on_warns(asked: GraphRequest, known: dict[str, Any] | None, mode: str, warning: str) -> None:
+    choice = choose(asked, known)
     assert choice.mode == mode
     assert choice.candidates == ()
     assert warning in choice.warning if warning else choice.warning == ""
@@ -121,8 +139,8 @@ def test_the_modes_are_those_that_flags_know() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Wish("maybe"), "expected auto, on, off"),
-        (lambda: Wish(order=("eager",)), "expected full"),
+        (lambda: GraphRequest("maybe"), "expected auto, on, off"),
+        (lambda: GraphRequest(order=("eager",)), "expected full"),
         (lambda: TrialKey("", "c", 1), "image_id is empty"),
         (lambda: TrialKey("a", "c", 0), "nodes is 0"),
     ],
@@ -176,10 +194,10 @@ def test_a_run_that_was_killed_is_closed() -> None:
     one = entry()
     begin(one, "decode", "boot-1", NOW)
     assert heal(one, "boot-1", NOW) == ["decode: the run ended during the trial"]
-    assert choose(Wish(verdict="try"), one).candidates == ("decode", "piecewise")
+    assert choose(GraphRequest(verdict="try"), one).candidates == ("decode", "piecewise")
     begin(one, "decode", "boot-1", NOW)
     heal(one, "boot-1", NOW)
-    assert choose(Wish(verdict="try"), one).candidates == ("piecewise",)
+    assert choose(GraphRequest(verdict="try"), one).candidates == ("piecewise",)
     assert heal(one, "boot-1", NOW) == []
 
 
@@ -187,7 +205,7 @@ def test_a_node_that_went_down_in_a_trial_ends_all_trials() -> None:
     one = entry()
     begin(one, "decode", "boot-1", NOW)
     assert heal(one, "boot-2", NOW) == ["decode: the machine was rebooted during the trial"]
-    choice = choose(Wish(verdict="try"), one)
+    choice = choose(GraphRequest(verdict="try"), one)
     assert (choice.mode, choice.candidates) == ("eager", ())
 
 

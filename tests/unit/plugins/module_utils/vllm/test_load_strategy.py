@@ -56,7 +56,7 @@ def test_auto(files: Checkpoint, strategy: str | None, said: str) -> None:
 def test_by_name(name: str, files: Checkpoint, flags: tuple[str | None, str | None]) -> None:
     found = choose_loading(name, files)
     assert (found.load_format, found.safetensors_load_strategy) == flags
-    assert "as asked for" in found.reason
+    assert "as set" in found.reason
 
 
 def test_a_prefetch_in_vain_is_said() -> None:
