@@ -49,12 +49,12 @@ _RIGHT: dict[str, tuple[str, str, str]] = {
     "name-with-channel-suffix.json": ("reported of gpt-oss", "", "left marks of the format in it"),
     "think-end-only-in-content.sse": (
         "reported of models whose template opens the thoughts itself",
-        "thoughts came back in the text",
+        "reasoning came back in the text",
         "vllm_serve_reasoning_parser to",
     ),
     "think-in-content.sse": (
         "reported without a reasoning parser",
-        "thoughts came back in the text",
+        "reasoning came back in the text",
         "vllm_serve_reasoning_parser to",
     ),
     "thought-then-nothing.sse": (
