@@ -28,7 +28,9 @@ GONE_SETTINGS: dict[str, str] = {
 #: Groups that say nothing of how somebody named a cluster.
 _GROUPS = frozenset({"all", "ungrouped", "sparks", "head", "workers", "spark_head", "spark_workers"})
 #: Tags with a meaning of Ansible's own, and those that molecule skips in every run.
-_TAGS = frozenset({"all", "always", "never", "tagged", "untagged", "molecule-notest", "notest"})
+_TAGS = frozenset(
+    {"all", "always", "never", "tagged", "untagged", "molecule-notest", "notest", "molecule-idempotence-notest"}
+)
 
 
 def cluster_groups(groups: Mapping[str, Sequence[str]]) -> tuple[str, str]:
