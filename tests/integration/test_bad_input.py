@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import REPOSITORY, SIMULATION, Playbook, Run
 from testinfra.host import Host
+
+from tests.integration.conftest import REPOSITORY, SIMULATION, Playbook, Run
 
 #: The first task that changes something; bad input stops before it.
 FIRST_CHANGE = "Install the node tools"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Playbook, settings
 from testinfra.host import Host
+
+from tests.integration.conftest import Playbook, settings
 
 FOLDER = "/var/lib/dgx-spark/benchmarks-test"
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY, SIMULATION, settings
 from testinfra.host import Host
+
+from tests.integration.conftest import REPOSITORY, SIMULATION, settings
 
 #: What ansible-core runs on; pure Python or built for the same Python minor version as the node's (3.11 in the simulation).
 PACKAGES = (

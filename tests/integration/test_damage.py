@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from conftest import Playbook
 from endpoint import api_key, chat
 from testinfra.host import Host
+
+from tests.integration.conftest import Playbook
 
 REPOSITORY = "/srv/models/dgx-spark--tiny-qwen3-moe"
 SHARD = f"$(ls {REPOSITORY}/$(cat {REPOSITORY}/refs/main)/*.safetensors | head -n 1)"

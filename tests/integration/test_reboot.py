@@ -7,9 +7,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import Playbook, simulation
 from endpoint import api_key, chat, wait_until_active
 from testinfra.host import Host
+
+from tests.integration.conftest import Playbook, simulation
 
 
 def serves_again(head: Host, seconds: float = 360) -> None:

@@ -8,9 +8,10 @@ import html
 import re
 from pathlib import Path
 
-from conftest import Playbook
 from endpoint import wait_until_active
 from testinfra.host import Host
+
+from tests.integration.conftest import Playbook
 
 _SECTION = re.compile(r"<h2 id='head-\d+'>(.*?)</h2>(.*?)</section>", re.DOTALL)
 _ROW = re.compile(

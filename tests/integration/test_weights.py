@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, SIMULATION, Playbook, simulation
 from testinfra.host import Host
 
 from simulation import settings
 from simulation.hub.faults import parse
 from simulation.hub.server import Hub, running
+from tests.integration.conftest import REPOSITORY, SIMULATION, Playbook, simulation
 
 REPO = "tests/large"
 MIB = 1024 * 1024
