@@ -354,7 +354,10 @@ def select_interfaces(fabric: Fabric, wanted: Sequence[str] = (), address: str =
     every = {*names, *(other.interface for other in fabric.others)}
     for name in wanted:
         if name not in every and not names:
-            raise FabricError(f"interface {name} does not exist on this node: {why_no_port(fabric.host).sentence()}")
+            raise FabricError(
+                f"interface {name} does not exist on this node: {why_no_port(fabric.host).sentence()}. "
+                "If another interface is meant, correct fabric_interfaces"
+            )
         if name not in every:
             raise FabricError(
                 f"interface {name} does not exist on this node (RDMA ports: {', '.join(names) or 'none'}): correct fabric_interfaces; "
