@@ -18,9 +18,10 @@ description:
 options:
   needs:
     description:
-      - Which hosts of group C(sparks) have to take part in the play, C(all) of them or C(any).
+      - Which hosts of group C(sparks) have to take part in the play, V(all) of them or V(any).
+      - V(inventory) checks groups and C(--limit) alone, for a playbook that must work whatever the settings are.
     type: str
-    choices: [all, any]
+    choices: [all, any, inventory]
     default: all
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes.info

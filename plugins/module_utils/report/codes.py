@@ -229,7 +229,7 @@ CODES: dict[str, Meaning] = {
     ),
     "node.reboot_pending": Meaning(
         "A reboot is pending",
-        "An update waits for a reboot to take effect.",
+        "An installed update takes effect after a reboot.",
         "Reboot while nothing is being served.",
     ),
     "node.driver_updates_itself": Meaning(

@@ -14,6 +14,7 @@ from ..docker.image_layer import mirrored, parse_reference
 from ..model.against_flags import rank_problem
 from ..model.shape import ModelShape, ShapeError
 from .arguments import GONE, lifts_context
+from .shared import RENAMED
 
 #: What a shipped inventory holds where the user has to write something.
 PLACEHOLDER = "EDIT-ME"
@@ -22,6 +23,9 @@ PLACEHOLDER = "EDIT-ME"
 GONE_SETTINGS: dict[str, str] = {
     **GONE,
     "vllm_executor": "the setting is vllm_serve_executor: rename it",
+    "vllm_verify_prompt": "the proof asks vllm_verify_questions now, each with a pattern that the answer must match",
+    "node_preflight_head_ports": "ports come from the table in docs/ports.md: remove it",
+    "node_preflight_gather_subset": "it had no effect: remove it",
     "vllm_cuda_graphs": "the setting is vllm_serve_cuda_graphs: rename it",
 }
 
@@ -353,6 +357,8 @@ def name_problems(names: Iterable[str], known: Iterable[str], roles: Iterable[st
             a known one (``vllm_sevre_port``) is taken for a slip as well; other names are the user's own.
     """
     known_names = sorted(known)
+    # An old name is no advice.
+    current_names = [name for name in known_names if name not in RENAMED]
     prefixes = tuple(f"{role}_" for role in (*roles, "spark"))
     domains = tuple({f"{role.split('_', maxsplit=1)[0]}_" for role in roles} | {"spark_"})
     problems = []
@@ -360,11 +366,11 @@ def name_problems(names: Iterable[str], known: Iterable[str], roles: Iterable[st
         if name in known_names or not name.startswith((*prefixes, *domains)):
             continue
         gone = next((text for key, text in GONE_SETTINGS.items() if name.endswith(key)), "")
-        near = difflib.get_close_matches(name, known_names, n=1, cutoff=0.85)
+        near = difflib.get_close_matches(name, current_names, n=1, cutoff=0.85)
         if gone:
             problems.append(f"setting {name} is not supported: {gone}")
         elif name.startswith(prefixes):
-            near = near or difflib.get_close_matches(name, known_names, n=1, cutoff=0.6)
+            near = near or difflib.get_close_matches(name, current_names, n=1, cutoff=0.6)
             problems.append(
                 f"setting {name} does not exist{f': did you mean {near[0]}?' if near else ': see docs/settings.md'}"
             )

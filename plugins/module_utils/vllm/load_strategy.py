@@ -9,7 +9,7 @@ model for two Sparks always is (vllm/model_executor/model_loader/weight_utils.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -174,11 +174,6 @@ def filesystem_of(path: str, mountinfo: str) -> str:
         if inside and len(point) >= best:
             best, found = len(point), tail.partition(" ")[0]
     return found
-
-
-def file_sizes(sizes: Sequence[int]) -> tuple[float, float]:
-    """Return GiB of all files and of the largest, from sizes in bytes."""
-    return sum(sizes) / 2**30, max(sizes, default=0) / 2**30
 
 
 # --- what a load took -------------------------------------------------------------------------------------

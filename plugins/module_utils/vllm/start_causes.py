@@ -391,7 +391,7 @@ KNOWN: tuple[Known, ...] = (
         "Stale file handle",
         r"Stale file handle|Errno 116|ESTALE",
         "the share with the weights was remounted under the container",
-        "start again (playbooks/restart.yml); see docs/operations.md if it comes back",
+        "stop and start again (playbooks/stop.yml, then playbooks/start.yml); see docs/operations.md if it comes back",
     ),
     _known(
         "not_offline",

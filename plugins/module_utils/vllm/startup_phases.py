@@ -38,7 +38,6 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: A start begins with one of these.
 _BEGIN = re.compile(r"vLLM API server version|Initializing an? (?:V1 )?LLM engine")
 _BANNER = re.compile(r"vLLM API server version")
-_LOADS = re.compile(r"Starting to load model|Loading safetensors checkpoint shards|Loading weights took")
 _READY = re.compile(r"Application startup complete")
 _WEIGHTS = re.compile(rf"Loading (?:model )?weights took {_SECONDS}")
 _MODEL = re.compile(rf"Model loading took {_NUMBER} ?GiB(?: memory)? and {_SECONDS}")

@@ -94,6 +94,53 @@ def test_each_playbook_by_itself(sparks: Path, tmp_path: Path, name: str) -> Non
     assert not re.search("undefined|Traceback|Origin:|no attribute", text), text
 
 
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same pair in an inventory that gives nothing but addresses."""
+    folder = tmp_path_factory.mktemp("addresses") / "inventory"
+    pair = {"children": {"head": group("spark-1"), "workers": group("spark-2")}}
+    folder.mkdir()
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": {"sparks": pair}}}))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["preflight", "status", "verify", "weights"])
+def test_shipped_defaults_reach_a_playbook_by_itself(addresses: Path, tmp_path: Path, name: str) -> None:
+    code, text = ansible(tmp_path, "-i", str(addresses), book(name))
+    assert code != 0
+    assert SAYS.get(name, "Connection refused") in " ".join(text.split())
+    assert not re.search("undefined|Traceback|Origin:|no attribute", text), text
+
+
+def test_a_plan_needs_no_more_than_addresses(addresses: Path, tmp_path: Path) -> None:
+    code, text = ansible(tmp_path, "-i", str(addresses), book("plan"), "-e", "vllm_plan_memory_gib=121.69")
+    assert code == 0, text
+    assert "qwen3-235b-awq" in text
+
+
+def test_an_old_name_reaches_a_playbook_by_itself(addresses: Path, tmp_path: Path) -> None:
+    code, text = ansible(
+        tmp_path, "-i", str(addresses), book("preflight"), "-e", "node_preflight_min_memory_gib=5", "-v"
+    )
+    assert code != 0
+    assert '"node_report_min_memory_gib"' in text or "node_report_min_memory_gib:" in text, text
+
+
+def test_a_stop_works_whatever_the_settings_are(sparks: Path, tmp_path: Path) -> None:
+    code, text = ansible(tmp_path, "-i", str(sparks), book("stop"), "-e", "vllm_serve_max_model_ln=3")
+    assert code != 0
+    assert "Connection refused" in " ".join(text.split()), text
+    assert "does not exist" not in text
+
+
+@pytest.mark.parametrize("value", ["2", "0"])
+def test_no_setting_switches_the_check_off(sparks: Path, tmp_path: Path, value: str) -> None:
+    outcome = ansible(
+        tmp_path, "-i", str(sparks), book("verify"), "-e", f"spark_gpu_count={value}", "-e", "vllm_serve_max_model_ln=3"
+    )
+    refused(outcome, "vllm_serve_max_model_ln does not exist")
+
+
 def test_each_playbook_checks_the_settings_first(sparks: Path, tmp_path: Path) -> None:
     code, text = ansible(tmp_path, "-i", str(sparks), "--list-tasks", *map(book, PLAYBOOKS))
     assert code == 0, text
