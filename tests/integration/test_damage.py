@@ -46,8 +46,7 @@ def test_damage_that_needs_no_restart(playbook: Playbook, head: Host, worker: Ho
     assert {(host, task) for host, task in run.changed} == {
         ("spark-1", "Write the unit of the endpoint"),
         ("spark-1", "Install the node tools"),
-        ("spark-1", "Generate the secrets on the source node"),
-        ("spark-1", "List the variables that vLLM must not copy to Ray workers"),
+        ("spark-1", "Generate the secrets on the source node and read the fingerprints of the others"),
         ("spark-1", "Write the unit of the Ray head"),
         (
             "spark-1",
@@ -122,10 +121,10 @@ def test_a_container_that_is_gone_comes_back_and_takes_only_vllm_along(
 
 def test_a_server_that_cannot_start_is_given_up_with_its_own_words(playbook: Playbook, head: Host) -> None:
     # A flag that the parser accepts and the engine does not: the image is asked before, so a name that does not exist would not get here.
-    run = playbook(extra={"vllm_serve_extra_arguments": ["--max-model-len", "99999999"], "vllm_serve_start_limit": 2})
+    run = playbook(extra={"vllm_serve_extra_arguments": ["--quantization", "awq"], "vllm_serve_start_limit": 2})
     assert run.status == "failed"
     assert "spark-vllm" in run.failures[-1]
-    assert "is greater than the derived max_model_len" in run.failures[-1]
+    assert "awq" in run.failures[-1]
     assert sudo(head, "systemctl is-failed spark-vllm.service || true").strip() == "failed"
 
     run = playbook()
