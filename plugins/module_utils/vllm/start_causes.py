@@ -145,7 +145,8 @@ KNOWN: tuple[Known, ...] = (
     _known(
         "open_files",
         "Too many open files",
-        r"Too many open files",
+        # vLLM warns of a low limit at each start, and quotes the error that may come of it.
+        r"(?<!like `OSError: \[Errno 24\] )Too many open files",
         "the limit of open files is too low",
         "set nofile in vllm_serve_ulimits to 1048576",
     ),

@@ -222,3 +222,15 @@ def test_starts_of_a_unit() -> None:
     assert starts("\n".join(rows)) == [Start("one\n\x1b[31mtwo", 10.0), Start("three\n", 20.0)]
     assert starts("") == starts("7\n") == []
     assert "@20" in kernel_command(20.9)
+
+
+def test_a_warning_that_quotes_an_error_is_no_cause() -> None:
+    warning = (
+        "(APIServer pid=1) WARNING 11-26 03:37:01 [system_utils.py:255] Found ulimit of 20000 and failed to automatically increase with error "
+        "current limit exceeds maximum limit. This can cause fd limit errors like `OSError: [Errno 24] Too many open files`. Consider increasing with ulimit -n"
+    )
+    error = "(APIServer pid=1)   Value error, Cannot find the config file for awq [type=value_error]"
+    found = first_cause(f"{warning}\n{error}\n")
+    assert found is None or found.code != "open_files"
+    real = first_cause("(APIServer pid=1) ERROR 11-26 03:37:01 [core.py:1] OSError: [Errno 24] Too many open files\n")
+    assert real is not None and real.code == "open_files"
