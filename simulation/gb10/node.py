@@ -105,6 +105,8 @@ class Stage:
     def tree(self, target: str, entries: dict[str, Any]) -> None:
         """Lay files and links over a folder of the kernel's; what it holds otherwise is still seen."""
         upper = FOLDER / "trees" / target.strip("/").replace("/", "-")
+        # A node without ports has nothing to lay over its interfaces.
+        upper.mkdir(parents=True, exist_ok=True)
         for name, content in entries.items():
             path = upper / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -177,12 +177,12 @@ def _no_port(world: World) -> None:
     """Hot-plug took the card off the bus: no port, no RDMA device, and a kernel's log of an owner's Spark that says so."""
     world.twins = []
     world.powered = False
-    world.kernel_log = case("dmesg_cx7_hotplug.txt")
+    world.kernel_log += case("dmesg_cx7_hotplug.txt")
 
 
 def _no_devices(world: World) -> None:
     smi(6, "No devices were found")(world)
-    world.kernel_log = "[   12.345678] NVRM: Xid (PCI:000f:01:00): 119, pid=1234, name=nvidia-smi, Timeout after 6s of waiting for RPC response from GPU0 GSP!\n"
+    world.kernel_log += "[   12.345678] NVRM: Xid (PCI:000f:01:00): 119, pid=1234, name=nvidia-smi, Timeout after 6s of waiting for RPC response from GPU0 GSP!\n"
 
 
 VARIANTS = (
