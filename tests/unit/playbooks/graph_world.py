@@ -243,6 +243,7 @@ class World:
             "spark_head_fabric_address": "192.168.100.10",
             "spark_node_addresses": ["192.168.100.10", "192.168.100.11"],
             "spark_gpu_count": 2,
+            "__settings_checked": True,
             "spark_served_name": "qwen3-235b-awq",
             "vllm_serve_interface": "eth1",
             "vllm_serve_cuda_graphs": "auto",
