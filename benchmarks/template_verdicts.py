@@ -107,7 +107,7 @@ def rendered(template: str, found: Format | None) -> str:
         return "writes no call"
     if found and (call.parsers == found.parsers or set(call.parsers) & set(found.parsers)):
         return "agrees"
-    # Cohere's thoughts tell its two formats apart, and this conversation has none.
+    # Cohere's reasoning tells its two formats apart, and this conversation has none.
     return "agrees" if found and found.marks[0] in text else f"**differs: {call.name}**"
 
 

@@ -183,13 +183,13 @@ def verify_rate(store: Path) -> float:
 
 def noop_seconds(store: Path, endpoint: str) -> float:
     """Return the seconds of one Ansible task that finds everything in place."""
-    wish = {"repo_id": REPO, "dest": str(store), "endpoint": endpoint}
+    request = {"repo_id": REPO, "dest": str(store), "endpoint": endpoint}
     argv = [str(Path(sys.executable).parent / "ansible"), "localhost", "-c", "local", "-i", "localhost,"]
     argv += [
         "-m",
         "dgx_spark.vllm.hf_model",
         "-a",
-        json.dumps(wish),
+        json.dumps(request),
         "-e",
         f"ansible_python_interpreter={sys.executable}",
     ]

@@ -243,7 +243,7 @@ def _only_one() -> Iterator[None]:
 def up(progress: Progress, machines: Sequence[Machine] = MACHINES, *, accel: str | None = None) -> Report:
     """Make machines exist and run; wait until ssh answers and, where they are new, until all services have started.
 
-    accel: `kvm` or `tcg` (default: kvm where it can be relied on). A machine that was made from another disk or with other options is made anew.
+    accel: `kvm` or `tcg` (default: kvm where it can be relied on). A machine that was made from another disk or with other options is recreated.
     Raises SimulationError with the reason where that is not possible.
     """
     kind = _architecture()
@@ -265,7 +265,7 @@ def up(progress: Progress, machines: Sequence[Machine] = MACHINES, *, accel: str
             argv = qemu_command(one, _peer(one), kind, how, disk)
             if settings.read_json(one.folder / "machine.json").get("command") != argv:
                 if one.folder.exists():
-                    progress(f"{one.name} was made from another disk or with other options: making it anew")
+                    progress(f"{one.name} was made from another disk or with other options: recreating it")
                     _remove(one)
                 _create(one, argv, disk, user_key)
                 report.changes.append(f"{one.name} created")

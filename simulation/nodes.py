@@ -106,7 +106,7 @@ def up(
     """Make the networks, the hub (where the content has a model) and the nodes exist and run; wait until ssh answers.
 
     owner: who uses the simulation, such as `demo` or `molecule:site`; another owner's nodes are never touched.
-    A node that was made from another image or with other options is made anew, with empty disks.
+    A node that was made from another image or with other options is recreated, with empty disks.
     Raises SimulationError with the reason where that is not possible.
     """
     claim(client, owner)
@@ -212,7 +212,7 @@ def _node(
             report.changes.append(f"{node.name} started")
             return False, True
         _refuse_foreign(present)
-        progress(f"{node.name} was made from another image or with other options: making it anew, with empty disks")
+        progress(f"{node.name} was made from another image or with other options: recreating it with empty disks")
         _remove_node(client, present)
     _check_port(node)
     for form in forms:

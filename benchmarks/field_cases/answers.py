@@ -28,7 +28,7 @@ ABOUT = (
     "without. Right is a failure that names the cause; the words that it must have stand under reported."
 )
 OPEN = (
-    "The streams are kinds that users reported, written down anew without their content. No server was run for this table; docs/gpu-runs.md and the simulation have those.",
+    "The streams are kinds that users reported, rewritten without their content. No server was run for this table; docs/gpu-runs.md and the simulation have those.",
 )
 _MARKUP = "reported of several models: the call stays in the text where no parser, or another one, reads it"
 #: By case: its source, the words for it as the answer to a plain question (empty: no such question was asked), and those beside tools.
@@ -48,7 +48,7 @@ _RIGHT: dict[str, tuple[str, str, str]] = {
     "name-in-every-chunk.sse": ("reported of a tool call parser", "", "get_weather in more than one chunk"),
     "name-with-channel-suffix.json": ("reported of gpt-oss", "", "left marks of the format in it"),
     "think-end-only-in-content.sse": (
-        "reported of models whose template opens the thoughts itself",
+        "reported of models whose template opens the reasoning output itself",
         "reasoning came back in the text",
         "vllm_serve_reasoning_parser to",
     ),
@@ -57,8 +57,8 @@ _RIGHT: dict[str, tuple[str, str, str]] = {
         "reasoning came back in the text",
         "vllm_serve_reasoning_parser to",
     ),
-    "thought-then-nothing.sse": (
-        "reported: thoughts, and no answer",
+    "reasoning-then-nothing.sse": (
+        "reported: reasoning output, and no answer",
         "the whole answer came as reasoning",
         "neither text nor tool_calls",
     ),

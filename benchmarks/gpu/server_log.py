@@ -48,7 +48,7 @@ _WORDS: dict[str, re.Pattern[str]] = {
     "attention_backend": re.compile(r"Using (?:AttentionBackendEnum\.)?(\w+) attention backend"),
     "moe_backend": re.compile(r"Using '?(\w+)'? (?:\w+ )?MoE backend", re.IGNORECASE),
 }
-#: What the last words of a server that did not start are about; the first that is found is told.
+#: Lines that say why a server did not start; the first that is found is told.
 _CAUSES = (
     re.compile(r"(No available memory for the cache blocks[^\n]*)"),
     re.compile(
@@ -89,7 +89,7 @@ def cause(text: str) -> str:
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """Return the last match: a server that starts anew within its log says everything again."""
+    """Return the last match: a server that restarts within its log says everything twice."""
     return next(reversed(list(pattern.finditer(text))), None)
 
 

@@ -165,7 +165,7 @@ class GpuCheck:
             "toolkit": self.host.toolkit(),
             "driver": self.host.driver_loaded(),
             "boot": self.host.text("/proc/sys/kernel/random/boot_id").strip(),
-            "wish": [self.params[name] for name in ("devices", "ulimits", "reload")],
+            "requested": [self.params[name] for name in ("devices", "ulimits", "reload")],
         }
         return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 

@@ -145,7 +145,7 @@ JOURNAL_LINES = 25
 
 
 def journal(name: str) -> list[str]:
-    """Return the last words of a unit's own processes, oldest first: neither systemd's nor what cleaning up complains of."""
+    """Return the last lines of a unit's own processes, oldest first: neither systemd's nor what cleaning up complains of."""
     # Matching the field leaves out what systemd itself says of the unit, which --unit would bring along.
     argv = [
         "journalctl",
@@ -188,7 +188,7 @@ def startup(run: Runner, name: str) -> tuple[list[str], dict[str, Any]]:
 
 
 def summary(units: list[dict[str, Any]], journals: dict[str, list[str]], causes: dict[str, Cause]) -> str:
-    """Return one sentence on the units, with the last words of those that are on the way."""
+    """Return one sentence on the units, with the last lines of those that are on the way."""
     if not units:
         return "no container is managed on this node"
     words = []

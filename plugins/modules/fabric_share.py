@@ -141,7 +141,7 @@ class FabricShare:
         return True, f"shares {params['store']} on {where} until no request comes for {params['idle_timeout']} s."
 
     def wait(self, client: ShareClient, where: str) -> None:
-        """Wait until the server answers; StoreError with its own last words where it ended instead."""
+        """Wait until the server answers; StoreError with its own last line where it ended instead."""
         deadline = time.monotonic() + START_PATIENCE
         while True:
             try:

@@ -88,7 +88,7 @@ from ..module_utils.service import gates, rank_watch
 from ..module_utils.system import files, http_json, systemd_unit
 from ..module_utils.system import run as system_run
 from ..module_utils.system.files import Changes
-from ..module_utils.system.run import last_words, run
+from ..module_utils.system.run import last_line, run
 
 #: What the services on the node run; everything that one of them imports must be in the list, with the packages that it lies in.
 LIBRARY: tuple[ModuleType, ...] = (
@@ -221,7 +221,7 @@ class NodeTools:
         code, out, err = run(argv, None)
         if code:
             raise NodeToolsError(
-                f"{what} failed: {last_words(out, err)}; without a package index set node_tools_wheelhouse, behind a TLS-intercepting proxy set spark_ca_bundle"
+                f"{what} failed: {last_line(out, err)}; without a package index set node_tools_wheelhouse, behind a TLS-intercepting proxy set spark_ca_bundle"
             )
 
 

@@ -154,13 +154,12 @@ from ..module_utils.benchmark.run import (
     bench_argv,
     busy_reason,
     counted,
-    last_words,
     read_point,
 )
 from ..module_utils.docker.cli import DOCKER, DockerError, inspect_container
 from ..module_utils.gpu.runtime import Gpu, Host
 from ..module_utils.system.http_json import HttpClient, HttpError
-from ..module_utils.system.run import run
+from ..module_utils.system.run import last_line, run
 from ..module_utils.vllm.health import parse_metrics, summarize_metrics
 from ..module_utils.vllm.serving import ServingError, serving
 
@@ -271,11 +270,11 @@ class Benchmark:
                     f"vllm bench serve was not done after {self.params['timeout']:g} s ({load.words()}): ask for less, or raise timeout"
                 )
             if status != 0:
-                raise BenchmarkError(f"vllm bench serve failed ({load.words()}): {last_words(out, err)}")
+                raise BenchmarkError(f"vllm bench serve failed ({load.words()}): {last_line(out, err)[:300]}")
             status, text, err = run([DOCKER, "exec", container, "cat", f"{folder}/result.json"])
             if status != 0:
                 raise BenchmarkError(
-                    f"vllm bench serve left no result in {folder} of {container}: {last_words(out, err)}"
+                    f"vllm bench serve left no result in {folder} of {container}: {last_line(out, err)[:300]}"
                 )
             point = read_point(text, load)
         finally:

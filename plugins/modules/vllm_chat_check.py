@@ -74,7 +74,7 @@ options:
     description: Limit of each answer in tokens; a tool call has to fit in.
     type: int
     default: 256
-  thoughts_in_text:
+  reasoning_in_text:
     description: Whether reasoning belongs in the text, as with the reasoning parser V(minimax_m2_append_think).
     type: bool
     default: false
@@ -241,7 +241,7 @@ def main() -> None:
             "tool_prompt": {"type": "str"},
             "tools": {"type": "list", "elements": "dict"},
             "max_tokens": {"type": "int", "default": 256, "no_log": False},
-            "thoughts_in_text": {"type": "bool", "default": False},
+            "reasoning_in_text": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 300},
         },
         mutually_exclusive=[("api_key_file", "api_key")],
@@ -254,7 +254,7 @@ def main() -> None:
         )
     if params["max_tokens"] < 1:
         module.fail_json(msg=f"max_tokens {params['max_tokens']} is not usable: expected 1 or more")
-    given = {name: params[name] for name in ("tool_prompt", "tools", "thoughts_in_text") if params[name]}
+    given = {name: params[name] for name in ("tool_prompt", "tools", "reasoning_in_text") if params[name]}
     if params["questions"]:
         given["questions"] = [Question(entry["ask"], entry["expect"] or "") for entry in params["questions"]]
     try:

@@ -32,7 +32,7 @@ options:
   min_vllm:
     description: Oldest vLLM that serves the model; an older one is refused.
     type: str
-  look_at_model:
+  inspect_model:
     description: Whether chat template, heads and quantization of the model in C(model_path) are checked.
     type: bool
     default: true
@@ -160,7 +160,7 @@ class VllmFlags:
         """Show command lines to the parser inside the image."""
         return ask_parser(run, image, lines, self.source, self.params["seconds"], self.files.paths)
 
-    def look_at_model(self) -> list[str]:
+    def inspect_model(self) -> list[str]:
         """Return what is worth saying of the model's heads and weights; raises FlagError for what does not fit."""
         folder = Path(self.intents.model_path)
         if self.is_to_come(folder):
@@ -217,8 +217,8 @@ class VllmFlags:
 
     def result(self) -> dict[str, Any]:
         """Return the answer; raises FlagError, SnapshotError, DockerError or ValueError with one sentence."""
-        looks = self.params["look_at_model"]
-        notes = self.look_at_model() if looks else []
+        looks = self.params["inspect_model"]
+        notes = self.inspect_model() if looks else []
         # What no release reads is refused before the image is asked, which takes its time.
         said = self.look_at_template("") if looks else []
         try:
@@ -256,7 +256,7 @@ def main() -> None:
             "image": {"type": "str", "required": True},
             "intents": {"type": "dict", "required": True},
             "min_vllm": {"type": "str"},
-            "look_at_model": {"type": "bool", "default": True},
+            "inspect_model": {"type": "bool", "default": True},
             "folders": {"type": "list", "elements": "path", "default": []},
             "seconds": {"type": "int", "default": 300},
             "record": {"type": "path", "default": "/var/lib/dgx-spark/vllm-flags.json"},

@@ -107,7 +107,7 @@ options:
     description: Longest seconds for one compared answer; the first after a start may compile kernels.
     type: float
     default: 600
-  book:
+  record:
     description: File with the outcomes.
     type: path
     default: /var/lib/dgx-spark/graph-trials.json
@@ -193,7 +193,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.docker.cli import DockerError
 from ..module_utils.system.run import run
 from ..module_utils.vllm.graph_steps import GraphTrial, ModeFailed
-from ..module_utils.vllm.graph_trial import TrialError
+from ..module_utils.vllm.graph_trial import RECORD, TrialError
 
 
 def main() -> None:
@@ -225,7 +225,7 @@ def main() -> None:
             "soak_tokens": {"type": "int", "default": 1024, "no_log": False},
             "stall_seconds": {"type": "float", "default": 90},
             "answer_seconds": {"type": "float", "default": 600},
-            "book": {"type": "path", "default": "/var/lib/dgx-spark/graph-trials.json"},
+            "record": {"type": "path", "default": str(RECORD)},
         },
         required_if=[("step", step, ("mode",)) for step in ("begin", "judge", "fail")],
         supports_check_mode=True,

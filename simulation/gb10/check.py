@@ -95,15 +95,15 @@ def plan(variants: Sequence[Variant]) -> list[Run]:
         if entry.both:
             runs.append(Run(part, ([entry], [entry]), entry.settings))
             continue
-        wish = REQUIRED if part == "report" else entry.settings
+        settings = REQUIRED if part == "report" else entry.settings
         for run in runs:
             place = next(
-                (at for at in (0, 1) if run.part == part and run.settings == wish and _room(run, at, entry)), None
+                (at for at in (0, 1) if run.part == part and run.settings == settings and _room(run, at, entry)), None
             )
             if place is not None:
                 break
         else:
-            run, place = Run(part, settings=wish), 1 if entry.between else 0
+            run, place = Run(part, settings=settings), 1 if entry.between else 0
             runs.append(run)
         run.shown[place].append(entry)
         run.differ = run.differ or entry.between

@@ -25,7 +25,7 @@ STATE = Path("/var/lib/gb10-stand-ins.json")
 
 
 def call(*argv: str, quiet: bool = False) -> str:
-    """Run a command; ends this program with its last words when it fails, unless it may."""
+    """Run a command; ends this program with its last line when it fails, unless it may."""
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode and not quiet:
         said = (done.stderr or done.stdout).strip().splitlines() or [f"status {done.returncode}"]
@@ -119,24 +119,24 @@ class Stage:
         call("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={upper}:{target}", target)
         self.note("mount", target)
 
-    def link(self, wish: dict[str, Any]) -> None:
+    def link(self, desired: dict[str, Any]) -> None:
         """Make a network interface that leads to its counterpart on the other node.
 
         A tunnel, because the simulation's direct link lets no other subnet pass. Its packets may be larger than the link's: they are
         taken apart below, and the route's MTU is locked, or the first one would lower it.
         """
-        name, mtu = wish["name"], str(wish["mtu"])
-        kind = ["type", "vxlan", "id", str(wish["id"]), "remote", wish["remote"], "dstport", "4789"]
-        call("ip", "link", "add", name, "address", wish["mac"], *kind)
+        name, mtu = desired["name"], str(desired["mtu"])
+        kind = ["type", "vxlan", "id", str(desired["id"]), "remote", desired["remote"], "dstport", "4789"]
+        call("ip", "link", "add", name, "address", desired["mac"], *kind)
         self.note("link", name)
         call("ip", "link", "set", name, "addrgenmode", "none")
         call("ip", "link", "set", name, "mtu", mtu)
-        if wish["up"]:
+        if desired["up"]:
             call("ip", "link", "set", name, "up")
-        for address in wish["addresses"]:
+        for address in desired["addresses"]:
             call("ip", "address", "add", address, "dev", name, "noprefixroute")
             network = str(ipaddress.ip_interface(address).network)
-            if wish["up"]:
+            if desired["up"]:
                 source = address.partition("/")[0]
                 # Two devices in one subnet are one of the faults to show.
                 call("ip", "route", "append", network, "dev", name, "src", source, "mtu", "lock", mtu)
@@ -146,8 +146,8 @@ class Stage:
         FOLDER.mkdir(parents=True, exist_ok=True)
         for undo in document["undo"]:
             self.note("undo", *undo)
-        for wish in document["links"]:
-            self.link(wish)
+        for desired in document["links"]:
+            self.link(desired)
         for argv in document["commands"]:
             call(*argv)
         answers = document["answers"]

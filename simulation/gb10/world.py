@@ -166,8 +166,8 @@ class World:
     def _ethernet(self) -> dict[str, Any]:
         """The port for the house's network, by its name on a Spark; nothing goes over it here."""
         number = int(self.node.name.rpartition("-")[2])
-        wish = {"name": "enP7s7", "id": 110, "remote": self.remote, "mac": f"02:00:00:07:00:{number:02x}", "mtu": 1500}
-        return {**wish, "addresses": [], "up": False}
+        link = {"name": "enP7s7", "id": 110, "remote": self.remote, "mac": f"02:00:00:07:00:{number:02x}", "mtu": 1500}
+        return {**link, "addresses": [], "up": False}
 
     def _kernel_module(self) -> str:
         return case("nvrm_banner.txt").replace(BANNER, self.driver) if self.driver else ""

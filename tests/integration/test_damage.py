@@ -83,7 +83,7 @@ def test_a_changed_setting_restarts_vllm_alone_and_a_wrong_parser_does_not_pass(
 ) -> None:
     before = containers()
     # Without the look at the template it gets as far as the proof: the server came up, is green and answers; only a parsed tool call can tell.
-    unseen = {"vllm_serve_look_at_model": False}
+    unseen = {"vllm_serve_inspect_model": False}
     wrong = playbook(extra={**unseen, "vllm_serve_tool_call_parser": "qwen3_xml", "vllm_serve_max_model_len": 4096})
     assert wrong.status == "failed"
     assert "tool call" in wrong.failures[-1]

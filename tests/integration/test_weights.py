@@ -69,7 +69,7 @@ def clean(hub: Hub, head: Host) -> Iterator[None]:
         head.run("umount /srv/trial; rm -rf /srv/trial")
 
 
-def wishes(hub: Hub) -> dict[str, object]:
+def weights_settings(hub: Hub) -> dict[str, object]:
     return {
         "model_download_repo_id": REPO,
         "model_download_revision": "main",
@@ -110,7 +110,14 @@ def test_a_download_outlives_its_terminal_a_kill_and_a_pulled_plug(
     with (
         (tmp_path / "terminal").open("wb") as screen,
         subprocess.Popen(
-            [Path(sys.executable).parent / "ansible-playbook", "-i", SIMULATION, "-e", json.dumps(wishes(hub)), play],
+            [
+                Path(sys.executable).parent / "ansible-playbook",
+                "-i",
+                SIMULATION,
+                "-e",
+                json.dumps(weights_settings(hub)),
+                play,
+            ],
             env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
             cwd=REPOSITORY,
             stdout=screen,
@@ -132,7 +139,7 @@ def test_a_download_outlives_its_terminal_a_kill_and_a_pulled_plug(
     # Whoever joins needs no word of the hub, which may be away just now.
     hub.faults.add(parse({"fail": {"path": "<info>", "status": 503}}))
 
-    run = playbook(str(play), extra=wishes(hub))
+    run = playbook(str(play), extra=weights_settings(hub))
 
     assert run.status == "successful", run.output[-3000:]
     assert run.changed == set()
@@ -144,14 +151,14 @@ def test_a_download_outlives_its_terminal_a_kill_and_a_pulled_plug(
     # Two interruptions cost six workers a chunk of 1 MiB each; whole shards would be six times that.
     assert TOTAL <= sent(hub) <= TOTAL + 2 * len(SHARDS) * 1.5 * MIB
     hub.faults.clear()
-    again = playbook(str(play), extra=wishes(hub))
+    again = playbook(str(play), extra=weights_settings(hub))
     assert (again.status, again.changed) == ("successful", set())
 
 
 def test_a_disk_that_is_too_small_or_fills_meanwhile(hub: Hub, play: Path, playbook: Playbook, head: Host) -> None:
     with head.sudo():
         head.check_output("mkdir /srv/trial && mount -t tmpfs -o size=40m,mode=0755 trial /srv/trial")
-    run = playbook(str(play), extra=wishes(hub))
+    run = playbook(str(play), extra=weights_settings(hub))
     assert run.status == "failed"
     assert "needs 48.0 MiB more in /srv/trial, 40.0 MiB free: free 8.0 MiB there" in run.failures[-1]
     assert sent(hub) == 0
@@ -164,7 +171,7 @@ def test_a_disk_that_is_too_small_or_fills_meanwhile(hub: Hub, play: Path, playb
             "systemd-run --quiet sh -c 'while ! ls /srv/trial/*/.staging/*/parts/*.part; do sleep 0.1; done; "
             "head -c 30000000 /dev/zero > /srv/trial/other'"
         )
-    run = playbook(str(play), extra=wishes(hub))
+    run = playbook(str(play), extra=weights_settings(hub))
     assert run.status == "failed"
     assert "the disk is full" in run.failures[-1]
     assert "what is there is kept" in run.failures[-1]
@@ -175,7 +182,7 @@ def test_a_disk_that_is_too_small_or_fills_meanwhile(hub: Hub, play: Path, playb
     assert kept > 0
     before = sent(hub)
     hub.faults.clear()
-    run = playbook(str(play), extra=wishes(hub))
+    run = playbook(str(play), extra=weights_settings(hub))
     assert run.status == "successful", run.output[-3000:]
     assert sent(hub) - before <= TOTAL - kept + 2 * MIB
 
@@ -193,7 +200,7 @@ def test_a_store_that_cannot_be_written(
     play.write_text(PLAY.format(become=become))
     with head.sudo():
         head.check_output(f"mkdir /srv/trial && {prepare}")
-    run = playbook(str(play), extra=wishes(hub) | {"model_download_token_file": ""})
+    run = playbook(str(play), extra=weights_settings(hub) | {"model_download_token_file": ""})
     assert run.status == "failed"
     assert words in run.failures[-1]
     assert "\n" not in run.failures[-1]
@@ -204,11 +211,11 @@ def test_why_a_detached_download_failed_is_told_where_it_was_asked_for(
     hub: Hub, play: Path, playbook: Playbook, head: Host
 ) -> None:
     hub.faults.add(parse({"corrupt": {"path": "model-00002-*"}}))
-    run = playbook(str(play), extra=wishes(hub))
+    run = playbook(str(play), extra=weights_settings(hub))
     assert run.status == "failed"
     assert "model-00002-of-00006.safetensors has another content" in run.failures[-1]
     hub.faults.clear()
     before = sent(hub)
-    assert playbook(str(play), extra=wishes(hub)).status == "successful"
+    assert playbook(str(play), extra=weights_settings(hub)).status == "successful"
     # All but the shard that lied was kept.
     assert sent(hub) - before < 9 * MIB

@@ -133,7 +133,7 @@ _SECRETS = _in(
         "FOLDER_MODE, FILE_MODE = 0o700, 0o440",
     ),
     ("secrets: the folder is open", "folder.chmod(FOLDER_MODE)", "folder.chmod(0o755)"),
-    ("secrets: made up anew by each run", "return self.value or present or", "return self.value or"),
+    ("secrets: generated again by each run", "return self.value or present or", "return self.value or"),
     ("secrets: a given one is not taken", "return self.value or present or", "return present or self.value or"),
     ("secrets: short ones are taken", "len(self.value) < MIN_LENGTH", "len(self.value) < 2"),
     ("secrets: a name that climbs out is taken", "if not _NAME.match(self.name):", "if False:"),

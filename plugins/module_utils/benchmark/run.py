@@ -278,10 +278,3 @@ def busy_reason(metrics: Mapping[str, Any]) -> str:
         f"others use the endpoint now ({' and '.join(parts)} request{'' if total == 1 else 's'}): both would be slower and the figures worth "
         "nothing; wait, or set vllm_benchmark_while_busy to measure all the same"
     )
-
-
-def last_words(out: str, err: str) -> str:
-    """Return what a failed benchmark said last, in one line; a traceback is cut to its error."""
-    lines = [line.strip() for line in f"{out}\n{err}".splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or ["it said nothing"])[-1][:300]

@@ -36,7 +36,7 @@ OWN_UNIT = "spark-cdi.service"
 UVM = "/dev/nvidia-uvm"
 #: First Docker that knows CDI at all, as an option (moby/moby#45134), and first that has it on (28.2.0, moby/moby#49963).
 DOCKER_WITH_CDI = (25, 0)
-#: First toolkit that writes the specification anew at boot and after a new driver (its documentation, cdi-support).
+#: First toolkit that regenerates the specification at boot and after a new driver (its documentation, cdi-support).
 TOOLKIT_WITH_REFRESH = (1, 18)
 #: What was looked at: how containers come by their GPU, and what one container really gets.
 DOCKER, PROOF, DRIVER = "Docker", "GPU in a container", "driver"
@@ -46,7 +46,7 @@ _VERSION = re.compile(r"\d+(?:\.\d+)+")
 _DRIVER_LIBRARY = re.compile(r"/libcuda\.so\.(\d+\.\d+(?:\.\d+)?)$")
 
 
-#: What role container_runtime installs, switches on or writes anew.
+#: What role container_runtime installs, switches on or regenerates.
 MENDED = frozenset(
     {
         "docker.missing",

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..system.run import MISSING, SECONDS, Runner, last_words
+from ..system.run import MISSING, SECONDS, Runner, last_line
 
 #: The program that the units run; one that lies elsewhere does not help them.
 DOCKER = "/usr/bin/docker"
@@ -43,7 +43,7 @@ def docker(run: Runner, *arguments: str, purpose: str = "", seconds: float | Non
     """
     code, out, err = run([DOCKER, *arguments], seconds)
     if code:
-        raise DockerError(f"docker {arguments[0]}{f' for {purpose}' if purpose else ''} failed: {last_words(out, err)}")
+        raise DockerError(f"docker {arguments[0]}{f' for {purpose}' if purpose else ''} failed: {last_line(out, err)}")
     return out
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..report.finding import RED, YELLOW, Finding
-from ..system.run import Runner, last_words
+from ..system.run import Runner, last_line
 from .cli import DockerError, throwaway
 
 #: What was checked.
@@ -218,7 +218,7 @@ def probe_image(run: Runner, image: str) -> ImageFacts:
     """
     code, out, err = throwaway(run, image, ["python3", "-c", PROBE], PROBE_SECONDS)
     if code:
-        raise DockerError(f"image {image!r} cannot be inspected, its python3 failed: {last_words(out, err)}")
+        raise DockerError(f"image {image!r} cannot be inspected, its python3 failed: {last_line(out, err)}")
     try:
         return parse_probe(out)
     except ValueError as error:

@@ -32,7 +32,7 @@ from .image_layer import (
     ray_problem,
 )
 
-#: The name on built images; another one would build them again.
+#: Label with the desired state. Its name is on the images on disk: another one would build them all again.
 LAYER_LABEL = "dgx-spark.wish"
 BASE_LABEL = "dgx-spark.base"
 RAY_LABEL = "dgx-spark.ray"

@@ -34,7 +34,7 @@ _ENVIRONMENT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 class Mount:
     """A bind mount: absolute paths on the node (source) and in the container (target).
 
-    ``propagation`` rslave shows the container what is mounted below the source after its start, an NFS mount that came anew
+    ``propagation`` rslave shows the container what is mounted below the source after its start, an NFS mount that came back
     for example. Docker refuses it where the source's mount is private, as in a container that plays a machine; empty is
     Docker's own choice, rprivate.
     """

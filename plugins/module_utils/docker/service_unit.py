@@ -141,7 +141,7 @@ class ContainerService(Changes):
         state = self.known_state()
         if state.active not in {"active", "activating", "reloading"}:
             self.actions.append(f"started {self.name}.service")
-            # Forgets earlier failures: the operator asked, so the retry limit counts anew.
+            # Forgets earlier failures: the operator asked, so the retry limit starts from zero.
             self.systemctl("reset-failed", f"{self.name}.service")
             self.systemctl("start", "--no-block", f"{self.name}.service")
         return {}

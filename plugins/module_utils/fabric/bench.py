@@ -272,7 +272,7 @@ def parse_probe(text: str) -> dict[str, Any]:
     """Return what the probe in the container found.
 
     Raises:
-        FabricError: it said nothing; with the last words of whoever spoke instead.
+        FabricError: it said nothing; with the last line of the side that wrote one.
     """
     for line in reversed(text.splitlines()):
         if line.startswith(RESULT):

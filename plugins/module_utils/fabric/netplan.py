@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system.files import read_json, write_atomic
-from ..system.run import Runner, last_words, said
+from ..system.run import Runner, last_line, said
 from .link import FabricError, Rail
 
 #: Ours. It sorts after NVIDIA Sync's 99-nvidia-sync-cluster.yaml: of a scalar the last file's counts.
@@ -347,7 +347,7 @@ class Rollback:
     """The state of a change that waits for its confirmation.
 
     ``pending.json`` is there while it waits. Whoever moves it away first, the confirmation or the way back, has won; the other one does nothing.
-    The way back moves it to ``restoring.json``, which stays until all is back, so that one that was cut off begins anew with the next boot.
+    The way back moves it to ``restoring.json``, which stays until all is back, so that one that was cut off starts over with the next boot.
     """
 
     def __init__(self, run: Runner, state: Path = STATE, units: Path = UNITS) -> None:
@@ -435,7 +435,7 @@ class Rollback:
         if status:
             self.disarm()
             raise FabricError(
-                f"the rollback could not be scheduled ({last_words(out, err, 'no reason given')}), so netplan was left as it is"
+                f"the rollback could not be scheduled ({last_line(out, err, 'no reason given')}), so netplan was left as it is"
             )
 
     def apply(self, steps: Sequence[Step]) -> None:

@@ -666,7 +666,7 @@ def _child(
         results, ended = _collect(reading, pid, names, seconds)
         os.close(reading)
         if len(results) < len(names) and ended is not None:
-            last = _last_words(output)
+            last = _last_lines(output)
             results.append({"name": names[len(results)], "details": {"output": last}, **ended})
     return results
 
@@ -709,7 +709,7 @@ def _collect(
     return results, {"state": "crashed", "reason": f"its process {how}", "seconds": took}
 
 
-def _last_words(output: Any) -> list[str]:
+def _last_lines(output: Any) -> list[str]:
     """Return the last lines that a child wrote."""
     output.seek(0, os.SEEK_END)
     output.seek(max(0, output.tell() - 4096))

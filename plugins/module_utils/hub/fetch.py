@@ -53,7 +53,7 @@ class HubSource:
     """Files of one repository from a hub, by plain HTTP (``http``) or as huggingface_hub chooses (``xet``).
 
     ``http``: each file is a part that a later run goes on with; huggingface_hub's own function fetches it. ``xet``: the
-    library's snapshot_download, which begins every unfinished file anew (docs/decisions/0008).
+    library's snapshot_download, which starts every unfinished file over (docs/decisions/0008).
     """
 
     def __init__(

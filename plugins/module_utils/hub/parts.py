@@ -128,7 +128,7 @@ class Part:
         return self.stream.seek(position)
 
     def truncate(self) -> int:
-        """Cut the part at the position, which is where a download begins anew."""
+        """Cut the part at the position, which is where a download starts over."""
         size = self.stream.truncate()
         self.restart()
         return size

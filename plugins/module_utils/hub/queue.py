@@ -322,7 +322,7 @@ def work(queue: Queue, sleep: Callable[[float], None] = time.sleep, program: Seq
                 break  # taken back meanwhile
             code = subprocess.run([*program, "--folder", str(queue.folder), "one", str(path)], check=False).returncode
             if path.is_file() and path.read_bytes() != raw:
-                continue  # ordered anew with other settings meanwhile
+                continue  # ordered again with other settings meanwhile
             if code == 0:
                 queue.forget(name)
                 break

@@ -67,7 +67,7 @@ def _without_config(held: list[str]) -> str:
         return "it holds GGUF files, made for llama.cpp: name a repository with safetensors, of the model or of a quantization that vLLM reads"
     return (
         "without which vLLM does not know the model, and no params.json of Mistral's format: name another repository or revision, "
-        "or set vllm_serve_look_at_model to false where --hf-config-path among vllm_serve_extra_arguments gives the file"
+        "or set vllm_serve_inspect_model to false where --hf-config-path among vllm_serve_extra_arguments gives the file"
     )
 
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Which format of tool calls and of thoughts a chat template makes the model write, and which of vLLM's parsers read it.
+"""Which format of tool calls and of reasoning output a chat template makes the model write, and which of vLLM's parsers read it.
 
 A template that is taken for another is worse than one that is not recognised, so every format is told by marks that its own
 parser looks for, and a template that shows none of them is no error: only a note, where the parser's own mark is missing too.
@@ -208,14 +208,14 @@ _WITHOUT_MARK = ("pythonic", "xlam", "beam")
 #: (vllm/tool_parsers/__init__.py of 0.25 and 0.26).
 _GLM45_READS_BOTH = (0, 26)
 
-#: Both stand in a template of harmony, whose thoughts are in the channel `analysis`; its parser reads nothing else.
+#: Both stand in a template of harmony, whose reasoning is in the channel `analysis`; its parser reads nothing else.
 _HARMONY = ("<|channel|>", "analysis")
 _HARMONY_PARSER = "openai_gptoss"
 #: One of them stands in a template of the many models that think between these.
 _THINK = ("<think>", "</think>")
-#: A template with none of them, in small letters, says nothing of thinking: neither marks, nor a switch, nor what to do with older thoughts.
-_THOUGHTS = ("think", "reasoning_content", "<|channel")
-#: Parsers that take everything before </think> for thoughts, or look for it, and whose models all have it in their templates. Others
+#: A template with none of them, in small letters, says nothing of thinking: neither marks, nor a switch, nor what to do with older reasoning.
+_REASONING = ("think", "reasoning_content", "<|channel")
+#: Parsers that take everything before </think> for reasoning, or look for it, and whose models all have it in their templates. Others
 #: (deepseek_r1, granite, mistral, olmo3) serve models that think because they were told to, which no template shows.
 _NEEDS_MARKS = ("qwen3", "glm45", "glm47", "minimax_m2", "minimax_m2_append_think", _HARMONY_PARSER)
 
@@ -365,7 +365,7 @@ def call_in_text(text: str, names: Iterable[str] = ()) -> Format | None:
 
 
 def reasoning_problem(template: str, parser: str) -> str:
-    """Return why a parser of thoughts cannot fit a template; empty when it can or when that is not known.
+    """Return why a reasoning parser cannot fit a template; empty when it can or when that is not known.
 
     The parsers of <think> differ in what they make of an answer that lacks the one or the other mark, and from release to
     release. Templates do not tell these apart, so that any of them passes on a template with <think>.
@@ -384,7 +384,7 @@ def reasoning_problem(template: str, parser: str) -> str:
             f"the model's chat template makes it write its reasoning in <think>, which the reasoning parser {parser!r} does not read: "
             f"set vllm_serve_reasoning_parser to {_think_parsers(template)}"
         )
-    if parser in _NEEDS_MARKS and not any(mark in template.lower() for mark in _THOUGHTS):
+    if parser in _NEEDS_MARKS and not any(mark in template.lower() for mark in _REASONING):
         return (
             f"the model's chat template has no reasoning tags, so that the reasoning parser {parser!r} may take whole answers for "
             "reasoning: set vllm_serve_reasoning_parser to ''"

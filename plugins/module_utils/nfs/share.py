@@ -23,7 +23,7 @@ from typing import Any
 
 from ..system import files
 from ..system.files import read_text
-from ..system.run import GIVEN_UP, Runner, last_words, run, said
+from ..system.run import GIVEN_UP, Runner, last_line, run, said
 from ..system.systemd_unit import render
 
 PORT = 2049
@@ -576,7 +576,7 @@ class Changes(files.Changes):
         self.run = run
 
     def command(self, argv: Sequence[str], action: str = "", seconds: float = 60, why: str = "") -> None:
-        """Run a command that changes something; NfsError with ``why`` and its last words where it fails."""
+        """Run a command that changes something; NfsError with ``why`` and its last line where it fails."""
         if action:
             self.actions.append(action)
         if self.check:
@@ -584,7 +584,7 @@ class Changes(files.Changes):
         status, out, err = self.run(argv, seconds)
         if status:
             # systemd ends its reason with an advice of its own.
-            last = last_words(out, err, f"exit status {status}").partition(" See ")[0].rstrip(".")
+            last = last_line(out, err, f"exit status {status}").partition(" See ")[0].rstrip(".")
             raise NfsError(f"`{' '.join(argv)}` failed: {last}{f'; {why}' if why else ''}.")
 
     def mask_legacy(self, states: Mapping[str, Unit]) -> None:

@@ -8,7 +8,7 @@ import re
 
 from ..system.run import Runner
 
-#: The whole list with dpkg's abbreviated state: what is wanted, what is, and R where it must be installed anew (dpkg-query(1)).
+#: The whole list with dpkg's abbreviated state: what is wanted, what is, and R where it must be reinstalled (dpkg-query(1)).
 QUERY = ("dpkg-query", "--show", "--showformat", "${db:Status-Abbrev} ${Package}\n")
 #: Packages whose update under a running machine parts the driver's libraries from its kernel module, or the network card from its driver.
 #: Names as on DGX OS 7.5 and 7.6; the container toolkit's libraries are none of them.

@@ -5,7 +5,7 @@
 Without Ray nobody tells a rank that its peers died: it waits for them in the next collective, for ever. So each node's container
 runs this in front of vLLM. The watches tell each other once a second, on a port of the fabric, who they are and whom they
 have met; ranks start once all have met. When a peer that was met falls silent for SILENT_S, or comes back as another, the ranks
-here are ended, systemd starts the unit anew, and all meet again. A new instance never meets an old one: an old one says whom it
+here are ended, systemd restarts the unit, and all meet again. A new instance never meets an old one: an old one says whom it
 has met, and that is not the new one. So a restart anywhere leads to one restart everywhere, not to a chain of them.
 
     python3 rank_watch.py --listen 192.168.100.11:29502 --peer 192.168.100.10:29502 -- vllm serve ... --headless

@@ -106,6 +106,8 @@ RENAMED: dict[str, Renamed] = {
             "hub",
         )
     },
+    "vllm_serve_look_at_model": Renamed("vllm_serve_inspect_model", "0.3.0"),
+    "vllm_verify_thoughts_in_text": Renamed("vllm_verify_reasoning_in_text", "0.3.0"),
 }
 
 

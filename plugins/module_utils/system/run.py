@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ GIVEN_UP, MISSING = 124, 127
 SECONDS = 300.0
 #: Seconds between the polite and the other end of a program whose time is up.
 GRACE = 2.0
+#: A line that names an error, as `ValueError: ...` and `Error response from daemon` do; "0 errors" does not.
+_ERROR = re.compile(r"error\b", re.IGNORECASE)
 #: Folders of the administrator's programs, which the PATH of a login without root lacks.
 _FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
@@ -106,6 +109,11 @@ def said(out: str, err: str) -> str:
     return "\n".join(filter(None, (err.strip(), out.strip())))
 
 
-def last_words(out: str, err: str, otherwise: str = "no output") -> str:
-    """Return the last line that a program said, on its errors' side where there is one."""
-    return ((err.strip() or out.strip()).splitlines() or [otherwise])[-1].strip()
+def last_line(out: str, err: str, otherwise: str = "no output") -> str:
+    """Return the last line that names an error, on either stream; without one the last line of stderr, else of stdout.
+
+    A traceback is cut to its error, and a hint after the error ("See 'docker run --help'") does not hide it.
+    """
+    lines = [line.strip() for line in f"{out}\n{err}".splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR.search(line)]
+    return (errors or lines or [otherwise])[-1]

@@ -69,7 +69,7 @@ def parse_document(out: str, err: str = "") -> dict[str, Any]:
     """Return what the probe printed; images print banners of their own around it.
 
     Raises:
-        FlagError: there is no document; says the program's last words.
+        FlagError: there is no document; says the program's last line.
     """
     for line in reversed(out.splitlines()):
         if line.startswith(MARK):

@@ -96,7 +96,7 @@ class ChatRequest:
         tool_prompt: must make the model call one of ``tools``.
         tools: function tools in OpenAI's form; for each, the ``required`` keys of its parameters are demanded back.
         max_tokens: upper limit of each answer; a tool call has to fit in.
-        thoughts_in_text: whether thoughts belong into the text, as with the reasoning parser minimax_m2_append_think.
+        reasoning_in_text: whether reasoning belongs into the text, as with the reasoning parser minimax_m2_append_think.
     """
 
     model: str
@@ -104,7 +104,7 @@ class ChatRequest:
     tool_prompt: str = "What is 127 factorial?"
     tools: Sequence[Mapping[str, Any]] = field(default_factory=lambda: DEFAULT_TOOLS)
     max_tokens: int = 256
-    thoughts_in_text: bool = False
+    reasoning_in_text: bool = False
 
     def __post_init__(self) -> None:
         if not self.questions:
@@ -383,9 +383,9 @@ def _check_numerics(*texts: str) -> None:
             raise CheckFailed(f"the answer repeats {piece!r} ({excerpt(text, 60)!r}): {NUMERICS}")
 
 
-def _check_leaks(message: Message, thoughts_in_text: bool) -> None:
+def _check_leaks(message: Message, reasoning_in_text: bool) -> None:
     text = message.content
-    if thoughts_in_text:
+    if reasoning_in_text:
         text = text.rpartition("</think>")[2]
     found = leak(text)
     if found:
@@ -393,7 +393,7 @@ def _check_leaks(message: Message, thoughts_in_text: bool) -> None:
 
 
 def judge_text(
-    message: Message, max_tokens: int, expect: str = "", question: str = "", *, thoughts_in_text: bool = False
+    message: Message, max_tokens: int, expect: str = "", question: str = "", *, reasoning_in_text: bool = False
 ) -> str:
     """Return the text of an ordinary answer.
 
@@ -402,10 +402,10 @@ def judge_text(
         max_tokens: its limit, for the sentence.
         expect: regular expression that must be found in it; empty takes any text.
         question: what was asked, for the sentence.
-        thoughts_in_text: whether thoughts belong into the text.
+        reasoning_in_text: whether reasoning belongs into the text.
 
     Raises:
-        CheckFailed: the sentence tells the cases apart: a repeated token, no text, thoughts or control tokens in the text, a tool
+        CheckFailed: the sentence tells the cases apart: a repeated token, no text, reasoning output or control tokens in the text, a tool
             call nobody asked for, cut off, broken off, another answer than the expected one.
     """
     text = message.content
@@ -420,7 +420,7 @@ def judge_text(
                 "the whole answer came as reasoning and none as text: --reasoning-parser does not fit the model"
             )
         raise CheckFailed(f"the answer has no text (finish_reason {message.finish_reason}, {_wrote(message)})")
-    _check_leaks(message, thoughts_in_text)
+    _check_leaks(message, reasoning_in_text)
     right = not expect or re.search(expect, text, re.IGNORECASE | re.DOTALL)
     piece = "" if expect and right else doubled(text)
     if piece:
@@ -447,13 +447,13 @@ def judge_tool_call(
     required: Mapping[str, Sequence[str]],
     max_tokens: int,
     *,
-    thoughts_in_text: bool = False,
+    reasoning_in_text: bool = False,
 ) -> ToolCall:
     """Return the parsed call in ``message``; ``required`` maps each offered function to the keys it requires.
 
     Raises:
         CheckFailed: no call, or not one of the offered ones; the sentence tells the cases apart: a repeated token, cut off, left as
-            text, vanished, never made, unknown name, broken arguments, missing keys, thoughts in the text beside it, and a
+            text, vanished, never made, unknown name, broken arguments, missing keys, reasoning output in the text beside it, and a
             finish_reason that keeps clients from running it.
     """
     _check_numerics(message.content, message.reasoning, *(raw for _name, raw in message.calls))
@@ -465,7 +465,7 @@ def judge_tool_call(
             f"the stream sent the name of the tool call {judged[0].name} in more than one chunk, which clients put together to a name "
             "that does not exist: the tool call parser of this release is at fault, take a newer serving image"
         )
-    _check_leaks(message, thoughts_in_text)
+    _check_leaks(message, reasoning_in_text)
     call = call_in_text(message.content, required)
     if call:
         raise CheckFailed(
@@ -545,9 +545,9 @@ def _no_call(message: Message, required: Mapping[str, Sequence[str]], max_tokens
     if call_in_text(message.reasoning, required):
         return "the tool call came back inside the reasoning: --reasoning-parser does not fit the model"
     if not message.content.strip():
-        thoughts = "after the reasoning " if message.reasoning.strip() else ""
+        after = "after the reasoning " if message.reasoning.strip() else ""
         return (
-            f"the tool call vanished: {_wrote(message)}, yet {thoughts}neither text nor tool_calls came back (finish_reason "
+            f"the tool call vanished: {_wrote(message)}, yet {after}neither text nor tool_calls came back (finish_reason "
             f"{message.finish_reason}); {WRONG_PARSER}: from vLLM 0.30 on, a wrong parser silently drops calls"
         )
     found = leak(message.content)
@@ -633,12 +633,12 @@ class ChatCheck:
     def _judged(self, message: Message, question: Question) -> str:
         asked = self.request
         return judge_text(
-            message, asked.max_tokens, question.expect, question.ask, thoughts_in_text=asked.thoughts_in_text
+            message, asked.max_tokens, question.expect, question.ask, reasoning_in_text=asked.reasoning_in_text
         )
 
     def _called(self, message: Message, required: Mapping[str, Sequence[str]]) -> ToolCall:
         return judge_tool_call(
-            message, required, self.request.max_tokens, thoughts_in_text=self.request.thoughts_in_text
+            message, required, self.request.max_tokens, reasoning_in_text=self.request.reasoning_in_text
         )
 
     def _ask(self, question: Question | None) -> Any:

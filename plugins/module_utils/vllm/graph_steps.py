@@ -31,8 +31,8 @@ from .graph_trial import (
     heal,
     order_for,
     own_tie,
-    read_book,
-    write_book,
+    read_record,
+    write_record,
 )
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -54,8 +54,8 @@ class GraphTrial:
         self.params = params
         self.run = run
         self.check = check
-        self.path = Path(self.params["book"])
-        self.book = read_book(self.path)
+        self.path = Path(self.params["record"])
+        self.record = read_record(self.path)
 
     @property
     def now(self) -> str:
@@ -75,10 +75,10 @@ class GraphTrial:
         )
 
     def entry(self) -> dict[str, Any]:
-        return entry_for(self.book, self.key())
+        return entry_for(self.record, self.key())
 
     def save(self) -> None:
-        write_book(self.path, self.book)
+        write_record(self.path, self.record)
 
     def choose(self) -> dict[str, Any]:
         request = GraphRequest(
@@ -89,7 +89,7 @@ class GraphTrial:
             self.params["pipeline_parallel_size"],
         )
         try:
-            entry = find(self.book, self.key())
+            entry = find(self.record, self.key())
         except (DockerError, ValueError):
             if not self.check:
                 raise

@@ -43,7 +43,7 @@ WIDEST_TIE = 2.0
 REPEATED = 12
 
 FORMAT = 1
-BOOK = Path("/var/lib/dgx-spark/graph-trials.json")
+RECORD = Path("/var/lib/dgx-spark/graph-trials.json")
 
 
 class TrialError(Exception):
@@ -77,12 +77,12 @@ class TrialKey:
         return not self.nccl or not other.get("nccl") or other["nccl"] == self.nccl
 
 
-def read_book(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """Return the trial record; an empty one where there is none, or where it is not usable: its trials are then made again."""
-    book = read_json(path)
-    if book is None or book.get("format") != FORMAT or not isinstance(book.get("trials"), list):
+    record = read_json(path)
+    if record is None or record.get("format") != FORMAT or not isinstance(record.get("trials"), list):
         return {"format": FORMAT, "trials": []}
-    return {"format": FORMAT, "trials": [entry for entry in book["trials"] if _sound(entry)]}
+    return {"format": FORMAT, "trials": [entry for entry in record["trials"] if _sound(entry)]}
 
 
 def _sound(entry: Any) -> bool:
@@ -95,23 +95,23 @@ def _sound(entry: Any) -> bool:
     return all(isinstance(outcome, dict) and outcome.get("state") for outcome in entry["modes"].values())
 
 
-def write_book(path: Path, book: Mapping[str, Any]) -> None:
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write the trial record in one step: a run that is killed leaves the old one or the new one."""
-    write_atomic(path, json.dumps(book, indent=1, sort_keys=True) + "\n")
+    write_atomic(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def find(book: Mapping[str, Any], key: TrialKey) -> dict[str, Any] | None:
+def find(record: Mapping[str, Any], key: TrialKey) -> dict[str, Any] | None:
     """Return the newest entry for a key, or None."""
-    fitting = [entry for entry in book["trials"] if key.fits(entry["key"])]
+    fitting = [entry for entry in record["trials"] if key.fits(entry["key"])]
     return fitting[-1] if fitting else None
 
 
-def entry_for(book: dict[str, Any], key: TrialKey) -> dict[str, Any]:
+def entry_for(record: dict[str, Any], key: TrialKey) -> dict[str, Any]:
     """Return the entry for a key, a new one at the end of the trial record where there is none. Keeps the twenty newest."""
-    entry = find(book, key)
+    entry = find(record, key)
     if entry is None:
         entry = {"key": asdict(key), "modes": {}}
-        book["trials"] = [*book["trials"], entry][-20:]
+        record["trials"] = [*record["trials"], entry][-20:]
     elif key.nccl and not entry["key"].get("nccl"):
         entry["key"]["nccl"] = key.nccl
     return entry

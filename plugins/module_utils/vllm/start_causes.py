@@ -349,7 +349,7 @@ KNOWN: tuple[Known, ...] = (
         "attention heads (40) must be divisible by tensor parallel size",
         r"attention heads \((\d+)\) must be divisible by tensor parallel size",
         "the model's heads do not divide among the ranks",
-        "set vllm_serve_tensor_parallel_size and vllm_serve_pipeline_parallel_size as module vllm_flags says (vllm_serve_look_at_model: true)",
+        "set vllm_serve_tensor_parallel_size and vllm_serve_pipeline_parallel_size as module vllm_flags says (vllm_serve_inspect_model: true)",
     ),
     _known(
         "architecture",

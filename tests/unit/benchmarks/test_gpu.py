@@ -92,7 +92,7 @@ def test_log_with_colours_and_nothing_in_it() -> None:
             "ERROR x\n(EngineCore pid=1) ValueError: No available memory for the cache blocks. Try more.\nRuntimeError: Engine core failed\n",
             "No available memory for the cache blocks. Try more.",
         ),
-        ("last words\n\n", "last words"),
+        ("one line\n\n", "one line"),
         ("", "it wrote nothing"),
     ],
 )
@@ -228,4 +228,4 @@ def test_runs_name_no_machine() -> None:
 
 def test_the_page_shows_the_runs() -> None:
     page = (ROOT / "docs" / "gpu-runs.md").read_text(encoding="utf-8")
-    assert table.fill(page, table.read(HERE / "runs")) == page, "make it anew: python -m benchmarks.gpu.table"
+    assert table.fill(page, table.read(HERE / "runs")) == page, "make it again: python -m benchmarks.gpu.table"

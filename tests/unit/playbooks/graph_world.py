@@ -3,7 +3,7 @@
 """Two nodes of files for trials of CUDA graphs: units and containers are entries of one JSON file, the server is the stand-in.
 
 The collection is the checkout's, with three modules replaced: those that would talk to systemd and Docker. Everything else runs
-for real: roles, playbooks, the choice, the book, the questions to the server.
+for real: roles, playbooks, the choice, the trial record, the questions to the server.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class World:
         entries: list[list[str]] = self.read()["log"]
         return entries
 
-    def book(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """Return the outcomes of the only entry."""
         (entry,) = json.loads((self.place / "trials.json").read_text())["trials"]
         modes: dict[str, Any] = entry["modes"]
@@ -214,7 +214,7 @@ class World:
                 (modules / module.name).symlink_to(module)
         for name, text in stubs.items():
             (modules / f"{name}.py").write_text(text)
-        # The image's id is asked of Docker; the book and the boot are this world's.
+        # The image's id is asked of Docker; the trial record and the boot are this world's.
         trial = (modules / "vllm_graph_trial.py").read_text()
         run = "from ..module_utils.system.run import run\n"
         assert run in trial

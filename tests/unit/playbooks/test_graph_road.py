@@ -33,7 +33,7 @@ def test_the_first_mode_passes_and_a_second_run_changes_nothing(world: World) ->
     assert "decode passed: 8 of 8 answers are equal" in output
     assert "start-up of spark-vllm" in output
     assert (world.mode(), world.of("disk"), world.of("trial")) == ("decode", "decode", "")
-    assert world.book()["decode"]["state"] == "passed"
+    assert world.record()["decode"]["state"] == "passed"
     starts = [entry for entry in world.log() if entry[1] in ("started", "restarted")]
     assert [name for name, _state, _mode in starts] == [
         "spark-ray-head",
@@ -45,7 +45,7 @@ def test_the_first_mode_passes_and_a_second_run_changes_nothing(world: World) ->
     code, output = world.run(vllm_graphs_verdict={"verdict": "unknown", "reason": "nobody looked"})
     assert (code, changed(output), world.log(), world.mode()) == (0, 0, [], "decode"), output
     assert "start-up of" not in output
-    # A new model is tried anew, from an eager server.
+    # A new model is tried again, from an eager server.
     code, output = world.run(vllm_graphs_model_commit="other", vllm_graphs_order=["piecewise"])
     assert (code, world.mode()) == (0, "piecewise"), output
 
@@ -55,7 +55,7 @@ def test_a_mode_that_writes_other_text_gives_way_to_the_next(world: World) -> No
     code, output = world.run()
     assert code == 0, output
     assert (world.mode(), world.of("disk"), world.of("trial")) == ("piecewise", "piecewise", "")
-    assert world.book()["decode"]["kind"] == "text"
+    assert world.record()["decode"]["kind"] == "text"
     stopped = [name for name, state, _mode in world.log() if state == "stopped"]
     # What may hold a hung rank was stopped between the modes, on both nodes.
     assert {"spark-vllm", "spark-ray-head", "spark-ray-worker"} <= set(stopped)
@@ -70,9 +70,9 @@ def test_a_hang_and_a_crash_at_the_start_end_in_a_serving_eager_cluster(world: W
     assert code == 0, output
     assert (world.mode(), world.of("disk"), world.of("trial")) == ("eager", "eager", "")
     assert all(unit["active"] == "active" for unit in world.read()["units"].values())
-    book = world.book()
-    assert (book["decode"]["kind"], book["piecewise"]["kind"]) == ("hang", "start")
-    assert "an illegal memory access" in book["piecewise"]["reason"]
+    record = world.record()
+    assert (record["decode"]["kind"], record["piecewise"]["kind"]) == ("hang", "start")
+    assert "an illegal memory access" in record["piecewise"]["reason"]
     world.behave(decode="hang in stream", piecewise="start")
     code, output = world.run()
     assert (code, changed(output), world.log()) == (0, 0, []), output
@@ -87,7 +87,7 @@ def test_a_run_that_is_killed_in_mid_trial_is_healed_by_the_next(world: World) -
     process.kill()
     process.communicate()
     assert (world.mode(), world.of("disk"), world.of("trial")) == ("decode", "eager", "decode")
-    assert world.book()["decode"]["state"] == "trying"
+    assert world.record()["decode"]["state"] == "trying"
     world.behave()
     code, output = world.run()
     assert code == 0, output

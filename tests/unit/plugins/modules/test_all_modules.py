@@ -70,7 +70,7 @@ OPTIONS_ALONE = {
     "vllm_benchmark_result": {"container": "another server"},
     "vllm_chat_check": {"api_key": "a key that is in no file", "check_authentication": "a server without a key"},
     "vllm_flags": {"kernel_record": "another folder", "record": "another folder", "seconds": "a slow disk"},
-    "vllm_graph_trial": {"answer_seconds": "a slow model", "book": "another folder"},
+    "vllm_graph_trial": {"answer_seconds": "a slow model", "record": "another folder"},
     "vllm_server_info": {"api_key": "a key that is in no file", "timeout": "a slow server"},
 }
 

@@ -23,7 +23,7 @@ IMAGE = "sha256:" + "a" * 64
 
 @pytest.fixture
 def trial(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
-    """Run the module with a book of its own; the image's id is its name."""
+    """Run the module with a record of its own; the image's id is its name."""
     boot = tmp_path / "boot_id"
     boot.write_text("boot-1\n")
     monkeypatch.setattr(graph_steps, "BOOT_ID", boot)
@@ -37,7 +37,7 @@ def trial(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
             "nodes": 2,
             "nccl": "2.30.7",
             "model": "tiny",
-            "book": str(tmp_path / "trials.json"),
+            "record": str(tmp_path / "trials.json"),
             "soak_seconds": 0.3,
             # Longer than a busy machine lets a sound server wait.
             "stall_seconds": 15,
@@ -194,7 +194,7 @@ def test_a_trial_leaves_the_unit_on_disk_alone(service: Trial, tmp_path: Path) -
     assert wanted["digest"] == prepared["digest"]
     assert service_state.read_record("spark-vllm", records) != wanted
     assert service(command=["vllm", "serve", "--graphs"], trial=True, ready=["serving"])["changed"] is False
-    # What passed goes to the disk, as the same container: nothing has to start anew.
+    # What passed goes to the disk, as the same container: nothing has to start again.
     kept = service(command=["vllm", "serve", "--graphs"])
     assert kept["changed"] is True
     assert kept["digest"] == prepared["digest"]

@@ -91,9 +91,9 @@ def test_from_question_to_removal(run: Run, world: World) -> None:
         ({"token": "hf_bad token"}, "token holds"),
     ],
 )
-def test_wrong_wishes_are_one_sentence(run: Run, world: World, arguments: dict[str, Any], words: str) -> None:
-    wishes = {"repo_id": REPO, "endpoint": world.endpoint, "dest": str(world.store().root), **arguments}
-    result = run(hf_model, **wishes)
+def test_wrong_arguments_are_one_sentence(run: Run, world: World, arguments: dict[str, Any], words: str) -> None:
+    given = {"repo_id": REPO, "endpoint": world.endpoint, "dest": str(world.store().root), **arguments}
+    result = run(hf_model, **given)
     assert result["failed"] is True
     assert words in result["msg"]
     assert "\n" not in result["msg"]
@@ -119,16 +119,16 @@ def test_a_copy_that_needs_a_peer_that_does_not_share(
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     token = tmp_path / "token"
-    wishes = {"repo_id": REPO, "commit": "a" * 40, "manifest_sha256": "b" * 64, "dest": str(tmp_path / "store"),
+    given = {"repo_id": REPO, "commit": "a" * 40, "manifest_sha256": "b" * 64, "dest": str(tmp_path / "store"),
               "source_address": "127.0.0.1", "source_port": free_port(), "cluster_token_file": str(token)}  # fmt: skip
-    look = run(hf_model_copy, check=True, **wishes)
+    look = run(hf_model_copy, check=True, **given)
     assert (look["changed"], look["needed"], look["verified"]) == (True, True, False)
-    assert "cluster token" in run(hf_model_copy, **wishes)["msg"]
+    assert "cluster token" in run(hf_model_copy, **given)["msg"]
     token.write_text("secret")
-    assert "cannot be reached" in run(hf_model_copy, **wishes)["msg"]
-    assert "commit is 'main'" in run(hf_model_copy, **{**wishes, "commit": "main"})["msg"]
-    assert "manifest_sha256 is ''" in run(hf_model_copy, **{**wishes, "manifest_sha256": ""})["msg"]
-    assert "streams is 0" in run(hf_model_copy, **{**wishes, "streams": 0})["msg"]
+    assert "cannot be reached" in run(hf_model_copy, **given)["msg"]
+    assert "commit is 'main'" in run(hf_model_copy, **{**given, "commit": "main"})["msg"]
+    assert "manifest_sha256 is ''" in run(hf_model_copy, **{**given, "manifest_sha256": ""})["msg"]
+    assert "streams is 0" in run(hf_model_copy, **{**given, "streams": 0})["msg"]
 
 
 def free_port() -> int:

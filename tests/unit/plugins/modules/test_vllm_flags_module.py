@@ -78,7 +78,7 @@ def run(image: Image, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture
             "record": str(tmp_path / "flags.json"),
             "kernel_record": str(tmp_path / "kernels.json"),
             "folders": [str(tmp_path)],
-            "look_at_model": look,
+            "inspect_model": look,
             "_ansible_check_mode": check,
         }
         with patch_module_args(arguments), pytest.raises(SystemExit):

@@ -16,7 +16,6 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.benchmark.run impor
     busy_reason,
     counted,
     covered,
-    last_words,
     read_point,
 )
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.serving import Server
@@ -155,8 +154,3 @@ def test_others_use_the_endpoint() -> None:
     assert busy_reason({"num_requests_running": 0.0, "num_requests_waiting": 0.0}) == ""
     assert busy_reason({"num_requests_running": 1.0}).startswith("others use the endpoint now (1 running request):")
     assert "(2 running and 3 waiting requests)" in busy_reason({"num_requests_running": 2, "num_requests_waiting": 3})
-
-
-def test_last_words() -> None:
-    assert last_words("fine\n", "Traceback\n  File x\nValueError: no tokenizer\nbye\n") == "ValueError: no tokenizer"
-    assert last_words("", "") == "it said nothing"

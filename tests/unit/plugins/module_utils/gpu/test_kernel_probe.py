@@ -63,7 +63,7 @@ def does_not_fit(_options: dict[str, Any]) -> dict[str, Any]:
 
 def dies(_options: dict[str, Any]) -> dict[str, Any]:
     faulthandler.disable()
-    os.write(1, b"last words\n")
+    os.write(1, b"last line\n")
     ctypes.string_at(0)
     return {}
 
@@ -92,7 +92,7 @@ def test_a_check_that_dies_costs_only_itself() -> None:
     assert [check["state"] for check in found] == ["passed", "crashed", "passed", "crashed", "passed"]
     assert found[1]["name"] == "dies"
     assert found[1]["reason"] == "its process was killed by SIGSEGV"
-    assert found[1]["details"]["output"] == ["last words"]
+    assert found[1]["details"]["output"] == ["last line"]
     assert found[3]["reason"] == "its process ended with status 3"
     assert len({found[index]["details"]["pid"] for index in (0, 2, 4)}) == 3
 

@@ -40,9 +40,9 @@ def queue(tmp_path: Path) -> Queue:
     return Queue(tmp_path / "downloads")
 
 
-def order(world: World, **wishes: object) -> Order:
+def order(world: World, **asked: object) -> Order:
     return Order(
-        **{"repo_id": REPO, "revision": "main", "dest": str(world.store().root), "endpoint": world.endpoint} | wishes
+        **{"repo_id": REPO, "revision": "main", "dest": str(world.store().root), "endpoint": world.endpoint} | asked
     )  # type: ignore[arg-type]
 
 
@@ -62,10 +62,10 @@ class Systemd:
 
 
 def test_an_order_comes_back_as_it_was_and_a_damaged_one_is_told(world: World) -> None:
-    wish = order(world, revision="refs/pr/1", allow_patterns=("*.json",), environment={"https_proxy": "http://p"})
-    assert Order.decode(wish.encode()) == wish
-    assert wish.name == "tests--tiny-model@refs%2Fpr%2F1"
-    for raw in (b"", b"[]", b"{}", wish.encode()[:-20]):
+    asked = order(world, revision="refs/pr/1", allow_patterns=("*.json",), environment={"https_proxy": "http://p"})
+    assert Order.decode(asked.encode()) == asked
+    assert asked.name == "tests--tiny-model@refs%2Fpr%2F1"
+    for raw in (b"", b"[]", b"{}", asked.encode()[:-20]):
         with pytest.raises(StoreError, match="a queued download is damaged"):
             Order.decode(raw)
 
@@ -201,8 +201,8 @@ def test_a_token_is_never_part_of_an_order(world: World, queue: Queue, tmp_path:
     token = tmp_path / "token"
     token.write_text("hf_secret\n")
     world.faults(private={"repository": REPO, "token": "hf_secret"})
-    wish = order(world, token_file=str(token))
-    queue.put(wish)
-    assert "hf_secret" not in queue.order_path(wish.name).read_text()
+    asked = order(world, token_file=str(token))
+    queue.put(asked)
+    assert "hf_secret" not in queue.order_path(asked.name).read_text()
     work(queue)
     assert world.same()

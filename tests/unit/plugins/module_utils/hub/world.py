@@ -65,10 +65,10 @@ class World:
         """Return the hub as a source."""
         return HubSource(Hub(self.endpoint, token, "with a token" if token else "no token was sent"), REPO)
 
-    def bring(self, name: str = "store", token: str = "", check: bool = False, **wishes: Any) -> Outcome:
+    def bring(self, name: str = "store", token: str = "", check: bool = False, **asked: Any) -> Outcome:
         """Bring the snapshot into a store."""
-        wishes.setdefault("revision", "main")
-        return present(self.store(name), Request(REPO, **wishes), self.source(token), check)
+        asked.setdefault("revision", "main")
+        return present(self.store(name), Request(REPO, **asked), self.source(token), check)
 
     def snapshot(self, name: str = "store") -> Path:
         """Return the folder of the snapshot."""

@@ -145,10 +145,10 @@ class Node:
         self.root = root
         self.commands = commands or {}
         self.ran: list[str] = []
-        self.wish = NfsMount("192.168.100.10:/srv/models", "/srv/models")
+        self.desired = NfsMount("192.168.100.10:/srv/models", "/srv/models")
         for folder in ("etc/systemd/system", "proc/self", "sys/class/bdi/0:43"):
             (root / folder).mkdir(parents=True)
-        (root / "etc/systemd/system/srv-models.mount").write_text(self.wish.mount_text())
+        (root / "etc/systemd/system/srv-models.mount").write_text(self.desired.mount_text())
         (root / "sys/class/bdi/0:43/read_ahead_kb").write_text("128\n")
         self.umount()
 
@@ -210,7 +210,7 @@ def test_a_mount_that_fails_is_told_and_waited_for(node: Node) -> None:
 @pytest.mark.parametrize("source", ["192.168.100.10:/srv/models", "192.168.100.99:/srv/models"])
 def test_a_stale_or_foreign_mount_is_taken_away_and_mounted_anew(node: Node, source: str) -> None:
     node.mount(source)
-    stat = iter(["stat: Stale file handle"] if source == node.wish.source else [])
+    stat = iter(["stat: Stale file handle"] if source == node.desired.source else [])
 
     def run(argv: Sequence[str], seconds: float) -> tuple[int, str, str]:
         if argv[0] == "stat" and (words := next(stat, "")):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.run import GIVEN_UP, MISSING, last_words, run, said
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.run import GIVEN_UP, MISSING, last_line, run, said
 
 
 def test_status_output_and_errors() -> None:
@@ -88,6 +88,14 @@ def test_the_administrators_programs_are_found_behind_those_of_the_path(
 
 def test_words() -> None:
     assert said("out\n", "err\n") == "err\nout"
-    assert last_words("a\nb\n", "") == "b"
-    assert last_words("a\n", "c\nd \n") == "d"
-    assert last_words(" \n", "") == "no output"
+    assert last_line("a\nb\n", "") == "b"
+    assert last_line("a\n", "c\nd \n") == "d"
+    assert last_line(" \n", "") == "no output"
+
+
+def test_the_line_that_names_the_error_comes_first() -> None:
+    assert last_line("fine\n", "Traceback\n  File x\nValueError: no tokenizer\nbye\n") == "ValueError: no tokenizer"
+    hint = "docker: Error response from daemon: no such image\n\nRun 'docker run --help' for more information\n"
+    assert last_line("", hint) == "docker: Error response from daemon: no such image"
+    assert last_line("RuntimeError: no port\n", "100%|####|\n") == "RuntimeError: no port"
+    assert last_line("done, 0 errors\n", "denied\n") == "denied"

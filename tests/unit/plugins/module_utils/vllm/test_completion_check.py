@@ -262,7 +262,7 @@ def test_language_is_no_repetition(text: str) -> None:
 
 
 def test_thoughts_in_the_text_where_they_belong() -> None:
-    request = ChatRequest(model="tiny", questions=[Question("Who are you?")], thoughts_in_text=True)
+    request = ChatRequest(model="tiny", questions=[Question("Who are you?")], reasoning_in_text=True)
     check = run(chat_route(text=completion("<think>hm</think>\nI am a model.")), "completion", request=request)
     assert check.findings.passed == ["completion"]
     route = chat_route(text=completion("<think>hm</think>\nI am <|channel|>analysis"))
@@ -285,7 +285,7 @@ FIELD_CASES = {
         "set vllm_serve_reasoning_parser to",
     ),
     "think-in-content.sse": ("reasoning came back in the text (<think>", "set vllm_serve_reasoning_parser to"),
-    "thought-then-nothing.sse": (
+    "reasoning-then-nothing.sse": (
         "the whole answer came as reasoning",
         "after the reasoning neither text nor tool_calls",
     ),
@@ -357,7 +357,7 @@ BAD_CALLS = [
     pytest.param(completion("Sure", None), "no tool call and no finish_reason", id="broken-off"),
     pytest.param(completion('[calculate(expression="1+1")]'), "to pythonic (or", id="pythonic"),
     pytest.param(completion('{"name": "calculate", "arguments": {}}'), "it is bare JSON", id="bare-json"),
-    pytest.param(completion(None, reasoning="I call it.", tokens=31), "vanished: 31 tokens", id="thought-only"),
+    pytest.param(completion(None, reasoning="I call it.", tokens=31), "vanished: 31 tokens", id="reasoning-only"),
     pytest.param(
         completion("<think>hm</think>", "tool_calls", tool_calls=tool_calls(GOOD)), "reasoning came back", id="leak"
     ),

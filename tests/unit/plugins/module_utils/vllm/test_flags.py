@@ -115,7 +115,7 @@ def test_every_minor_release_is_there() -> None:
 @pytest.mark.parametrize("version", SUPPORTED)
 @pytest.mark.parametrize("case", CASES)
 def test_the_real_parser_took_what_is_rendered_today(version: str, case: str) -> None:
-    """When this fails the command lines changed: run fixtures/vllm_parsers/make.py, which shows them to the parsers anew."""
+    """When this fails the command lines changed: run fixtures/vllm_parsers/make.py, which shows them to the parsers again."""
     said = snapshot(version)["said"]
     for rank, line in enumerate(commands(CASES[case], options(version))[0]):
         assert said[f"{case} {rank}"] == {"line": line, "refused": ""}

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Modes of CUDA graphs: the choice, the book, and what counts as the same answer. All names and versions are invented."""
+"""Modes of CUDA graphs: the choice, the trial record, and what counts as the same answer. All names and versions are invented."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.graph_trial im
     find,
     heal,
     own_tie,
-    read_book,
+    read_record,
     verdict_of,
-    write_book,
+    write_record,
 )
 
 KEY = TrialKey("sha256:a", "c0ffee", 2, "2.30.7")
@@ -33,7 +33,7 @@ NOW = "2026-11-23T19:00:00Z"
 
 
 def entry(**modes: dict[str, Any]) -> dict[str, Any]:
-    """An entry of the book with these outcomes."""
+    """An entry of the trial record with these outcomes."""
     return {"key": {**vars(KEY)}, "modes": modes}
 
 
@@ -150,13 +150,13 @@ def test_values_that_are_none(make: Any, said: str) -> None:
         make()
 
 
-# --- the book ---
+# --- the trial record ---
 
 
 def test_a_new_image_model_or_nccl_is_tried_anew() -> None:
-    book = {"format": 1, "trials": [entry(decode=PASSED)]}
-    assert find(book, KEY)
-    assert find(book, TrialKey("sha256:a", "c0ffee", 2))
+    record = {"format": 1, "trials": [entry(decode=PASSED)]}
+    assert find(record, KEY)
+    assert find(record, TrialKey("sha256:a", "c0ffee", 2))
     for other in (
         TrialKey("sha256:b", "c0ffee", 2, "2.30.7"),
         TrialKey("sha256:a", "other", 2, "2.30.7"),
@@ -164,30 +164,30 @@ def test_a_new_image_model_or_nccl_is_tried_anew() -> None:
         TrialKey("sha256:a", "c0ffee", 2, "2.31.0"),
         TrialKey("sha256:a", "c0ffee", 2, "2.30.7", "mp"),
     ):
-        assert find(book, other) is None
+        assert find(record, other) is None
 
 
 def test_the_book_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "lib" / "trials.json"
-    book = read_book(path)
-    one = entry_for(book, KEY)
+    record = read_record(path)
+    one = entry_for(record, KEY)
     begin(one, "decode", "boot-1", NOW)
-    write_book(path, book)
+    write_record(path, record)
     assert path.stat().st_mode & 0o777 == 0o644
-    again = read_book(path)
+    again = read_record(path)
     assert find(again, KEY) == one
     assert entry_for(again, KEY) is again["trials"][0]
     for broken in ("{", "[]", '{"format": 2, "trials": []}', '{"format": 1, "trials": [{"key": 1}, {}]}'):
         path.write_text(broken)
-        assert read_book(path)["trials"] == []
+        assert read_record(path)["trials"] == []
 
 
 def test_the_book_does_not_grow_for_ever() -> None:
-    book: dict[str, Any] = {"format": 1, "trials": []}
+    record: dict[str, Any] = {"format": 1, "trials": []}
     for number in range(25):
-        entry_for(book, TrialKey(f"sha256:{number}", "c", 1))
-    assert len(book["trials"]) == 20
-    assert book["trials"][-1]["key"]["image_id"] == "sha256:24"
+        entry_for(record, TrialKey(f"sha256:{number}", "c", 1))
+    assert len(record["trials"]) == 20
+    assert record["trials"][-1]["key"]["image_id"] == "sha256:24"
 
 
 def test_a_run_that_was_killed_is_closed() -> None:
