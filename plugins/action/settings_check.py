@@ -53,6 +53,7 @@ from ..module_utils.settings.values import (
     environment_problems,
     key_problem,
     kind_problem,
+    length_problem,
     plain_words,
     range_problems,
     raw_problem,
@@ -97,6 +98,7 @@ FACTS = (
     "vllm_serve_result",
 )
 _SERVED_NAME = "vllm_serve_served_model_name"
+_LENGTH = "vllm_serve_max_model_len"
 
 
 def role_options() -> dict[str, dict[str, dict[str, Any]]]:
@@ -321,10 +323,9 @@ class Check:
             problems += argument_problems(arguments, f"{path}: extra_arguments")
         if not relations:
             gpus = count * int(first["spark_gpus_per_node"])
-            context = first.get("vllm_serve_max_model_len")
             problems += model_problems(
                 model,
-                max_model_len=int(context) if context is not None else None,
+                max_model_len=first.get(_LENGTH),
                 arguments=arguments,
                 ranks=(int(size) if size is not None else gpus // stages, stages),
                 gpus=gpus,
@@ -348,6 +349,8 @@ def value_problems(name: str, option: dict[str, Any], values: Mapping[str, Any])
         return []
     if name == _SERVED_NAME:
         return [said for said in (served_name_problem(value),) if said]
+    if name == _LENGTH:
+        return [said for said in (length_problem(value),) if said]
     if said := raw_problem(name, option, value):
         return [said]
     outcome = ArgumentSpecValidator({name: validator_spec(option)}).validate({name: value})

@@ -51,8 +51,10 @@ options:
     type: float
     default: 0.75
   max_model_len:
-    description: Tokens of one request. Left out, all that the model knows.
-    type: int
+    description: >-
+      Tokens of one request. V(auto) for the longest that the KV cache holds, as C(--max-model-len auto) of vLLM finds it; of a range the low end counts.
+      Left out, all that the model knows.
+    type: str
   max_num_seqs:
     description: Requests at the same time. Left out, vLLM's own choice, 1024 on devices of at least 70 GiB, a Spark among them, and 256 on smaller ones.
     type: int
@@ -313,7 +315,7 @@ def main() -> None:
             "nodes": {"type": "int", "default": 1},
             "memory_gib": {"type": "float"},
             "gpu_memory_utilization": {"type": "float", "default": 0.75},
-            "max_model_len": {"type": "int"},
+            "max_model_len": {"type": "str"},
             "max_num_seqs": {"type": "int"},
             "max_num_batched_tokens": {"type": "int", "no_log": False},
             "kv_cache_dtype": {

@@ -148,7 +148,10 @@ def main() -> None:
     state = read_server(client, params["model"])
     if state.trouble and state.reachable:
         state.trouble = replace(state.trouble, found=state.trouble.found + key_problem)
-    names = ", ".join(entry["id"] for entry in state.models)
+    names = ", ".join(
+        entry["id"] + (f" (up to {entry['max_model_len']} tokens)" if entry["max_model_len"] else "")
+        for entry in state.models
+    )
     message = f"vLLM {state.version or '(version unknown)'} at {client.base_url} serves {names}"
     module.exit_json(
         changed=False,

@@ -212,6 +212,14 @@ class ModelShape:
 
     # --- what the model has
 
+    @property
+    def default_positions(self) -> int:
+        """Positions that vLLM starts from where no length is asked for: of LongRoPE the original ones (_get_and_verify_max_len in config/model.py)."""
+        scaling = _scaling(self.config)
+        if str(scaling.get("rope_type") or scaling.get("type") or "") == "longrope":
+            return int(self.config.get("original_max_position_embeddings") or self.max_position)
+        return self.max_position
+
     def is_moe_layer(self, layer: int) -> bool:
         """Return whether this layer has experts."""
         if not self.experts:

@@ -76,6 +76,7 @@ class PlanInput:
         tensor_parallel_size, pipeline_parallel_size, nodes: ranks, and the machines that they are spread over.
         gpu_memory_utilization: part of the memory that vLLM takes.
         max_model_len: tokens of one request; None for all that the model knows.
+        fit_length: whether vLLM takes the longest request that its KV pool holds (--max-model-len auto); `plan` then puts that in.
         max_num_seqs, max_num_batched_tokens: None for vLLM's own choice.
         kv_cache_dtype: as vLLM's flag.
         cuda_graphs: one of MODES.
@@ -102,6 +103,7 @@ class PlanInput:
     nodes: int = 1
     gpu_memory_utilization: float = 0.75
     max_model_len: int | None = None
+    fit_length: bool = False
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     kv_cache_dtype: str = "auto"

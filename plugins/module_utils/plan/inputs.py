@@ -41,6 +41,8 @@ FIELDS: dict[str, type] = {
     "available_gib": float,
 }
 _WORDS = {int: "a whole number", float: "a number"}
+#: What stands in the place of a context length for the longest that fits.
+AUTO = "auto"
 
 
 def fields_of(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,6 +56,9 @@ def fields_of(raw: Mapping[str, Any]) -> dict[str, Any]:
         if name not in FIELDS:
             raise ValueError(f"plan has {name!r}, known are {', '.join(FIELDS)}")
         kind = FIELDS[name]
+        if name == "max_model_len" and value == AUTO:
+            found["fit_length"] = True
+            continue
         # A bool that is no is a setting; empty text is none of any type.
         if value in (None, "") or (kind is not bool and value in (0, "0") and name != "allreduce_us"):
             continue
@@ -63,7 +68,8 @@ def fields_of(raw: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found[name] = kind(value)
         except (TypeError, ValueError):
-            raise ValueError(f"plan has {name}: {value!r}, expected {_WORDS.get(kind, 'a text')}") from None
+            more = f" or {AUTO}" if name == "max_model_len" else ""
+            raise ValueError(f"plan has {name}: {value!r}, expected {_WORDS.get(kind, 'a text')}{more}") from None
     return found
 
 

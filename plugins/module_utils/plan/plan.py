@@ -29,6 +29,8 @@ PROCESSES_GIB = 3.9
 CPU_PROCESS_GIB = 1.5
 #: Context lengths of the table that users ask for.
 CONTEXTS = (8192, 16384, 32768, 65536, 131072, 262144)
+#: Tokens of one request below which a length that the memory decides is worth a word: the default.
+USEFUL_LENGTH = 8192
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,10 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
         min_headroom_gib: GiB that unified memory must keep; with less the plan does not fit.
     """
     constants = fitted.shipped()
+    span = fitting_lengths(given, constants) if given.fit_length else None
+    if span:
+        # Where nothing fits one token is planned, which says what is missing.
+        given = replace(given, max_model_len=max(1, span[0]))
     # How weights are read must not change with what else happens to run: that keeps to what is stated.
     loading = _load_available(given, host_gib, min_headroom_gib)
     host_gib = host_use_gib(given, host_gib)
@@ -166,6 +172,11 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
     reasons += _start_reasons(given, most if held and not legal else None, admitted)
     reasons += _headroom_reasons(given, headroom, host_gib, min_headroom_gib)
     reasons += _notes(given)
+    if span and held and span[0] < min(USEFUL_LENGTH, given.shape.default_positions or USEFUL_LENGTH):
+        reasons.append(
+            f"max_model_len is auto, and the low end of the KV pool holds no more than {span[0]} tokens of one request: where that is too short, "
+            "raise gpu_memory_utilization or set kv_cache_dtype to fp8"
+        )
     return MemoryPlan(
         weights_gib_per_rank=round(max(stage.weights for stage in stages) / GIB, 2),
         kv_bytes_per_token_per_rank=round(kv_bytes_per_token(given), 1),
@@ -191,6 +202,7 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
             "active_parameters": given.shape.active_parameter_count(),
             "quantization": given.shape.quantization.label,
             "max_model_len": length,
+            "max_model_len_high": span[1] if span else length,
             "max_num_seqs": given.sequences,
             "max_num_batched_tokens": given.batched_tokens,
             "kv_gib_per_request": round(_request_gib(stages, length), 3),
@@ -215,6 +227,19 @@ def plan(given: PlanInput, *, host_gib: float = HOST_GIB, min_headroom_gib: floa
             ],
         },
     )
+
+
+def fitting_lengths(given: PlanInput, constants: fitted.Constants) -> tuple[int, int]:
+    """Return the longest request that the low and the high end of the KV pool hold, as vLLM looks for it with --max-model-len auto.
+
+    (_auto_fit_max_model_len in vllm/v1/core/kv_cache_utils.py: from the model's positions downwards, the least of all ranks.)
+    """
+    stages = _stages(given, constants)
+    known = given.shape.default_positions or given.length
+    low, high = (
+        min(stage.layout.longest(getattr(stage.pool, end), known) for stage in stages) for end in ("low", "high")
+    )
+    return low, high
 
 
 def _most_sequences(given: PlanInput, stages: Sequence[_Stage]) -> int | None:

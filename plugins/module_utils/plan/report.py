@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .arithmetic import PlanInput
 from .plan import MIN_HEADROOM_GIB, ContextRow, MemoryPlan
@@ -134,6 +135,7 @@ def _memory_rows(given: PlanInput, plan: MemoryPlan, least: float) -> list[tuple
     per_token = plan.kv_bytes_per_token_per_rank / 1024
     rows += [
         ("KV cache", f"{_pool_text(plan)}, {per_token:.1f} KiB a token: {plan.kv_cache_tokens:,} tokens"),
+        *([("context", _auto_text(details))] if given.fit_length else []),
         (
             "requests",
             f"{plan.max_concurrency:.2f} of {details['max_model_len']:,} tokens at the same time; longest possible {plan.max_model_len_possible:,}",
@@ -143,6 +145,13 @@ def _memory_rows(given: PlanInput, plan: MemoryPlan, least: float) -> list[tuple
         kept = f"{plan.host_headroom_gib:.1f} GiB beside vLLM and {details['host_gib']:g} GiB for the system"
         rows.append(("host keeps", f"{kept}; at least {least:g} wanted"))
     return rows
+
+
+def _auto_text(details: Mapping[str, Any]) -> str:
+    """Return the length that vLLM will choose."""
+    low, high = details["max_model_len"], details["max_model_len_high"]
+    span = f"at least {low:,} tokens, at most {high:,}" if low < high else f"{low:,} tokens"
+    return f"auto: {span}; vLLM takes the longest that its KV cache holds"
 
 
 #: What a range of the pool rests on.

@@ -15,6 +15,7 @@ from ..model.against_flags import rank_problem
 from ..model.shape import ModelShape, ShapeError
 from .arguments import GONE, lifts_context
 from .shared import RENAMED
+from .values import AUTO_LENGTH
 
 #: What a shipped inventory holds where the user has to write something.
 PLACEHOLDER = "EDIT-ME"
@@ -380,13 +381,18 @@ def name_problems(names: Iterable[str], known: Iterable[str], roles: Iterable[st
 
 
 def model_problems(
-    model: Mapping[str, Any], *, max_model_len: int | None, arguments: Sequence[str], ranks: tuple[int, int], gpus: int
+    model: Mapping[str, Any],
+    *,
+    max_model_len: int | str | None,
+    arguments: Sequence[str],
+    ranks: tuple[int, int],
+    gpus: int,
 ) -> list[str]:
     """Return what the model, as its file in models/ describes it, cannot be asked for.
 
     Args:
         model: content of the model's file; without ``config`` nothing is said, the model's own files are looked at later.
-        max_model_len: tokens of one request as set by the user, or None for what the model's file says.
+        max_model_len: tokens of one request as set by the user, auto for what the memory holds, or None for what the model's file says.
         arguments: further arguments of the server.
         ranks: tensor parallel and pipeline parallel size.
         gpus: GPUs of all nodes.
@@ -395,7 +401,7 @@ def model_problems(
     if not config:
         return []
     problems = []
-    wanted = max_model_len or int(model.get("max_model_len") or 0)
+    wanted = 0 if max_model_len == AUTO_LENGTH else int(max_model_len or model.get("max_model_len") or 0)
     try:
         known = 0 if lifts_context(arguments) else ModelShape.from_config(config).max_position
     except ShapeError:

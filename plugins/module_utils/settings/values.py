@@ -22,12 +22,13 @@ _KINDS: dict[str, tuple[str, str]] = {
 }
 #: Part of the memory that vLLM may take, as the planner takes it too.
 _UTILIZATION = (0.1, 0.98)
+#: Context length that is left to vLLM.
+AUTO_LENGTH = "auto"
 #: Least value of settings that cannot go below.
 _LEAST: dict[str, int] = {
     "spark_gpus_per_node": 1,
     "vllm_serve_tensor_parallel_size": 1,
     "vllm_serve_pipeline_parallel_size": 1,
-    "vllm_serve_max_model_len": 1,
     "vllm_serve_max_num_seqs": 0,
     "vllm_serve_max_num_batched_tokens": 0,
     "vllm_serve_cpu_offload_gib": 0,
@@ -193,6 +194,16 @@ def served_name_problem(value: Any) -> str:
         if not re.fullmatch(r"[!-~]+", name) or name.startswith("-"):
             return f"holds {name!r}, expected a name without blanks that does not begin with '-': correct it where you set it"
     return ""
+
+
+def length_problem(value: Any) -> str:
+    """Return what is wrong with a context length, to stand behind the setting's name; empty for a whole number from 1 on and for auto."""
+    text = str(value)
+    if value == AUTO_LENGTH or (not isinstance(value, bool | float) and re.fullmatch(r"0*[1-9]\d*", text)):
+        return ""
+    if text in {"-1", "None"} or text.lower() == AUTO_LENGTH:
+        return f"is {shown({}, value)}: write {AUTO_LENGTH} for the longest that the memory holds"
+    return f"is {shown({}, value)}, expected a whole number of tokens from 1 on, or {AUTO_LENGTH}: correct it where you set it"
 
 
 def served_names(value: Any) -> list[str]:

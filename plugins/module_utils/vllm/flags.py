@@ -29,6 +29,8 @@ GRAPH_MODES: dict[str, dict[str, Any] | None] = {
 LOAD_STRATEGIES = ("lazy", "eager", "prefetch", "torchao")
 #: Parsers under a second name: the same class (vllm/tool_parsers/__init__.py of 0.32), so where one is missing the other serves.
 SAME_PARSER = {"qwen3_json": "hermes"}
+#: Context length that vLLM finds itself (since 0.14).
+AUTO_LENGTH = "auto"
 #: Port of torch's rendezvous between the nodes (vLLM's own default of --master-port).
 MASTER_PORT = 29501
 
@@ -47,7 +49,8 @@ class ServeIntents:
     tensor_parallel_size: int
     host: str = "0.0.0.0"
     port: int = 8235
-    max_model_len: int | None = None
+    #: "auto" leaves it to vLLM: the longest that its KV cache holds.
+    max_model_len: int | str | None = None
     gpu_memory_utilization: float | None = None
     max_num_seqs: int | None = None
     #: True is cuda_graphs "eager"; False without cuda_graphs is "full"; None leaves it to cuda_graphs.
@@ -85,7 +88,10 @@ class ServeIntents:
             raise ValueError(f"gpu_memory_utilization is {self.gpu_memory_utilization}, expected between 0.1 and 0.98")
         for name in ("max_model_len", "max_num_batched_tokens"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if name == "max_model_len" and isinstance(value, str):
+                if value != AUTO_LENGTH:
+                    raise ValueError(f"{name} is {value!r}, expected a whole number or {AUTO_LENGTH}")
+            elif value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1 token")
         if not self.served_model_name:
             raise ValueError("served_model_name is empty, expected a name or a list of names")

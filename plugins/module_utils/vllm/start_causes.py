@@ -70,7 +70,7 @@ KNOWN: tuple[Known, ...] = (
         "larger than the available KV cache memory",
         r"larger than the available KV cache memory(?:.*?estimated maximum model length is (\d+))?",
         "one request of the full context does not fit into the KV cache",
-        "lower vllm_serve_max_model_len to what the line says, or set vllm_serve_kv_cache_dtype to fp8; playbooks/plan.yml says what fits",
+        "lower vllm_serve_max_model_len to what the line says or set it to auto, or set vllm_serve_kv_cache_dtype to fp8; playbooks/plan.yml says what fits",
     ),
     _known(
         "memory_taken",

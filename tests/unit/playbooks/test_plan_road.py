@@ -100,6 +100,16 @@ def test_an_override_of_the_positions_passes(sparks: Path, fit: Path) -> None:
     assert status == 0, said
 
 
+def test_a_context_that_the_server_finds(sparks: Path) -> None:
+    settings = ("vllm_plan_memory_gib=121.69", "vllm_serve_max_model_len=auto")
+    status, said = play(ROOT / "playbooks" / "plan.yml", sparks, *settings)
+    assert status == 0, said
+    assert "auto: at least" in said
+    status, said = play(ROOT / "playbooks" / "plan.yml", sparks, "vllm_serve_max_model_len=-1")
+    assert status != 0
+    assert "write auto for the longest that the memory holds" in said
+
+
 def test_plan_that_reaches_nobody_says_how(sparks: Path) -> None:
     status, said = play(ROOT / "playbooks" / "plan.yml", sparks)
     assert status != 0

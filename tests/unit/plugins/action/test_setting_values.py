@@ -20,7 +20,7 @@ def said(name: str, value: Any) -> list[str]:
     ("name", "value", "words"),
     [
         ("vllm_serve_gpu_memory_utilization", "abc", "is 'abc', expected a number: correct"),
-        ("vllm_serve_max_model_len", "8k", "is '8k', expected a whole number: correct"),
+        ("vllm_serve_max_model_len", "8k", "is '8k', expected a whole number of tokens from 1 on, or auto"),
         ("vllm_benchmark_concurrency", ["x"], "is ['x'], expected a list of whole numbers: correct"),
         ("vllm_serve_executor", "slurm", "is 'slurm', expected one of ray, mp: correct"),
         ("vllm_serve_environment", "x", "is 'x', expected a mapping"),

@@ -93,7 +93,7 @@ SERVER: dict[str, Any] = {
     "GET /health": Reply(""),
     "GET /version": Reply({"version": "0.32.0"}),
     "GET /metrics": Reply('vllm:generation_tokens_total{engine="0"} 5.0\n'),
-    "GET /v1/models": Reply({"data": [{"id": "tiny"}]}),
+    "GET /v1/models": Reply({"data": [{"id": "tiny", "max_model_len": 8192}]}),
 }
 
 
@@ -103,7 +103,7 @@ def test_server_serves(run: Run, tmp_path: Path) -> None:
         result = run(vllm_server_info, base_url=fake.url, model="tiny", api_key_file=str(tmp_path / "key"))
     assert result["serving"] is True
     assert result["metrics"] == {"generation_tokens_total": 5}
-    assert result["msg"] == f"vLLM 0.32.0 at {fake.url} serves tiny"
+    assert result["msg"] == f"vLLM 0.32.0 at {fake.url} serves tiny (up to 8192 tokens)"
 
 
 def test_server_without_its_key_file(run: Run, tmp_path: Path) -> None:

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.shape import ModelShape
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan import fitted
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.arithmetic import GIB, PlanError, PlanInput, kv_layout
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.arithmetic import (
+    GIB,
+    PlanError,
+    PlanInput,
+    Record,
+    kv_layout,
+)
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.inputs import (
     account_of,
     fields_of,
@@ -25,6 +31,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.pool import (
     record_of,
     settings_of,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.report import lines
 
 from tests.unit.plugins.module_utils.plan import shapes
 
@@ -225,3 +232,44 @@ def test_settings_keep_a_no() -> None:
     assert fields_of({"prefix_caching": ""}) == {}
     given = input_of(shapes.QWEN3_NEXT, 121.69, {"prefix_caching": "false", "max_model_len": 8192})
     assert not given.caches_prefixes
+
+
+def test_auto_is_the_longest_that_each_end_of_the_pool_holds() -> None:
+    given = sparks(max_model_len=None, fit_length=True)
+    found = plan(given)
+    low, high = found.details["max_model_len"], found.details["max_model_len_high"]
+    assert 8192 < low < high == 262_144
+    assert found.fits
+    assert found.max_concurrency >= 1
+    assert found.max_model_len_possible == low
+    assert plan(sparks(max_model_len=low)).fits
+    assert not plan(sparks(max_model_len=low + 16)).fits
+    # A figure of this machine leaves one length.
+    known = plan(replace(given, measured=Record("m", 9.0, settings_of(given))))
+    assert known.details["max_model_len"] == known.details["max_model_len_high"]
+
+
+def test_auto_speaks_up_where_little_or_nothing_is_held() -> None:
+    short = plan(sparks(max_model_len=None, fit_length=True, kv_cache_memory_bytes=GIB // 4))
+    assert short.fits
+    (said,) = short.reasons
+    assert f"holds no more than {short.details['max_model_len']} tokens" in said
+    none = plan(sparks(max_model_len=None, fit_length=True, gpu_memory_utilization=0.45))
+    assert not none.fits
+    assert "the weights take" in none.reasons[0]
+
+
+def test_auto_starts_from_the_positions_that_vllm_starts_from() -> None:
+    scaled = {"rope_scaling": {"rope_type": "longrope", "factor": 32.0}, "original_max_position_embeddings": 4096}
+    config = {**shapes.QWEN3_32B, "max_position_embeddings": 131_072, **scaled}
+    assert plan(sparks(config, max_model_len=None, fit_length=True)).details["max_model_len"] == 4096
+    assert plan(sparks(config, max_model_len=65_536)).fits
+
+
+def test_auto_comes_from_the_setting() -> None:
+    assert fields_of({"max_model_len": "auto"}) == {"fit_length": True}
+    with pytest.raises(ValueError, match="expected a whole number or auto"):
+        fields_of({"max_model_len": "long"})
+    given = input_of(shapes.QWEN3_235B_AWQ, 121.69, {"tensor_parallel_size": 2, "nodes": 2, "max_model_len": "auto"})
+    report = "\n".join(text for _level, text in lines("m", given, plan(given), [], None))
+    assert "auto: at least" in report

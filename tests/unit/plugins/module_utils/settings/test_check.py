@@ -273,6 +273,8 @@ def test_what_a_model_cannot_be_asked_for(
 
 
 def test_what_a_model_can_be_asked_for() -> None:
+    assert model_problems({"config": SHAPE}, max_model_len="auto", arguments=[], ranks=(2, 1), gpus=2) == []
+    assert model_problems({"config": SHAPE}, max_model_len="300000", arguments=[], ranks=(2, 1), gpus=2)
     lifted = ["--hf-overrides", '{"rope_scaling": {"factor": 4}}']
     assert model_problems({"config": SHAPE}, max_model_len=300000, arguments=lifted, ranks=(2, 1), gpus=2) == []
     assert (

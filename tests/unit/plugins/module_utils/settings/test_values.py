@@ -10,6 +10,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.values imp
     environment_problems,
     key_problem,
     kind_problem,
+    length_problem,
     plain_words,
     range_problems,
     raw_problem,
@@ -80,7 +81,6 @@ def test_values_in_range() -> None:
     [
         ("vllm_serve_pipeline_parallel_size", 0, "is 0, expected at least 1"),
         ("vllm_serve_tensor_parallel_size", 0, "is 0, expected at least 1"),
-        ("vllm_serve_max_model_len", -5, "is -5, expected at least 1"),
         ("spark_gpus_per_node", "0", "is 0, expected at least 1"),
         ("vllm_serve_max_num_seqs", -1, "is -1, expected at least 0"),
         ("spark_store_path", "", "is '', expected an absolute path"),
@@ -204,3 +204,29 @@ def test_served_names() -> None:
     assert served_name_problem("org/my-name:1") == served_name_problem(["qwen3-235b", "gpt-4o"]) == ""
     assert served_names("a") == ["a"]
     assert served_names(["a", "b"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (-5, "is -5, expected a whole number of tokens from 1 on, or auto"),
+        (0, "is 0, expected"),
+        ("0", "is '0', expected"),
+        ("8k", "is '8k', expected"),
+        ("8192.0", "expected"),
+        (8192.5, "expected"),
+        (True, "is True, expected"),
+        ([8192], "expected"),
+        (-1, "write auto for the longest"),
+        ("-1", "write auto"),
+        ("Auto", "write auto"),
+        ("", "expected"),
+    ],
+)
+def test_a_context_length_that_cannot_be(value: Any, words: str) -> None:
+    assert words in length_problem(value)
+
+
+@pytest.mark.parametrize("value", [1, 8192, "32768", "auto"])
+def test_a_context_length(value: Any) -> None:
+    assert length_problem(value) == ""

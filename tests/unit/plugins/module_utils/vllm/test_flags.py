@@ -57,6 +57,10 @@ def test_the_seeds_settings_become_flags() -> None:
     assert "swap" not in command
 
 
+def test_a_context_that_the_server_finds() -> None:
+    assert "--max-model-len auto" in " ".join(render(intents(max_model_len="auto")).command)
+
+
 def test_no_parser_no_tool_choice() -> None:
     assert "--enable-auto-tool-choice" not in render(intents()).command
 
@@ -67,6 +71,7 @@ def test_no_parser_no_tool_choice() -> None:
         ({"tensor_parallel_size": 0}, "tensor_parallel_size"),
         ({"gpu_memory_utilization": 75}, "between 0.1 and 0.98"),
         ({"max_model_len": 0}, "at least 1"),
+        ({"max_model_len": "long"}, "max_model_len is 'long', expected a whole number or auto"),
         ({"executor": "k8s"}, "one of ray, mp"),
         ({"cuda_graphs": "on"}, "one of eager, piecewise, decode, full"),
         ({"nodes": 4}, "4 nodes cannot hold 2 x 1 ranks"),
