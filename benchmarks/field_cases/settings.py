@@ -29,6 +29,7 @@ _RIGHT: dict[str, tuple[str, tuple[str, ...]]] = {
         ("NO_PROXY with a list", "HF_HUB_OFFLINE without a value", "NCCL_DEBUG: true, expected"),
     ),
     "environment-with-token": ("reported: a token as environment", ("has HF_TOKEN, which looks like a secret",)),
+    "extra-config-file": (_EXTRA, ("write its keys as settings", "set vllm_serve_kv_cache_memory_bytes")),
     "extra-map-item": (_EXTRA, ("has the mapping --moe-backend",)),
     "extra-number": (_EXTRA, ("has 32, which is no text",)),
     "extra-one-element-per-line": (

@@ -44,6 +44,7 @@ RENDERED: dict[str, str] = {
     "--max-num-seqs": "vllm_serve_max_num_seqs",
     "--max-num-batched-tokens": "vllm_serve_max_num_batched_tokens",
     "--kv-cache-dtype": "vllm_serve_kv_cache_dtype",
+    "--kv-cache-memory-bytes": "vllm_serve_kv_cache_memory_bytes",
     "--enforce-eager": "vllm_serve_cuda_graphs",
     "--no-enforce-eager": "vllm_serve_cuda_graphs",
     "--compilation-config": "vllm_serve_cuda_graphs",
@@ -56,6 +57,9 @@ RENDERED: dict[str, str] = {
     "-ep": "vllm_serve_expert_parallel",
     "--speculative-config": "vllm_serve_speculative",
     "-sc": "vllm_serve_speculative",
+    "--spec-method": "vllm_serve_speculative",
+    "--spec-model": "vllm_serve_speculative",
+    "--spec-tokens": "vllm_serve_speculative",
     "--cpu-offload-gb": "vllm_serve_cpu_offload_gib",
     "--trust-remote-code": "vllm_serve_trust_remote_code",
     "--no-trust-remote-code": "vllm_serve_trust_remote_code",
@@ -65,7 +69,18 @@ RENDERED: dict[str, str] = {
     "--disable-auto-tool-choice": "vllm_serve_tool_call_parser",
     "--tool-call-parser": "vllm_serve_tool_call_parser",
 }
+#: Flags that would make the server another one than settings, plan and proof speak of, with what to do.
+CONTRARY: dict[str, str] = {
+    "--config": "whose file is read by the server alone, so that it could contradict every setting that is checked here: write its keys as settings, and what "
+    "has no setting as flag and value in vllm_serve_extra_arguments",
+    "--uds": "with which the server listens on a socket file and not on spark_api_port: delete it",
+    "--grpc": "with which the endpoint speaks gRPC and no HTTP, which gates and proof ask: delete it",
+    "--ssl-keyfile": "with which the endpoint speaks HTTPS, and gates and proof ask HTTP: delete it and put a proxy with TLS in front",
+    "--ssl-certfile": "with which the endpoint speaks HTTPS, and gates and proof ask HTTP: delete it and put a proxy with TLS in front",
+}
 _FLAG = re.compile(r"--?[A-Za-z]")
+#: Dashes that a web page or a word processor makes of two hyphens.
+_TYPESET = re.compile("[\u2010-\u2015\u2212]+-?([A-Za-z][\\w-]*)")
 _LIST_FORM = '`- --flag` lines, one word a line, or ["--flag", "value"]'
 
 
@@ -102,6 +117,8 @@ def _problem(argument: Any, name: str) -> str:
     if not isinstance(argument, str):
         shown = str(argument).lower() if isinstance(argument, bool) else str(argument)
         return f'{name} has {shown}, which is no text: put it in quotes, "{shown}"'
+    if typeset := _TYPESET.match(argument):
+        return f"{name} has {argument.split()[0]!r} with a typeset dash in front: write --{typeset[1]} with two hyphens"
     if not _FLAG.match(argument):
         return ""
     flag = _flag(argument)
@@ -126,6 +143,9 @@ def _flag_problem(flag: str, name: str) -> str:
     secret = next((setting for long, setting in SECRET.items() if _is(flag, long)), "")
     if secret:
         return f"{name} has {flag}, which every process list would show: delete it and use {secret}"
+    contrary = next((said for long, said in CONTRARY.items() if _is(flag, long)), "")
+    if contrary:
+        return f"{name} has {flag}, {contrary}"
     setting = next((setting for long, setting in RENDERED.items() if _is(flag, long)), "")
     if setting:
         return f"{name} has {flag}, which setting {setting} renders: delete it there and set {setting}"
@@ -138,4 +158,5 @@ def _is(flag: str, known: str) -> bool:
         return True
     if known.startswith("--"):
         return flag.startswith("--") and len(flag) > 2 and known.startswith(flag) and flag not in RENDERED
-    return len(known) == 2 and bool(re.fullmatch(rf"{known}\d+", flag))
+    # argparse abbreviates flags of one hyphen as well: -t is -tp.
+    return bool(re.fullmatch(rf"{known}\d+", flag)) if len(known) == 2 else len(flag) == 2 and known.startswith(flag)

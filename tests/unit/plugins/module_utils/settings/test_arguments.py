@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.arguments import (
+    CONTRARY,
     GONE,
     RENDERED,
     SECRET,
@@ -28,14 +29,14 @@ def options(path: Path) -> list[set[str]]:
 @pytest.mark.parametrize("path", PARSERS, ids=lambda path: path.stem)
 def test_every_spelling_of_a_rendered_flag_is_known(path: Path) -> None:
     for spellings in options(path):
-        if spellings & {*RENDERED, *SECRET}:
+        if spellings & {*RENDERED, *SECRET, *CONTRARY}:
             assert all(argument_problems([flag]) for flag in spellings), spellings
 
 
 @pytest.mark.parametrize("path", PARSERS, ids=lambda path: path.stem)
 def test_no_other_flag_is_taken_for_one(path: Path) -> None:
     for spellings in options(path):
-        if not spellings & {*RENDERED, *SECRET} and not any(
+        if not spellings & {*RENDERED, *SECRET, *CONTRARY} and not any(
             word.lstrip("-").replace("-", "_") in GONE for word in spellings
         ):
             assert argument_problems(sorted(spellings)) == []
@@ -63,6 +64,7 @@ def test_every_flag_that_is_rendered_is_in_the_table() -> None:
             expert_parallel=True,
             speculative={"method": "mtp"},
             cpu_offload_gib=1,
+            kv_cache_memory_bytes=1,
             trust_remote_code=True,
             reasoning_parser="qwen3",
             tool_call_parser="hermes",
@@ -86,6 +88,20 @@ def test_every_flag_that_is_rendered_is_in_the_table() -> None:
         (["-tp=4"], "set vllm_serve_tensor_parallel_size"),
         (["-n2"], "set vllm_serve_nodes"),
         (["--compilation-config.cudagraph_mode=NONE"], "set vllm_serve_cuda_graphs"),
+        (["--kv-cache-memory-bytes", "1"], "set vllm_serve_kv_cache_memory_bytes"),
+        (["--spec-method=ngram"], "set vllm_serve_speculative"),
+        (["-t", "4"], "set vllm_serve_tensor_parallel_size"),
+        (["-c.mode=3"], "set vllm_serve_cuda_graphs"),
+        (["--config", "x.yaml"], "write its keys as settings"),
+        (["--config=x.yaml"], "write its keys as settings"),
+        (["--conf", "x.yaml"], "write its keys as settings"),
+        ("--config x.yaml", "write its keys as settings"),
+        ([{"--config": "x.yaml"}], "write its keys as settings"),
+        (["--uds", "/run/vllm.sock"], "not on spark_api_port"),
+        (["--grpc"], "no HTTP"),
+        (["--ssl_keyfile=/k", "8"], "HTTPS"),
+        (["\u2013port", "8000"], "write --port with two hyphens"),
+        (["\u2014tensor-parallel-size 2"], "write --tensor-parallel-size with two hyphens"),
         ([{"--moe-backend": "marlin"}], "two elements, without the colon"),
         ([{"--api-key": "secret123"}], "use spark_api_key"),
         ([32], 'put it in quotes, "32"'),
@@ -108,6 +124,11 @@ def test_arguments_that_must_not_be_there(arguments: Any, words: str) -> None:
         ["--reasoning-parser-plugin", "/srv/models/plugins/nano.py"],
         ["--max-cudagraph-capture-size", "32"],
         ['--limit-mm-per-prompt={"image": 4}'],
+        ["--config-format", "mistral"],
+        ["--grpc-port", "50051"],
+        ["--ssl-ca-certs", "/ca"],
+        ["--override-generation-config.temperature", "0.6"],
+        ["--hf-overrides.rope_scaling.factor=4"],
         ["--limit-mm-per-prompt", '{"image": 4}'],
         [],
     ],
