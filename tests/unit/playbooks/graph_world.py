@@ -218,9 +218,10 @@ class World:
         trial = (modules / "vllm_graph_trial.py").read_text()
         run = "from ..module_utils.system.run import run\n"
         assert run in trial
+        assert "str(RECORD)" in trial
         (modules / "vllm_graph_trial.py").unlink()
         (modules / "vllm_graph_trial.py").write_text(
-            trial.replace("/var/lib/dgx-spark/graph-trials.json", f"{self.place}/trials.json").replace(
+            trial.replace("str(RECORD)", repr(f"{self.place}/trials.json")).replace(
                 run, TRIAL_RUN % {"place": self.place}
             )
         )
