@@ -85,7 +85,7 @@ from ..module_utils.peer import share as peer_share
 from ..module_utils.ray import cluster
 from ..module_utils.report import finding
 from ..module_utils.service import gates, rank_watch
-from ..module_utils.system import files, http_json, systemd_unit
+from ..module_utils.system import files, http_json, page_cache, systemd_unit
 from ..module_utils.system import run as system_run
 from ..module_utils.system.files import Changes
 from ..module_utils.system.run import last_line, run
@@ -104,6 +104,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     hub,
     nfs,
     nfs_share,
+    page_cache,
     parts,
     peer,
     peer_share,
