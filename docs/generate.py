@@ -209,12 +209,12 @@ PORTS_HEADER = """# Ports
 Written by `python docs/generate.py` from the table of listeners (`plugins/module_utils/service/listeners.py`). The check of the settings refuses two listeners
 of one node on one port, and the preflight looks whether those marked `*` are free or held by their own service.
 
-Beside these NCCL and Gloo take TCP ports that the kernel chooses (and RoCE v2 its UDP port 4791) between the fabric addresses of the nodes, and the nodes are reached over SSH.
+Beside these NCCL and Gloo take TCP ports that the kernel chooses (and RoCE v2 its UDP port 4791) between the fabric addresses of the nodes.
 
 | port | protocol | on | address | what | setting | when | who may reach it |
 |---|---|---|---|---|---|---|---|
 """
-REACH = {"anyone": "clients", "fabric": "the other nodes", "loopback": "the node itself"}
+REACH = {"anyone": "anyone", "fabric": "the other nodes", "loopback": "the node itself"}
 
 
 def ports() -> str:

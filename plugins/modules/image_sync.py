@@ -126,7 +126,7 @@ from ..module_utils.docker.cli import DockerError
 from ..module_utils.docker.image_source import ImageRequest, ImageSource
 from ..module_utils.hub.store import StoreError
 from ..module_utils.peer.image_stream import LoadError, load_stream
-from ..module_utils.peer.share import ShareClient, read_share_token
+from ..module_utils.peer.share import DEFAULT_PORT, ShareClient, read_share_token
 from ..module_utils.system.run import run
 
 
@@ -161,7 +161,7 @@ def main() -> None:
             "pull": {"type": "bool", "default": False},
             "content": {"type": "str"},
             "peer_address": {"type": "str"},
-            "peer_port": {"type": "int", "default": 8236},
+            "peer_port": {"type": "int", "default": DEFAULT_PORT},
             "peer_token_file": {"type": "path", "default": "/etc/dgx-spark/secrets/cluster_token", "no_log": False},
         },
         mutually_exclusive=[("archive", "peer_address"), ("base", "peer_address")],

@@ -127,7 +127,7 @@ from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.ray.cluster import CHECK, judge, read_cluster, summary
+from ..module_utils.ray.cluster import CHECK, DASHBOARD, judge, read_cluster, summary
 from ..module_utils.report.finding import as_dicts, fine
 from ..module_utils.system.http_json import HttpClient, secret_or_reason
 
@@ -136,7 +136,7 @@ def main() -> None:
     """Ask, compare, answer."""
     module = AnsibleModule(
         argument_spec={
-            "dashboard_url": {"type": "str", "default": "http://127.0.0.1:8265"},
+            "dashboard_url": {"type": "str", "default": DASHBOARD},
             "token_file": {"type": "path", "no_log": False},
             "token": {"type": "str", "no_log": True},
             "expected_nodes": {"type": "list", "elements": "str", "default": []},

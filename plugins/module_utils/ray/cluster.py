@@ -18,6 +18,9 @@ from ..system.http_json import HttpError
 
 #: What was checked.
 CHECK = "Ray"
+#: Port of the dashboard on the head, on loopback, and its address there.
+DASHBOARD_PORT = 8265
+DASHBOARD = f"http://127.0.0.1:{DASHBOARD_PORT}"
 
 # The state API gives 100 rows unless told (ray.util.state.common.DEFAULT_LIMIT); dead nodes stay in the list for long.
 NODES_PATH = "/api/v0/nodes?detail=true&limit=10000"

@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What keeps the cluster in order: the gates before a start, the watch over ranks, the restart plan, the table of listeners.
 
-Imports: system, report, nfs, ray, hub, docker, vllm.
+Imports: system, report, nfs, ray, hub, docker, peer, vllm.
 May be imported by: modules, plugins of the controller, programs on the node.
 """

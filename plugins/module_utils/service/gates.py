@@ -32,11 +32,10 @@ from ..nfs.share import (
     set_read_ahead,
     start_mount,
 )
-from ..ray.cluster import judge, read_cluster
+from ..ray.cluster import DASHBOARD, judge, read_cluster
 from ..system.http_json import HttpClient, HttpError, read_secret_file
 from ..system.run import Runner, run
 
-DASHBOARD = "http://127.0.0.1:8265"
 TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"
 API_KEY_FILE = "/etc/dgx-spark/secrets/api_key"
 #: More than one token: vLLM for CPU makes AMX ready only for such a prompt, and dies of a shorter first one (seen with 0.32.0).

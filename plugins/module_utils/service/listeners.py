@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Every port that the product listens on: the one table that the settings' check, the preflight, docs and a packet filter read.
+"""Every port that the product listens on, and SSH: the one table that the settings' check, the preflight, docs and a packet filter read.
 
 A port is a setting's value or fixed. Which listeners a node has follows from the settings (executor, share of the weights), the kind
 of the node and the number of nodes: ``open_ports`` says so. NCCL and Gloo take ports that the kernel chooses, between fabric addresses.
@@ -14,6 +14,8 @@ from typing import Any
 
 from ..nfs.share import PORT as NFS_PORT
 from ..nfs.share import RDMA_PORT as NFS_RDMA_PORT
+from ..peer.share import DEFAULT_PORT as SHARE_PORT
+from ..ray.cluster import DASHBOARD_PORT
 from ..ray.start import CLIENT_PORT, NODE_PORTS, WORKER_PORTS
 from ..vllm.flags import MASTER_PORT
 
@@ -64,13 +66,15 @@ _RAY_NODE = {
 
 # Ray's servers bind all addresses even with --node-ip-address (seen: gcs_server *:6379), and so does torch's rendezvous; the dashboard is put on loopback.
 LISTENERS: tuple[Listener, ...] = (
+    # Not the product's own, but no other may take it, and a packet filter that leaves it out locks everybody out.
+    Listener("SSH", "any", "all", 22, ("ssh.service",), "anyone", checked=False),
     Listener("endpoint", "head", "all", 8235, (_VLLM,), "anyone", ("vllm_serve_port", "spark_api_port")),
     Listener("Ray head (GCS)", "head", "all", 6379, (_RAY_HEAD,), "fabric", ("ray_head_port",), executor="ray"),
     Listener(
         "Ray dashboard",
         "head",
         "loopback",
-        8265,
+        DASHBOARD_PORT,
         (_RAY_HEAD,),
         "loopback",
         ("ray_head_dashboard_port",),
@@ -153,7 +157,7 @@ LISTENERS: tuple[Listener, ...] = (
         "share of the image",
         "head",
         "fabric",
-        8236,
+        SHARE_PORT,
         ("spark-fabric-share.service",),
         "fabric",
         ("serving_image_share_port",),
@@ -165,7 +169,7 @@ LISTENERS: tuple[Listener, ...] = (
         "share of the weights",
         "head",
         "fabric",
-        8236,
+        SHARE_PORT,
         ("spark-fabric-share.service",),
         "fabric",
         ("model_share_port",),

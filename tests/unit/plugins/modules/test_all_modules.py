@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.playbooks.real_arguments import arguments
+
 ROOT = Path(__file__).parents[4]
 MODULES = sorted((ROOT / "plugins/modules").glob("*.py"), key=lambda path: path.stem)
 #: Lines of a module beside its documentation. What is longer thinks for itself: that belongs into a room of module_utils.
@@ -141,6 +143,28 @@ def test_every_option_is_passed_or_is_said_to_be_for_use_alone(path: Path) -> No
     assert unpassed == set(OPTIONS_ALONE.get(path.stem, {})), (
         f"{path.stem}: name in OPTIONS_ALONE who would pass it, or drop it"
     )
+
+
+def defaults(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the default of each option, documented or accepted, and those of its suboptions."""
+    found: dict[str, Any] = {}
+    for name, option in options.items():
+        found[name] = option.get("default")
+        inner = option.get("suboptions") or option.get("options") or {}
+        found |= {f"{name}.{key}": value for key, value in defaults(inner).items()}
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if not (ROOT / "plugins" / "action" / path.name).exists()],
+    ids=lambda path: path.stem,
+)
+def test_a_documented_default_is_the_one_that_counts(path: Path) -> None:
+    # The documentation is read without running the module, so a number stands in it that the module takes from module_utils.
+    documented = defaults(parsed(path)[0].get("options") or {})
+    accepted = defaults(arguments(path.stem)["argument_spec"])
+    assert documented == {name: accepted[name] for name in documented}
 
 
 @pytest.mark.parametrize(

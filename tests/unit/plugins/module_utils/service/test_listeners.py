@@ -60,6 +60,8 @@ def test_what_is_stated_or_free_is_no_clash(values: dict[str, Any]) -> None:
             "spark_api_port is 6380, which Ray node manager takes on the same node: choose another",
         ),
         ({"spark_api_port": 6379}, "spark_api_port is 6379, which Ray head (GCS) takes on the head: give one"),
+        ({"spark_api_port": 22}, "spark_api_port is 22, which SSH takes on the same node: choose another port"),
+        ({"ray_head_port": 22}, "ray_head_port is 22, which SSH takes on the same node"),
         ({"spark_api_port": 10150}, "spark_api_port is 10150, which Ray worker processes takes on the same node"),
         ({"spark_api_port": 2049}, "spark_api_port is 2049, which NFS takes on the head: choose another port"),
         ({"vllm_serve_port": 9000, "ray_head_port": 9000}, "ray_head_port and vllm_serve_port are both 9000"),
@@ -77,7 +79,10 @@ def test_anothers_port_is_refused(values: dict[str, Any], sentence: str) -> None
 
 def test_what_only_several_nodes_need_takes_no_port_on_one() -> None:
     assert said(1, spark_api_port=2049) == []
-    assert [found.listener.name for found in open_ports({"vllm_serve_executor": "mp"}, "head", 1)] == ["endpoint"]
+    assert [found.listener.name for found in open_ports({"vllm_serve_executor": "mp"}, "head", 1)] == [
+        "SSH",
+        "endpoint",
+    ]
 
 
 def test_the_preflight_asks_for_the_ports_of_the_executor() -> None:
@@ -116,3 +121,11 @@ def test_ports_that_programs_know_are_those_of_the_table() -> None:
     assert by_name["measurement of the link"].default == BENCH_PORT
     assert by_name["rendezvous of the link's NCCL run"].default == NCCL_PORT
     assert all(listener.reach == "loopback" for listener in LISTENERS if listener.address == "loopback")
+
+
+def test_a_packet_filter_finds_ssh_on_every_node() -> None:
+    for kind, nodes in (("head", 1), ("head", 2), ("worker", 2)):
+        (ssh,) = [
+            found for found in open_ports({}, kind, nodes) if found.listener.reach == "anyone" and found.first == 22
+        ]
+        assert ssh.listener.owners == ("ssh.service",)
