@@ -3,7 +3,7 @@
 """Judge chat templates that others ship, and write the table of docs/templates.md.
 
 ``python -m benchmarks.template_verdicts "package version"=FOLDER ... > docs/templates.md``, where FOLDER holds templates (``*.jinja``, also
-in folders below). Each is judged by its marks and, where Jinja can render it, by a call that it has written itself: the second way knows
+in folders below): the source packages of PyPI, unpacked (``pip download --no-binary :all: --no-deps llama-cpp-python vllm``). Each is judged by its marks and, where Jinja can render it, by a call that it has written itself: the second way knows
 nothing of the first.
 """
 
@@ -31,7 +31,9 @@ HEADER = """# Verdicts on chat templates
 
 Written by `python -m benchmarks.template_verdicts` (its first lines say how). "Writes" is what the marks in the template say, "read by" the parsers that are
 let through; any other is refused. "Rendered" compares it with a call that the template itself wrote into a conversation: agrees, or why it could not be
-compared. Of a template whose format is not known a parser is never refused; a note says when the parser's own mark is nowhere in it.
+compared; "asked for" where the prompt shows the format and the template repeats a call otherwise or not at all. Of a template whose format is not known a
+parser is never refused; a note says when the parser's own mark is nowhere in it. Templates for embedding and ranking are among those without tools. A
+template that a package has twice under one name stands here once.
 """
 TOOL = {
     "type": "function",
@@ -74,8 +76,8 @@ def _refuse(words: str) -> None:
     raise TemplateError(words)
 
 
-def written_call(template: str) -> str:
-    """Return the text around a call as the template writes it; empty when it writes none.
+def conversation_text(template: str) -> str:
+    """Return the conversation as the template writes it.
 
     Raises:
         TemplateError, TypeError, ValueError: it cannot be rendered.
@@ -83,38 +85,51 @@ def written_call(template: str) -> str:
     failed: Exception | None = None
     for arguments in ({"location": "Paris"}, '{"location": "Paris"}'):
         try:
-            text = (
+            return str(
                 environment()
                 .from_string(template)
                 .render(messages=conversation(arguments), tools=[TOOL], bos_token="<s>", eos_token="</s>")
             )
         except (TemplateError, TypeError, ValueError) as error:
             failed = error
-            continue
-        start = text.rfind("get_weather", 0, max(text.rfind("Paris"), 0))
-        return text[max(0, start - 60) : start + 140] if start >= 0 else ""
     raise failed or TemplateError("not rendered")
+
+
+def written_call(text: str) -> str:
+    """Return what stands around the call in a conversation; empty when there is none."""
+    start = text.rfind("get_weather", 0, max(text.rfind("Paris"), 0))
+    return text[max(0, start - 60) : start + 140] if start >= 0 else ""
 
 
 def rendered(template: str, found: Format | None) -> str:
     """Return whether the call that a template writes is what its marks say."""
     try:
-        text = written_call(template)
+        whole = conversation_text(template)
     except (TemplateError, TypeError, ValueError):
         return "cannot be rendered alone"
+    text = written_call(whole)
     call = call_in_text(text, ["get_weather"]) if text else None
+    asked = found is not None and all(mark in whole for mark in found.marks)
     if call is None:
-        return "writes no call"
+        return "asked for" if asked else "writes no call"
     if found and (call.parsers == found.parsers or set(call.parsers) & set(found.parsers)):
         return "agrees"
     # Cohere's reasoning tells its two formats apart, and this conversation has none.
-    return "agrees" if found and found.marks[0] in text else f"**differs: {call.name}**"
+    if found and found.marks[0] in text:
+        return "agrees"
+    return "asked for" if asked else f"**differs: {call.name}**"
 
 
 def lines(package: str, folder: Path) -> Iterator[tuple[str, str]]:
     """Return each template's line of the table, and its verdict in a word."""
-    for path in sorted(folder.rglob("*.jinja"), key=lambda path: path.name.lower()):
+    seen: set[tuple[str, str]] = set()
+    for path in sorted(folder.rglob("*.jinja"), key=lambda path: (path.name.lower(), str(path))):
         template = path.read_text(encoding="utf-8")
+        if (path.stem, template) in seen:
+            continue
+        # Two of one name: the folder tells them apart.
+        title = f"{path.parent.name}/{path.stem}" if any(path.stem == name for name, _text in seen) else path.stem
+        seen.add((path.stem, template))
         found = tool_format(template)
         if found:
             read = ", ".join((*found.parsers, *found.also)) or "none of vLLM's"
@@ -125,7 +140,7 @@ def lines(package: str, folder: Path) -> Iterator[tuple[str, str]]:
             verdict = "no tools" if "never speaks" in note else "format not known"
         name = f"`{found.name}`" if found else verdict
         old = " (glm45 since 0.26)" if parser_problem(template, "glm45", (0, 25)) and "glm45" in read else ""
-        cells = (package, path.stem, name.replace("|", "\\|"), read + old, rendered(template, found))
+        cells = (package, title, name.replace("|", "\\|"), read + old, rendered(template, found))
         yield f"| {' | '.join(cells)} |", verdict
 
 
@@ -138,7 +153,7 @@ def main(arguments: list[str]) -> None:
         for line, verdict in lines(package, Path(folder)):
             table.append(line)
             counts[verdict] += 1
-    agreed = sum(line.endswith("| agrees |") for line in table)
+    agreed = sum(line.endswith(("| agrees |", "| asked for |")) for line in table)
     differ = sum("**differs" in line for line in table)
     said = ", ".join(f"{verdict} {count}" for verdict, count in counts.most_common())
     print(HEADER)

