@@ -32,6 +32,10 @@ from ..module_utils.report.report import (
 from ..module_utils.system.files import write_atomic
 
 _COLOURS = {RED: "red", YELLOW: "yellow", GREEN: "green"}
+#: What to do where the table shows all that is red.
+_NEXT = (
+    "do what the table above says of each red one and run again, or go on at your own risk with node_report_go_on=true"
+)
 _DIGEST = re.compile(r"<!-- findings ([0-9a-f]{64}) -->")
 
 
@@ -100,6 +104,7 @@ class ActionModule(ActionBase):
             report = build(arguments["nodes"], arguments["title"], arguments["subject"], made)
         except ValueError as error:
             return result | {"failed": True, "msg": str(error)}
+        shown = None
         if arguments["show"]:
             shown = report
             if arguments["show_only"]:
@@ -127,9 +132,10 @@ class ActionModule(ActionBase):
                 }
             result.update(page=str(place), msg=f"{result['msg']}; page: {place}")
         if arguments["fail_on_red"] and result["level"] == RED:
-            # All of it was shown above; what is left to say is why the run ends.
             del result["findings"], result["counts"]
-            result.update(failed=True, msg=". ".join(red_sentences(report)))
+            told = shown is not None and red_sentences(shown) == red_sentences(report)
+            # What the table above has said is not said again.
+            result.update(failed=True, msg=f"{result['msg']}; {_NEXT}" if told else ". ".join(red_sentences(report)))
         return result
 
     def _write(self, place: Path, report: Report) -> bool:

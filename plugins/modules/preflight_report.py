@@ -46,7 +46,9 @@ options:
     elements: str
     default: []
   fail_on_red:
-    description: Whether a red finding is a failure of the task.
+    description:
+      - Whether a red finding is a failure of the task. Its message counts the findings and says what to do next.
+      - It has the red findings themselves where the table leaves one out.
     type: bool
     default: false
 extends_documentation_fragment:

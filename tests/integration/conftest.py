@@ -7,7 +7,9 @@ They expect a pair on which site.yml has run; `tests/run` leaves one from the mo
 
 from __future__ import annotations
 
+import html
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,11 @@ REPOSITORY = Path(__file__).parents[2]
 SIMULATION = REPOSITORY / "inventory" / "simulation"
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "molecule" / "shared")]
 from simulation import settings  # noqa: E402 - the path is set just above
+
+_SECTION = re.compile(r"<h2 id='head-\d+'>(.*?)</h2>(.*?)</section>", re.DOTALL)
+_ROW = re.compile(
+    r"<span class='pill (red|yellow|green)'>\1</span></td><td class='check'>(.*?)</td>\s*<td>(.*?)</td>", re.DOTALL
+)
 
 
 @dataclass
@@ -90,6 +97,15 @@ def playbook(tmp_path: Path) -> Playbook:
         return result
 
     return run
+
+
+def rows(page: Path) -> list[tuple[str, str, str, str]]:
+    """Return node, check, level and what was found, of each row of a report's page."""
+    return [
+        (html.unescape(node), html.unescape(check), level, html.unescape(found))
+        for node, body in _SECTION.findall(page.read_text(encoding="utf-8"))
+        for level, check, found in _ROW.findall(body)
+    ]
 
 
 def _host(name: str) -> Host:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from testinfra.host import Host
 
-from tests.integration.conftest import REPOSITORY, SIMULATION, Playbook, Run
+from tests.integration.conftest import REPOSITORY, SIMULATION, Playbook, Run, rows
 
 #: The first task that changes something; bad input stops before it.
 FIRST_CHANGE = "Install the node tools"
@@ -28,6 +28,16 @@ def refused(run: Run, *words: str, sentences: int = 1) -> None:
         assert word in text, f"{word!r} is not in {text!r}"
     assert "Traceback" not in run.output
     assert len(set(run.failures)) == sentences, run.failures
+
+
+def stopped(playbook: Playbook, tmp_path: Path, *words: str, **run: Any) -> None:
+    """Assert that the preflight stops a run, with these words in its red rows: ``spark-1: interface: eth9 does not exist: ...``."""
+    page = tmp_path / "report.html"
+    run["extra"] = {**run.get("extra", {}), "node_report_page": str(page)}
+    refused(playbook(**run), " red and ", "do what the table above says")
+    red = "\n".join(f"{node}: {check}: {text}" for node, check, level, text in rows(page) if level == "red")
+    for word in words:
+        assert word in red, f"{word!r} is not in {red!r}"
 
 
 def inventory(tmp_path: Path, **changes: Any) -> Path:
@@ -67,6 +77,7 @@ def test_the_shipped_inventory_says_what_to_edit(playbook: Playbook) -> None:
         ({"vllm_serve_swap_space": 16}, ("vllm_serve_swap_space", "0.18.0")),
         ({"vllm_serve_extra_arguments": ["--swap-space", "16"]}, ("--swap-space", "0.18.0")),
         ({"vllm_serve_max_model_len": "many"}, ("vllm_serve_max_model_len", "many")),
+        ({"spark_api_port": 22}, ("spark_api_port is 22", "SSH")),
         ({"spark_api_port": 99999}, ("spark_api_port is 99999", "1 to 65535")),
         ({"spark_serving_image": "Serving Image"}, ("spark_serving_image", "no image name")),
         ({"fabric_addresses": {"a": "10.9.0.1/24", "b": "10.9.0.2/24"}}, ("puts a and b into one subnet",)),
@@ -94,31 +105,37 @@ def test_an_odd_group(playbook: Playbook, tmp_path: Path, groups: dict[str, list
 
 
 def test_a_node_that_does_not_answer(playbook: Playbook, tmp_path: Path) -> None:
-    run = playbook(inventory=inventory(tmp_path, **{"spark-2": {"ansible_host": "172.31.235.99"}}))
-    refused(run, "spark-2", "172.31.235.99", "does not answer")
+    elsewhere = inventory(tmp_path, **{"spark-2": {"ansible_host": "172.31.235.99"}})
+    stopped(playbook, tmp_path, "spark-2: ", "172.31.235.99", "does not answer", inventory=elsewhere)
 
 
-def test_a_revision_that_does_not_exist(playbook: Playbook) -> None:
-    refused(playbook(extra={"model_download_revision": "no-such-branch"}), "no-such-branch", "dgx-spark/tiny-qwen3-moe")
+def test_a_revision_that_does_not_exist(playbook: Playbook, tmp_path: Path) -> None:
+    extra = {"model_download_revision": "no-such-branch"}
+    stopped(playbook, tmp_path, "no-such-branch", "dgx-spark/tiny-qwen3-moe", extra=extra)
 
 
-def test_a_hub_that_does_not_answer(playbook: Playbook) -> None:
+def test_a_hub_that_does_not_answer(playbook: Playbook, tmp_path: Path) -> None:
     extra = {"model_download_endpoint": "http://172.31.235.2:9", "model_download_revision": "other"}
-    refused(playbook(extra=extra), "http://172.31.235.2:9")
+    stopped(playbook, tmp_path, "http://172.31.235.2:9", extra=extra)
 
 
-def test_a_port_that_someone_else_has(playbook: Playbook) -> None:
-    refused(playbook(extra={"spark_api_port": 22}), "22", "sshd")
+@pytest.fixture
+def taken_port(head: Host) -> Iterator[int]:
+    """A port of the head on which another program listens."""
+    with head.sudo():
+        head.check_output("systemd-run --unit=port-taken python3 -m http.server 8333")
+    yield 8333
+    with head.sudo():
+        head.check_output("systemctl stop port-taken")
 
 
-def test_an_interface_that_does_not_exist(playbook: Playbook) -> None:
-    run = playbook(extra={"fabric_interfaces": ["eth9"]})
-    refused(
-        run,
-        "spark-1: interface eth9 does not exist on this node",
-        "spark-2: interface eth9",
-        "correct fabric_interfaces",
-    )
+def test_a_port_that_someone_else_has(playbook: Playbook, tmp_path: Path, taken_port: int) -> None:
+    stopped(playbook, tmp_path, "spark-1: ", str(taken_port), "port-taken", extra={"spark_api_port": taken_port})
+
+
+def test_an_interface_that_does_not_exist(playbook: Playbook, tmp_path: Path) -> None:
+    words = ("spark-1: ", "spark-2: ", "interface eth9 does not exist on this node")
+    stopped(playbook, tmp_path, *words, extra={"fabric_interfaces": ["eth9"]})
 
 
 def test_an_image_that_is_not_there(playbook: Playbook) -> None:
@@ -142,5 +159,6 @@ def small_disk(head: Host, worker: Host) -> Iterator[str]:
             host.check_output(f"umount {path} && rmdir {path}")
 
 
-def test_too_little_disk(playbook: Playbook, small_disk: str) -> None:
-    refused(playbook(extra={"spark_store_path": small_disk}), "GiB", small_disk, "spark-1: ", "spark-2: ")
+def test_too_little_disk(playbook: Playbook, tmp_path: Path, small_disk: str) -> None:
+    words = ("GiB", small_disk, "spark-1: ", "spark-2: ")
+    stopped(playbook, tmp_path, *words, extra={"spark_store_path": small_disk})

@@ -4,28 +4,12 @@
 
 from __future__ import annotations
 
-import html
-import re
 from pathlib import Path
 
 from endpoint import wait_until_active
 from testinfra.host import Host
 
-from tests.integration.conftest import Playbook
-
-_SECTION = re.compile(r"<h2 id='head-\d+'>(.*?)</h2>(.*?)</section>", re.DOTALL)
-_ROW = re.compile(
-    r"<span class='pill (red|yellow|green)'>\1</span></td><td class='check'>(.*?)</td>\s*<td>(.*?)</td>", re.DOTALL
-)
-
-
-def rows(page: Path) -> list[tuple[str, str, str, str]]:
-    """Return node, check, level and what was found, of each row of the page."""
-    return [
-        (html.unescape(node), html.unescape(check), level, html.unescape(found))
-        for node, body in _SECTION.findall(page.read_text(encoding="utf-8"))
-        for level, check, found in _ROW.findall(body)
-    ]
+from tests.integration.conftest import Playbook, rows
 
 
 def test_a_pair_that_serves_is_green(playbook: Playbook, head: Host, tmp_path: Path) -> None:

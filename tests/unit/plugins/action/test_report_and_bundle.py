@@ -100,6 +100,17 @@ def test_red_fails_only_when_asked() -> None:
     assert "failed" not in run(preflight_report, nodes={"spark-1": NODES["spark-1"]}, fail_on_red=True)[0]
 
 
+def test_a_failure_does_not_say_the_table_again() -> None:
+    result, screen = run(preflight_report, nodes=NODES, fail_on_red=True)
+    assert result["failed"] is True
+    assert "taken" in " ".join(line for line, _colour in screen.lines)
+    assert result["msg"].startswith("1 red and 1 yellow of 4 findings; red on spark-2; do what the table above says")
+    assert "taken" not in result["msg"]
+    # What the table leaves out has to be in the message.
+    result, screen = run(preflight_report, nodes=NODES, fail_on_red=True, show_only=["other"])
+    assert result["msg"] == "spark-2: taken: free it [node.memory_taken]"
+
+
 def test_the_table_may_be_limited_and_the_page_has_all(tmp_path: Path) -> None:
     page = tmp_path / "r.html"
     nodes = {
