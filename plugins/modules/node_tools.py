@@ -84,8 +84,8 @@ from ..module_utils.nfs import share as nfs_share
 from ..module_utils.peer import share as peer_share
 from ..module_utils.ray import cluster
 from ..module_utils.report import finding
-from ..module_utils.service import gates, rank_watch
-from ..module_utils.system import files, http_json, page_cache, systemd_unit
+from ..module_utils.service import freeze, gates, rank_watch
+from ..module_utils.system import files, http_json, kernel_log, page_cache, systemd_unit
 from ..module_utils.system import run as system_run
 from ..module_utils.system.files import Changes
 from ..module_utils.system.run import last_line, run
@@ -99,9 +99,11 @@ LIBRARY: tuple[ModuleType, ...] = (
     fetch,
     files,
     finding,
+    freeze,
     gates,
     http_json,
     hub,
+    kernel_log,
     nfs,
     nfs_share,
     page_cache,

@@ -294,6 +294,22 @@ CODES: dict[str, Meaning] = {
         "not answer (Xid 119, 154).",
         "Do what the finding names: finish the update and reboot, or take the node off its power supply for a minute.",
     ),
+    "gpu.driver_no_memory": Meaning(
+        "The GPU driver got no memory",
+        "The kernel's log has NV_ERR_NO_MEMORY of the driver. Sparks were reported to freeze without another line after it, until somebody pulled the plug.",
+        "Stop the server, lower `vllm_serve_gpu_memory_utilization` or stop what else runs, and reboot before the next start "
+        "([when memory runs out](operations.md#when-memory-runs-out)).",
+    ),
+    "gpu.gsp_lost": Meaning(
+        "The GPU's system processor was lost",
+        "The kernel's log has Xid 119, 120 or 154: the GSP did not answer, or the driver asks for a reset of the GPU.",
+        "Reboot the node; where it comes back, take it off its power supply for a minute, and update system and firmware.",
+    ),
+    "gpu.program_stopped": Meaning(
+        "The GPU ended the work of a program",
+        "The kernel's log has Xid 13 or 43: a program did what the GPU could not carry out, a fault of software in most cases.",
+        "Start the server again where it hangs or failed; where it comes back, take another image or go without CUDA graphs.",
+    ),
     "gpu.clock_unsure": Meaning(
         "A busy GPU with a low clock",
         "It reports that it is working, but a kernel that waits by spinning reads the same, and somebody may have set a cap.",
