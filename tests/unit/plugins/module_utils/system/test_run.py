@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -99,3 +100,29 @@ def test_the_line_that_names_the_error_comes_first() -> None:
     assert last_line("", hint) == "docker: Error response from daemon: no such image"
     assert last_line("RuntimeError: no port\n", "100%|####|\n") == "RuntimeError: no port"
     assert last_line("done, 0 errors\n", "denied\n") == "denied"
+
+
+#: Files of plugins/ that start programs without ``run``; docs/decisions/0022 says why.
+DIRECT = {
+    "module_utils/fabric/bench.py",
+    "module_utils/gpu/kernel_probe.py",
+    "module_utils/hub/queue.py",
+    "module_utils/peer/image_stream.py",
+    "module_utils/peer/share.py",
+    "module_utils/service/rank_watch.py",
+    "module_utils/system/run.py",
+}
+
+
+def test_what_starts_programs_in_another_way_is_known() -> None:
+    plugins = Path(__file__).parents[5] / "plugins"
+    files = {
+        str(path.relative_to(plugins))
+        for path in plugins.rglob("*.py")
+        if re.search(
+            r"^\s*(import subprocess|from subprocess )|\.run_command\(|os\.(system|popen)\(", path.read_text(), re.M
+        )
+    }
+    assert files == DIRECT
+    decision = (plugins.parent / "docs/decisions/0022-one-way-to-run-write-and-ask.md").read_text(encoding="utf-8")
+    assert all(name.removeprefix("module_utils/") in decision for name in DIRECT)
