@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/field-cases.md: ``python -m benchmarks.field_cases``; ``--check`` writes nothing and fails when it would change or a row is wrong."""
+"""Write docs/field-cases.md and the plan's table in README.md: ``python -m benchmarks.field_cases``; ``--check`` writes nothing and fails when it would change or a row is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks.field_cases import PAGE, ROOT, page, sections
+from benchmarks.field_cases import PAGE, ROOT, page, plan, sections
+
+README = ROOT / "README.md"
+BEGIN, END = "<!-- plan: begin -->\n", "<!-- plan: end -->\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,12 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, fail when the page would change")
     options = parser.parse_args(arguments)
     found = sections()
-    text = page(found)
-    changed = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
-    if changed:
-        print(f"{'would change' if options.check else 'written'}: {PAGE.relative_to(ROOT)}")
+    readme = README.read_text(encoding="utf-8")
+    before, rest = readme.split(BEGIN)
+    changed = False
+    for path, text in ((PAGE, page(found)), (README, f"{before}{BEGIN}\n{plan.summary()}\n{END}{rest.split(END)[1]}")):
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        changed = True
+        print(f"{'would change' if options.check else 'written'}: {path.relative_to(ROOT)}")
         if not options.check:
-            PAGE.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
     wrong = [row for part in found for row in part.rows if not row.right]
     for row in wrong:
         print(f"wrong: {row.case}: {row.what}: {row.says}, reported {row.reported}")

@@ -18,8 +18,10 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.arithmetic imp
     kv_bytes_per_token,
     kv_layout,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.fitted import shipped
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.plan.plan import plan
 
+from benchmarks import plan_fit
 from benchmarks.field_cases import CASES, Row, Section
 
 #: Part by which weights and tokens may be off.
@@ -45,18 +47,28 @@ def section() -> Section:
     )
 
 
+def given_of(case: dict[str, Any]) -> PlanInput:
+    """Return what a case plans with."""
+    settings = {key: value for key, value in case["input"].items() if key != "kv_cache_gib"}
+    return PlanInput(shape=ModelShape.from_config(case["config"]), **{"memory_gib": 80.0, **settings})
+
+
+def figures_of(case: dict[str, Any]) -> Iterator[tuple[str, str, str, float, float | None]]:
+    """Return each reported figure: its name, the same without the rank, the rank, the figure, and the GiB of the pool that it belongs to."""
+    reported: dict[str, Any] = case["reported"]
+    for name, figure in reported.items():
+        base = name.removesuffix("_head").removesuffix("_worker")
+        pool_gib = case["input"].get("kv_cache_gib") or reported.get(name.replace(base, "kv_cache_gib"))
+        yield name, base, name.removeprefix(base).strip("_"), figure, pool_gib
+
+
 def rows_of(path: Path) -> Iterator[Row]:
     """Return the rows of one case."""
     case = json.loads(path.read_text(encoding="utf-8"))
-    settings = {key: value for key, value in case["input"].items() if key != "kv_cache_gib"}
-    given = PlanInput(shape=ModelShape.from_config(case["config"]), **{"memory_gib": 80.0, **settings})
-    reported: dict[str, Any] = case["reported"]
+    given = given_of(case)
     # A figure whose unit the source leaves open, and what it is read as.
     readings: dict[str, str] = case.get("readings", {})
-    for name, figure in reported.items():
-        base, _sep, rank = name.partition("_head") if name.endswith("_head") else name.partition("_worker")
-        rank = name.removeprefix(base).strip("_")
-        pool_gib = case["input"].get("kv_cache_gib") or reported.get(name.replace(base, "kv_cache_gib"))
+    for name, base, rank, figure, pool_gib in figures_of(case):
         says, right = _judged(readings.get(name, base), figure, given, pool_gib)
         shown = ("yes" if figure else "no") if isinstance(figure, bool) else f"{figure:,}"
         what = _WORDS[base] + (f", {rank}" if rank else "")
@@ -94,20 +106,29 @@ def _judged(name: str, figure: float, given: PlanInput, pool_gib: float | None) 
     if name == "fits":
         starts = plan(given).fits
         return "fits" if starts else "does not fit", starts == bool(figure)
+    found = _counted(name, given, pool_gib)
+    if found is not None:
+        return _near(found, figure)
+    layout = kv_layout(given, range(given.shape.layers))
+    exact = _EXACT[name](given, layout, (pool_gib or 0.0) * GIB)
+    return f"{exact:,.0f}", exact == figure
+
+
+def _counted(name: str, given: PlanInput, pool_gib: float | None) -> float | None:
+    """Return a figure that may be off by a part, as the plan counts it; None for another one."""
     if name == "checkpoint_gb":
         draft = sum(weight.parameters for weight in given.shape.draft_weights())
-        return _near((given.shape.parameter_count() + draft) * 2 / 1e9, figure)
+        return (given.shape.parameter_count() + draft) * 2 / 1e9
     if name == "weights_gib":
-        return _near(given.stage_weights(0).total / GIB, figure)
+        return given.stage_weights(0).total / GIB
     layout = kv_layout(given, range(given.shape.layers))
     if name == "gib_a_request":
-        return _near(layout.blocks_per_request(given.length) * layout.block_bytes / GIB, figure)
+        return layout.blocks_per_request(given.length) * layout.block_bytes / GIB
     if name in {"kv_cache_tokens", "max_concurrency"}:
         held = replace(given, kv_cache_memory_bytes=round((pool_gib or 0.0) * GIB))
         found = layout.concurrency(held.kv_cache_memory_bytes or 0, given.length)
-        return _near(found if name == "max_concurrency" else int(found * given.length), figure)
-    exact = _EXACT[name](given, layout, (pool_gib or 0.0) * GIB)
-    return f"{exact:,.0f}", exact == figure
+        return found if name == "max_concurrency" else int(found * given.length)
+    return None
 
 
 _EXACT: dict[str, Callable[[PlanInput, KvLayout, float], float]] = {
@@ -129,3 +150,48 @@ def _near(found: float, figure: float) -> tuple[str, bool]:
     # Requests are printed with two digits.
     rounded = 0.0 if isinstance(found, int) else ROUNDED
     return f"{shown} ({off:+.2%})", abs(found - figure) <= TOLERANCE * figure + rounded
+
+
+def summary() -> str:
+    """Return the table of README.md: how far the plan was off, in public logs and in runs of our own."""
+    cases = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((CASES / "plan").glob("*.json"))]
+    logs = [case for case in cases if "log" in case["source"] or "vLLM 0" in case["source"]]
+    sparks = [case for case in logs if "Spark" in case["source"]]
+    lines = [
+        "| | cases | weights, at most | tokens or requests in a given KV pool, at most | KV pool |",
+        "|---|---|---|---|---|",
+        _summary_line("public logs of one and two DGX Sparks", sparks),
+        _summary_line("other public logs", [case for case in logs if case not in sparks]),
+    ]
+    fitted, scored = plan_fit.halves(plan_fit.recorded_runs())
+    for title, part in (("own runs on one H200, not fitted on", scored), ("those fitted on", fitted)):
+        rows = plan_fit.memory_scores(part, shipped())
+        tokens = [row for row in rows if row["kv_tokens_measured"]]
+        off = max(
+            abs(row["kv_tokens"] / row["kv_gib"] / (row["kv_tokens_measured"] / row["kv_measured_gib"]) - 1)
+            for row in tokens
+        )
+        lines.append(
+            f"| {title} | {len(rows)} | {max(abs(row['weights_error']) for row in rows):.1%} | {off:.1%} | "
+            f"off by at most {max(abs(row['kv_error_gib']) for row in rows):.2f} GiB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _summary_line(title: str, cases: list[dict[str, Any]]) -> str:
+    """Return how far the plan is off in these cases."""
+    weights: list[float] = []
+    held: list[float] = []
+    pools = within = 0
+    for case in cases:
+        given = given_of(case)
+        for name, base, _rank, figure, pool_gib in figures_of(case):
+            if base == "kv_cache_gib":
+                pools += 1
+                within += _judged(base, figure, given, pool_gib)[1]
+            found = None if name in case.get("readings", {}) else _counted(base, given, pool_gib)
+            if found is not None:
+                (weights if base == "weights_gib" else held).append(abs(found / figure - 1))
+    said = f"within the range in {within} of {pools}" if pools else "not stated with the machine"
+    shown = [f"{max(part):.1%} ({len(part)})" if part else "" for part in (weights, held)]
+    return f"| {title} | {len(cases)} | {' | '.join(shown)} | {said} |"
