@@ -79,6 +79,45 @@ def used_codes() -> dict[str, set[str]]:
     return {name: files for name, files in found.items() if name not in NO_CODES}
 
 
+def named_playbooks() -> list[tuple[str, str]]:
+    """Return file and playbook of each place in code, tests and docs that names one by its path."""
+    found = set()
+    tops = (
+        "README.md",
+        "Makefile",
+        "benchmarks",
+        "bin",
+        "changelogs",
+        "docs",
+        "inventory",
+        "molecule",
+        "playbooks",
+        "plugins",
+        "roles",
+        "simulation",
+        "tests",
+    )
+    for top in tops:
+        for path in [ROOT / top] if (ROOT / top).is_file() else (ROOT / top).rglob("*"):
+            if path.suffix in {"", ".md", ".py", ".yml", ".j2", ".sh", ".toml"} and path.is_file():
+                text = path.read_text(encoding="utf-8", errors="ignore")
+                found |= {
+                    (str(path.relative_to(ROOT)), name)
+                    for name in re.findall(r"(?<![\w/])playbooks/[a-z_/]+\.yml", text)
+                }
+    return sorted(found)
+
+
+def test_every_playbook_that_is_named_exists() -> None:
+    named = named_playbooks()
+    assert len(named) > 50
+    # A folder with playbooks of its own (the stand-ins) names them from there.
+    missing = [
+        (file, name) for file, name in named if not any((base / name).exists() for base in (ROOT, (ROOT / file).parent))
+    ]
+    assert missing == []
+
+
 def test_every_code_has_its_entry_and_every_entry_its_code() -> None:
     used = used_codes()
     assert {name: files for name, files in used.items() if name not in CODES} == {}, "add them to report/codes.py"
