@@ -226,6 +226,11 @@ BARE_JSON = Format("bare JSON", (), ("xlam", "llama3_json"))
 PARAMETERS_JSON = Format('Llama\'s {"name": ..., "parameters": ...}', (), ("llama3_json", "llama4_json"))
 PYTHONIC = Format("Python calls", (), ("pythonic", "llama4_pythonic", "olmo3", "lfm2"))
 TAGS = Format("tags of its own", (), ())
+OWN_JSON = Format("JSON with keys of its own", (), ())
+REACT = Format("Action: and Action Input:", (), ())
+#: What is left where the server skips special tokens.
+BARE_MISTRAL = Format("Mistral's name and arguments", (), ("mistral",))
+BARE_KIMI = Format("Kimi K2's functions.name:number", (), ("kimi_k2",))
 #: Parsers that read a model's own description of its format instead of a fixed one.
 _READS_ANY = ("hf",)
 #: Parsers that look for no mark of their own: bare Python calls, and JSON in a list.
@@ -380,9 +385,17 @@ def call_in_text(text: str, names: Iterable[str] = ()) -> Format | None:
         said = re.escape(name)
         if re.search(rf'"name"\s*:\s*"{said}"', text):
             return PARAMETERS_JSON if '"parameters"' in text else BARE_JSON
-        if re.search(rf"^\W*{said}\(\s*(\w+\s*=|\))", text, re.MULTILINE):
+        if re.search(rf'"(tool|tool_name|function|function_name|action)"\s*:\s*"{said}"', text):
+            return OWN_JSON
+        if re.search(rf"\bfunctions\.{said}:\d", text):
+            return BARE_KIMI
+        if re.search(rf"^\W*(print\()?{said}\(\s*(\w+\s*=|\)|[\"'\d\[{{])", text, re.MULTILINE):
             return PYTHONIC
-        if re.search(
+        if re.search(rf"^\s*{said}(\[ARGS\])?\{{", text, re.MULTILINE):
+            return BARE_MISTRAL
+        if re.search(rf"^\W*Action\W*:\s*{said}\b", text, re.MULTILINE):
+            return REACT
+        if f"<{name}>" in text or re.search(
             rf"<[\w:.]*(invoke|function|tool)[\w:.]*[ =]+(name=)?[\"']?{said}\b|^(>>>)?{said}\s*\n\{{",
             text,
             re.MULTILINE,

@@ -40,7 +40,11 @@ _MIN_PART = 0.5
 _LONGEST_UNIT = 40
 _RUN = re.compile(rf"(.{{1,{_LONGEST_UNIT}}}?)\1{{{_MIN_REPEATS - 1},}}", re.DOTALL)
 # A whole answer that is one unit twice or more ("multmult"); counts only where the answer is not the one that was asked for.
-_DOUBLED = re.compile(r"([^\W\d_]{3,}|[^\w\s]{1,4}?)(?:\s*\1)+|([^\s\d])(?:\s*\2){3,}")
+_DOUBLED = re.compile(r"([^\W\d_]{3,}|<\w{3,5}>|[^\w\s]{1,4}?)(?:\s*\1)+|([^\s\d])(?:\s*\2){3,}")
+#: How an answer ends that is whole, or that was cut at its limit. Others say that the engine gave it up (vllm/v1/request.py).
+_WHOLE = ("stop", "length", "tool_calls")
+#: Tags of calls that a parser left in the value of an argument.
+_TAG_IN_VALUE = re.compile(r"</?(parameter|arg_key|arg_value|tool_calls?|function|invoke)\b[^<>]*>|<\|\w+\|>")
 
 DEFAULT_TOOLS: list[dict[str, Any]] = [
     {
@@ -167,7 +171,7 @@ class Message:
     """One answer of the model, from a plain answer or put together from a stream.
 
     ``calls`` are (name, arguments) as text; ``tokens`` is what the model wrote according to ``usage``, or None. ``repeated_name``
-    says that a stream sent the name of a call more than once.
+    says that a stream sent the name of a call more than once, ``as_object`` that arguments were no text.
     """
 
     content: str = ""
@@ -176,6 +180,7 @@ class Message:
     finish_reason: str | None = None
     tokens: int | None = None
     repeated_name: bool = False
+    as_object: bool = False
 
 
 @dataclass
@@ -229,9 +234,9 @@ def parse_answer(data: Any) -> Message:
     Raises:
         CheckFailed: the body is none.
     """
-    if isinstance(data, Mapping) and data.get("error") and not data.get("choices"):
+    if error := _error_in(data):
         raise CheckFailed(
-            f"the server answered with status 200 and an error: {excerpt(_reported(data['error']))}; the engine fails although the "
+            f"the server answered with status 200 and an error: {excerpt(error)}; the engine fails although the "
             "server is up; its journal says why"
         )
     choices = data.get("choices") if isinstance(data, Mapping) else None
@@ -242,10 +247,14 @@ def parse_answer(data: Any) -> Message:
             f"the answer holds no choice with a message ({excerpt(json.dumps(data))}): "
             "is this an OpenAI-compatible server?"
         )
-    calls = []
+    calls, as_object = [], False
     for call in _mappings(message.get("tool_calls")):
         function = _mapping(call.get("function"))
-        calls.append([_text(function.get("name")), _text(function.get("arguments"))])
+        arguments = function.get("arguments")
+        as_object = as_object or isinstance(arguments, Mapping)
+        calls.append(
+            [_text(function.get("name")), json.dumps(arguments) if isinstance(arguments, Mapping) else _text(arguments)]
+        )
     return Message(
         content=_text(message.get("content")),
         # vLLM renamed reasoning_content to reasoning.
@@ -253,7 +262,18 @@ def parse_answer(data: Any) -> Message:
         calls=calls,
         finish_reason=_text(first.get("finish_reason")) or None,
         tokens=_tokens(data),
+        as_object=as_object,
     )
+
+
+def _error_in(data: Any) -> str:
+    """Return the error that a body or an event reports, in either form that vLLM has had; empty for none."""
+    if not isinstance(data, Mapping) or data.get("choices"):
+        return ""
+    if data.get("error"):
+        return _reported(data["error"])
+    # Before 0.10 the error was the body itself.
+    return _text(data.get("message")) if data.get("object") == "error" or "code" in data else ""
 
 
 def _reported(error: Any) -> str:
@@ -312,8 +332,8 @@ class StreamReader:
             raise CheckFailed(f"the stream holds a chunk that is not JSON ({excerpt(data)!r})") from error
         if not isinstance(chunk, Mapping):
             raise CheckFailed(f"the stream holds a chunk that is not an object ({excerpt(data)!r})")
-        if chunk.get("error"):
-            raise CheckFailed(f"the server reported an error in mid-stream: {excerpt(_reported(chunk['error']))}")
+        if error := _error_in(chunk):
+            raise CheckFailed(f"the server reported an error in mid-stream: {excerpt(error)}")
         tokens = _tokens(chunk)
         if tokens is not None:
             self.message.tokens = tokens
@@ -430,6 +450,8 @@ def judge_text(
         raise CheckFailed(
             f"the answer is a tool call as text ({excerpt(text)!r}) to a question without tools: {_read_by(call)}"
         )
+    if message.finish_reason and message.finish_reason not in _WHOLE:
+        raise CheckFailed(_given_up(message, f"the answer has text ({excerpt(text)!r})"))
     if not right and message.finish_reason == "length":
         raise CheckFailed(f"the answer was cut at {max_tokens} tokens ({excerpt(text)!r}): raise max_tokens")
     if not message.finish_reason:
@@ -457,6 +479,18 @@ def judge_tool_call(
             finish_reason that keeps clients from running it.
     """
     _check_numerics(message.content, message.reasoning, *(raw for _name, raw in message.calls))
+    if message.finish_reason and message.finish_reason not in _WHOLE:
+        raise CheckFailed(_given_up(message, "the question with a tool was answered"))
+    if len(message.calls) > 1 and not any(message.calls[0]):
+        raise CheckFailed(
+            "the stream numbers its first tool call otherwise than 0, so that clients put it together wrongly: the tool call parser of this "
+            "release is at fault, take a newer serving image"
+        )
+    if message.as_object:
+        raise CheckFailed(
+            f"the tool call came back with arguments as an object ({excerpt(message.calls[0][1])!r}) and not as JSON in a text, which clients of "
+            "OpenAI's interface do not read: is this vLLM, and nothing in front of it?"
+        )
     if not message.calls:
         raise CheckFailed(_no_call(message, required, max_tokens))
     judged = [_judge_call(name, raw, required, message, max_tokens) for name, raw in message.calls]
@@ -496,7 +530,12 @@ def _judge_call(
         )
     try:
         arguments = json.loads(raw)
-    except ValueError:
+    except ValueError as error:
+        if str(error).startswith("Extra data") and raw.lstrip()[getattr(error, "pos", 0) :].lstrip().startswith("{"):
+            raise CheckFailed(
+                f"the tool call {name} came back with two JSON objects in a row for arguments ({excerpt(raw)!r}): the parser sent one call twice, or two "
+                "under one index; take a newer serving image"
+            ) from None
         cut = (
             f" (the answer was cut at {max_tokens} tokens: raise max_tokens)"
             if message.finish_reason == "length"
@@ -507,7 +546,15 @@ def _judge_call(
         ) from None
     if not isinstance(arguments, dict):
         raise CheckFailed(f"the tool call {name} came back with arguments that are no JSON object: {excerpt(raw)!r}")
-    missing = [key for key in required[name] if key not in arguments]
+    tag = next(
+        (found for value in arguments.values() if isinstance(value, str) and (found := _TAG_IN_VALUE.search(value))),
+        None,
+    )
+    if tag:
+        raise CheckFailed(
+            f"the tool call {name} came back with {tag.group()!r} in an argument ({excerpt(raw)!r}), a mark of the model's format: {WRONG_PARSER}"
+        )
+    missing = [key for key in required[name] if arguments.get(key) in (None, "")]
     if missing:
         raise CheckFailed(f"the tool call {name} came back without the required {', '.join(missing)}: {excerpt(raw)!r}")
     return ToolCall(name, arguments)
@@ -518,7 +565,7 @@ def _misnamed(name: str, required: Mapping[str, Sequence[str]]) -> str:
         return "the parser dropped it; " + WRONG_PARSER
     if leak(name) or call_in_text(name):
         return "the tool call parser left marks of the format in it: take a newer serving image, or the parser that fits the model"
-    if any(name.startswith(offered) or name.endswith(offered) for offered in required):
+    if any(offered in name for offered in required):
         return "the tool call parser took too much for the name: take a newer serving image, or the parser that fits the model"
     return "the model invented a function"
 
@@ -544,6 +591,8 @@ def _no_call(message: Message, required: Mapping[str, Sequence[str]], max_tokens
         )
     if call_in_text(message.reasoning, required):
         return "the tool call came back inside the reasoning: --reasoning-parser does not fit the model"
+    if not message.content.strip() and not message.finish_reason and not message.reasoning.strip():
+        return "nothing came back, not even a finish_reason: the answer was broken off, by the server or something in front of it; its journal says why"
     if not message.content.strip():
         after = "after the reasoning " if message.reasoning.strip() else ""
         return (
@@ -553,6 +602,13 @@ def _no_call(message: Message, required: Mapping[str, Sequence[str]], max_tokens
     found = leak(message.content)
     if found:
         return f"no tool call, and {found.what} ({found.mark} in {excerpt(message.content, 80)!r}): {found.remedy}"
+    if piece := doubled(message.content):
+        return f"the answer repeats {piece!r} ({excerpt(message.content, 60)!r}): {NUMERICS}"
+    if message.finish_reason == "tool_calls":
+        return (
+            f"the answer ends with finish_reason 'tool_calls' and has text ({excerpt(message.content)!r}), but no tool call: the tool call parser lost it; "
+            f"{WRONG_PARSER}"
+        )
     if not message.finish_reason:
         return (
             f"the answer has text ({excerpt(message.content)!r}), no tool call and no finish_reason: it was broken off, by the server or "
@@ -562,6 +618,11 @@ def _no_call(message: Message, required: Mapping[str, Sequence[str]], max_tokens
         f"the model answered in words ({excerpt(message.content)!r}) instead of calling a tool: "
         "its chat template may not show it the tools, or the prompt does not call for one"
     )
+
+
+def _given_up(message: Message, what: str) -> str:
+    """Return that the engine ended an answer for a reason of its own."""
+    return f"{what}, but with finish_reason {message.finish_reason!r}: the engine gave it up; its journal says why"
 
 
 def _wrote(message: Message) -> str:

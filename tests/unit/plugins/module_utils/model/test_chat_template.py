@@ -309,3 +309,31 @@ def test_an_example_of_a_prompt_is_no_mark_of_an_answer() -> None:
     found = call_in_text('[get_weather(city="Paris")]', ["get_weather"])
     assert found is not None
     assert found.parsers[0] == "pythonic"
+
+
+@pytest.mark.parametrize(
+    ("text", "parser"),
+    [
+        ('get_weather{"location": "Paris"}', "mistral"),
+        ('get_weather[ARGS]{"location": "Paris"}', "mistral"),
+        ('functions.get_weather:0{"location": "Paris"}', "kimi_k2"),
+        ('```tool_code\nprint(get_weather(location="Paris"))\n```', "pythonic"),
+        ('[get_weather("Paris")]', "pythonic"),
+        ('{"tool": "get_weather", "arguments": {}}', ""),
+        ('{"function": "get_weather", "parameters": {}}', ""),
+        ("Thought: look\nAction: get_weather\nAction Input: {}", ""),
+        ("<get_weather>\n<location>Paris</location>\n</get_weather>", ""),
+    ],
+)
+def test_a_call_whose_marks_were_left_out(text: str, parser: str) -> None:
+    found = call_in_text(text, ["calculate", "get_weather"])
+    assert found is not None
+    assert (found.parsers[0] if found.parsers else "") == parser
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["I would use get_weather for that.", "The tool get_weather takes a location.", "get_weather is no use here"],
+)
+def test_words_about_a_tool_are_no_call(text: str) -> None:
+    assert call_in_text(text, ["get_weather"]) is None

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -509,3 +510,49 @@ def test_unusable_tools(tools: list[Any], words: str) -> None:
 def test_a_tool_without_parameters_requires_nothing() -> None:
     tools = [{"type": "function", "function": {"name": "now"}}]
     assert ChatRequest(model="tiny", tools=tools).required_keys() == {"now": []}
+
+
+W = '{"location": "Paris"}'
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (Message("Hi", finish_reason="abort"), "the engine gave it up"),
+        (Message(calls=[["get_weather", W]], finish_reason="error"), "the engine gave it up"),
+        (Message("I call it.", finish_reason="tool_calls"), "the tool call parser lost it"),
+        (Message("multmult", finish_reason="stop"), "repeats 'mult'"),
+        (Message("<pad><pad><pad>", finish_reason="stop"), "repeats '<pad>'"),
+        (Message(), "not even a finish_reason"),
+        (Message(calls=[["", ""], ["get_weather", W]], finish_reason="tool_calls"), "otherwise than 0"),
+        (Message(calls=[["get_weather", W + W]], finish_reason="tool_calls"), "two JSON objects in a row"),
+        (Message(calls=[["get_weather", W]], finish_reason="tool_calls", as_object=True), "arguments as an object"),
+        (
+            Message(calls=[["get_weather", '{"location": null}']], finish_reason="tool_calls"),
+            "without the required location",
+        ),
+        (
+            Message(calls=[["get_weather", '{"location": "Paris</parameter>"}']], finish_reason="tool_calls"),
+            "a mark of the model's format",
+        ),
+        (Message(calls=[["functions.get_weather:0", W]], finish_reason="tool_calls"), "took too much for the name"),
+    ],
+)
+def test_answers_that_are_off_in_another_way(message: Message, words: str) -> None:
+    with pytest.raises(CheckFailed, match=re.escape(words)):
+        judge_tool_call(message, {"get_weather": ["location"]}, 256)
+
+
+def test_an_answer_that_the_engine_gave_up_does_not_pass() -> None:
+    with pytest.raises(CheckFailed, match="finish_reason 'repetition'"):
+        judge_text(Message("Paris", finish_reason="repetition"), 256, "Paris")
+
+
+@pytest.mark.parametrize("body", [{"object": "error", "message": "boom", "code": 400}, {"error": "boom"}])
+def test_an_error_in_either_form_is_one(body: dict[str, Any]) -> None:
+    with pytest.raises(CheckFailed, match="status 200 and an error: boom"):
+        parse_answer(body)
+    with pytest.raises(CheckFailed, match="in mid-stream: boom"):
+        StreamReader().read([(0.0, json.dumps(body)), (0.0, "[DONE]")])
+    told = {"tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}
+    assert parse_answer({"choices": [{"message": told}]}).as_object
