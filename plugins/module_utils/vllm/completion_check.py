@@ -332,8 +332,8 @@ class StreamReader:
             raise CheckFailed(f"the stream holds a chunk that is not JSON ({excerpt(data)!r})") from error
         if not isinstance(chunk, Mapping):
             raise CheckFailed(f"the stream holds a chunk that is not an object ({excerpt(data)!r})")
-        if error := _error_in(chunk):
-            raise CheckFailed(f"the server reported an error in mid-stream: {excerpt(error)}")
+        if reported := _error_in(chunk):
+            raise CheckFailed(f"the server reported an error in mid-stream: {excerpt(reported)}")
         tokens = _tokens(chunk)
         if tokens is not None:
             self.message.tokens = tokens
