@@ -98,6 +98,10 @@ commands:
   type: list
   elements: list
   returned: success
+drain_seconds:
+  description: Seconds that running requests get to end when the server is stopped; 0 where this vLLM cuts them.
+  type: int
+  returned: success
 version:
   description: Version of vLLM in the image; empty where the image is not there yet.
   type: str
@@ -129,7 +133,7 @@ from ..module_utils.model.chat_template import parser_note, parser_problem, reas
 from ..module_utils.system.run import run
 from ..module_utils.vllm import parser_probe
 from ..module_utils.vllm.accepted_flags import Record, ask_parser, decide, nvfp4_verdict
-from ..module_utils.vllm.flags import FlagError, ServeIntents, commands, version_tuple
+from ..module_utils.vllm.flags import DRAIN, FlagError, ServeIntents, commands, version_tuple
 from ..module_utils.vllm.named_files import flag_value, read_named_files
 
 
@@ -140,6 +144,12 @@ def probe_source() -> str:
     if not text:
         raise FlagError("the source of vllm_probe cannot be read: reinstall the collection")
     return str(text)
+
+
+def drain_seconds(command: Sequence[str]) -> int:
+    """Return how long a stop lets running requests go on; further arguments may have changed it."""
+    value = flag_value(command, DRAIN, DRAIN)
+    return int(value) if value.isdigit() else 0
 
 
 class VllmFlags:
@@ -243,6 +253,7 @@ class VllmFlags:
         return {
             "command": lines[0],
             "commands": lines,
+            "drain_seconds": drain_seconds(lines[0]),
             "version": version,
             "notes": notes,
             "asked": asked,

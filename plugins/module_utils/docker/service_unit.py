@@ -47,7 +47,8 @@ class ContainerService(Changes):
     def systemctl(self, *arguments: str) -> None:
         if self.check:
             return
-        code, out, err = self.run(["systemctl", *arguments])
+        # A stop lets requests end: the unit's own limit bounds it.
+        code, out, err = self.run(["systemctl", *arguments], None)
         if code != 0:
             raise ContainerServiceError(
                 f"systemctl {' '.join(arguments)} failed: {(err or out).strip()}; see `journalctl -u {self.name}`"

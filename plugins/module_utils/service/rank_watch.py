@@ -30,6 +30,8 @@ from typing import Any
 
 #: A sign of life is sent each second; a peer silent for this long is gone. Shorter than any collective's own time limit.
 BEAT_S, SILENT_S = 1.0, 10.0
+#: Seconds that ranks get to end before they are killed: one in a collective does not listen.
+PATIENCE_S = 5.0
 _REMIND_S = 60.0
 
 
@@ -128,11 +130,17 @@ def meet(peers: Sequence[Peer], stopped: threading.Event, poll_s: float = 0.1) -
     return True
 
 
-def watch(child: subprocess.Popen[bytes], peers: Sequence[Peer], stopped: threading.Event, poll_s: float = 0.2) -> int:
-    """Return the child's exit status, or 1 once a peer is lost and the child was ended."""
+def watch(
+    child: subprocess.Popen[bytes],
+    peers: Sequence[Peer],
+    stopped: threading.Event,
+    poll_s: float = 0.2,
+    patience_s: float = PATIENCE_S,
+) -> int:
+    """Return the child's exit status, or 1 once a peer is lost and the child was ended; a stop lets it go on for ``patience_s`` at the most."""
     while True:
         if stopped.is_set():
-            end(child)
+            end(child, patience_s)
         status = child.poll()
         if status is not None:
             return status if status >= 0 else 128 - status
@@ -145,7 +153,7 @@ def watch(child: subprocess.Popen[bytes], peers: Sequence[Peer], stopped: thread
         stopped.wait(poll_s)
 
 
-def end(child: subprocess.Popen[bytes], patience_s: float = 5.0) -> None:
+def end(child: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:
     """End the child, with force when it does not listen: a rank in a collective does not."""
     child.terminate()
     try:
@@ -161,6 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--listen", required=True, help="host:port of this node's fabric address")
     parser.add_argument("--peer", action="append", default=[], help="host:port of another node's watch")
     parser.add_argument("--silent", type=float, default=SILENT_S, help="seconds after which a silent peer is gone")
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE_S, help="seconds that the ranks get to end at a stop"
+    )
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
     me = os.urandom(8).hex()
@@ -177,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threading.Thread(target=peer.listen, daemon=True).start()
     if not meet(peers, stopped):
         return 0
-    return watch(subprocess.Popen(options.command), peers, stopped)
+    return watch(subprocess.Popen(options.command), peers, stopped, patience_s=options.patience)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ LOAD_STRATEGIES = ("lazy", "eager", "prefetch", "torchao")
 SAME_PARSER = {"qwen3_json": "hermes"}
 #: Context length that vLLM finds itself (since 0.14).
 AUTO_LENGTH = "auto"
+#: Since vLLM 0.18: how long requests that run may go on after SIGTERM (vllm/config/vllm.py).
+DRAIN = "--shutdown-timeout"
 #: Port of torch's rendezvous between the nodes (vLLM's own default of --master-port).
 MASTER_PORT = 29501
 
@@ -79,6 +81,8 @@ class ServeIntents:
     cpu_offload_gib: float | None = None
     swap_space_gib: float | None = None
     reasoning_parser: str | None = None
+    #: Seconds that running requests get to end when the server is stopped; 0 cuts them.
+    drain_timeout: int = 0
 
     def __post_init__(self) -> None:
         for name in ("tensor_parallel_size", "pipeline_parallel_size", "nodes"):
@@ -86,6 +90,8 @@ class ServeIntents:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         if self.gpu_memory_utilization is not None and not 0.1 <= self.gpu_memory_utilization <= 0.98:
             raise ValueError(f"gpu_memory_utilization is {self.gpu_memory_utilization}, expected between 0.1 and 0.98")
+        if self.drain_timeout < 0:
+            raise ValueError(f"drain_timeout is {self.drain_timeout}, expected 0 or more seconds")
         for name in ("max_model_len", "max_num_batched_tokens"):
             value = getattr(self, name)
             if name == "max_model_len" and isinstance(value, str):
@@ -271,6 +277,14 @@ def render(intents: ServeIntents, options: ParserOptions | None = None) -> Rende
             line.notes.append(f"tool_call_parser {parser} is called {SAME_PARSER[parser]} in {line.version}")
             parser = SAME_PARSER[parser]
         line.choice("tool_call_parser", "--tool-call-parser", parser, known)
+    if intents.drain_timeout and intents.node_rank == 0:
+        line.optional(
+            "drain_timeout",
+            DRAIN,
+            intents.drain_timeout,
+            "a stop cuts the requests that run",
+            newest=True,
+        )
     # Extra arguments are the user's own: the image's parser judges them, with all the spellings that it knows.
     return Rendered([*line.command, *intents.extra_arguments], line.notes)
 
@@ -340,9 +354,9 @@ class _Line:
         """The release for sentences."""
         return f"vLLM {self.options.version}" if self.options else "vLLM"
 
-    def optional(self, intent: str, flag: str, value: object, reason: str) -> None:
-        """Take a flag where it exists; else say why it is dropped. Without a parser it counts as gone."""
-        if self.options and self.options.find(flag):
+    def optional(self, intent: str, flag: str, value: object, reason: str, *, newest: bool = False) -> None:
+        """Take a flag where it exists; else say why it is dropped. Without a parser it is there where ``newest``: the newest release has it."""
+        if self.options.find(flag) if self.options else newest:
             self.add(intent, flag, value)
         else:
             self.notes.append(f"{intent} is dropped, {self.version} has no {flag}: {reason}")

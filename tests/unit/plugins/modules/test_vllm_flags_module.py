@@ -299,3 +299,9 @@ def test_weights_that_vllm_makes_nvfp4(run: Run, tmp_path: Path, arguments: list
     kernels(tmp_path / "kernels.json", "failed")
     assert "NVFP4, which this node refuses" in run(extra_arguments=arguments)["msg"]
     assert "failed" not in run(extra_arguments=["--quantization", "fp8"])
+
+
+def test_the_unit_hears_how_long_a_stop_drains(run: Run, image: Image) -> None:
+    assert run()["drain_seconds"] == 0
+    assert run(drain_timeout=30)["drain_seconds"] == 30
+    assert run(drain_timeout=30, extra_arguments=["--shutdown-timeout=5"])["drain_seconds"] == 5

@@ -30,10 +30,10 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def start(listen: int, peers: list[int], command: list[str]) -> subprocess.Popen[str]:
+def start(listen: int, peers: list[int], command: list[str], *options: str) -> subprocess.Popen[str]:
     argv = [sys.executable, str(Path(rank_watch.__file__)), "--silent", "1", "--listen", f"127.0.0.1:{listen}"]
     argv += [word for peer in peers for word in ("--peer", f"127.0.0.1:{peer}")]
-    return subprocess.Popen([*argv, "--", *command], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([*argv, *options, "--", *command], stdout=subprocess.PIPE, text=True)
 
 
 def first_word_of_ranks(watched: subprocess.Popen[str]) -> str:
@@ -107,6 +107,16 @@ def test_a_stop_reaches_the_ranks_and_one_that_waits() -> None:
     assert waits.stdout is not None
     assert "waiting for the ranks on 127.0.0.1" in waits.stdout.readline()
     for watched, status in ((ranks, 128 + 15), (waits, 0)):
+        watched.terminate()
+        assert watched.wait(20) == status
+
+
+def test_a_stop_gives_the_ranks_the_time_that_was_asked_for() -> None:
+    # As a server that drains: it ends a second and a half after it was asked to.
+    drains = "import signal, time; signal.signal(15, lambda *_: (time.sleep(1.5), exit(7))); print('up', flush=True); time.sleep(60)"
+    for patience, status in (("1", 128 + 9), ("9", 7)):
+        watched = start(free_port(), [], [sys.executable, "-c", drains], "--patience", patience)
+        assert first_word_of_ranks(watched) == "up\n"
         watched.terminate()
         assert watched.wait(20) == status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,25 @@ def test_swap_space_is_dropped_with_the_reason() -> None:
     assert found.notes[0].startswith(
         "swap_space_gib is dropped, vLLM 0.33.0 has no --swap-space: the flag is gone since 0.18.0"
     )
+
+
+def test_a_drain_is_asked_for_where_the_parser_knows_it_and_of_the_server_alone() -> None:
+    wanted = intents(drain_timeout=30, executor="mp", master_address="192.168.100.10", nodes=2)
+    lines = commands(wanted, options("0.33.0"))[0]
+    assert [line.count("--shutdown-timeout") for line in lines] == [1, 0]
+    assert render(wanted).command[-2:] == ["--shutdown-timeout", "30"]
+    assert "--shutdown-timeout" not in render(intents(drain_timeout=0), options("0.33.0")).command
+    old = options("0.33.0")
+    unknown = replace(
+        old, options={name: option for name, option in old.options.items() if name != "--shutdown-timeout"}
+    )
+    found = render(wanted, unknown)
+    assert "--shutdown-timeout" not in found.command
+    assert found.notes == [
+        "drain_timeout is dropped, vLLM 0.33.0 has no --shutdown-timeout: a stop cuts the requests that run"
+    ]
+    with pytest.raises(ValueError, match="drain_timeout is -1, expected 0 or more seconds"):
+        intents(drain_timeout=-1)
 
 
 @pytest.mark.parametrize(
