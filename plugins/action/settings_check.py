@@ -88,6 +88,7 @@ FACTS = (
     "node_report_runtime",
     "node_report_own_nfs",
     "cluster_restart_plan",
+    "cluster_restart_snapshot",
     "node_report_found",
     "node_report_result",
     "runtime_check_result",
@@ -96,6 +97,7 @@ FACTS = (
     "vllm_graphs_result",
     "vllm_plan_result",
     "vllm_serve_result",
+    "vllm_verify_proof",
 )
 _SERVED_NAME = "vllm_serve_served_model_name"
 _LENGTH = "vllm_serve_max_model_len"

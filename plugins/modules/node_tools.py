@@ -77,7 +77,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import docker, hub, nfs, peer, ray, report, service, system
+from ..module_utils import docker, hub, nfs, peer, ray, report, service, system, vllm
 from ..module_utils.docker import cli
 from ..module_utils.hub import client, fetch, parts, progress, queue, reuse, served, snapshot, store
 from ..module_utils.nfs import share as nfs_share
@@ -89,6 +89,7 @@ from ..module_utils.system import files, http_json, kernel_log, page_cache, syst
 from ..module_utils.system import run as system_run
 from ..module_utils.system.files import Changes
 from ..module_utils.system.run import last_line, run
+from ..module_utils.vllm import ray_sigterm
 
 #: What the services on the node run; everything that one of them imports must be in the list, with the packages that it lies in.
 LIBRARY: tuple[ModuleType, ...] = (
@@ -114,6 +115,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     queue,
     rank_watch,
     ray,
+    ray_sigterm,
     report,
     reuse,
     service,
@@ -123,12 +125,18 @@ LIBRARY: tuple[ModuleType, ...] = (
     system,
     system_run,
     systemd_unit,
+    vllm,
 )
 #: Launcher -> module and Python: what talks to a hub needs the virtual environment, all else the system's own Python.
 PROGRAMS = {
     "spark-gate": ("service.gates", "/usr/bin/python3"),
     "spark-fabric-share": ("peer.share", "/usr/bin/python3"),
     "spark-model-download": ("hub.queue", "{path}/venv/bin/python"),
+}
+#: What tells vLLM in the serving containers of its plugin: the library's folder is on their PYTHONPATH.
+PLUGIN = {
+    "METADATA": "Metadata-Version: 2.1\nName: dgx-spark-node\nVersion: 1\n",
+    "entry_points.txt": "[vllm.general_plugins]\ndgx_spark_ray_sigterm = dgx_spark_node.vllm.ray_sigterm:keep_handler\n",
 }
 _LAUNCHER = """#!/bin/sh
 # Written by dgx_spark.vllm.node_tools.
@@ -175,6 +183,10 @@ class NodeTools:
         for stale in sorted(package.rglob("*.py")) if package.is_dir() else ():
             if str(stale.relative_to(package)) not in wanted:
                 self.changes.remove(stale)
+        described = package.parent / "dgx_spark_node-1.dist-info"
+        self.changes.folder(described)
+        for name, text in PLUGIN.items():
+            self.changes.write(described / name, text, 0o644)
         for name, text in self.module.params["files"].items():
             self.changes.write(Path(name), str(text), 0o644)
         for name, (module_name, python) in PROGRAMS.items():

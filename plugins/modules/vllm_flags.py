@@ -102,6 +102,10 @@ drain_seconds:
   description: Seconds that running requests get to end when the server is stopped; 0 where this vLLM cuts them.
   type: int
   returned: success
+python_path:
+  description: What the image itself has in PYTHONPATH.
+  type: str
+  returned: success
 version:
   description: Version of vLLM in the image; empty where the image is not there yet.
   type: str
@@ -121,13 +125,13 @@ msg:
   returned: always
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.cli import DockerError, image_id
+from ..module_utils.docker.cli import DockerError, needed_image
 from ..module_utils.model.against_flags import SnapshotError, is_nvfp4, rank_problem, read_config, read_template
 from ..module_utils.model.chat_template import parser_note, parser_problem, reasoning_problem
 from ..module_utils.system.run import run
@@ -150,6 +154,14 @@ def drain_seconds(command: Sequence[str]) -> int:
     """Return how long a stop lets running requests go on; further arguments may have changed it."""
     value = flag_value(command, DRAIN, DRAIN)
     return int(value) if value.isdigit() else 0
+
+
+def python_path(image: Mapping[str, Any]) -> str:
+    """Return the PYTHONPATH that an image sets; a unit that sets one adds to it."""
+    environment = (image.get("Config") or {}).get("Env") or []
+    return next(
+        (value for name, _, value in (entry.partition("=") for entry in environment) if name == "PYTHONPATH"), ""
+    )
 
 
 class VllmFlags:
@@ -232,13 +244,14 @@ class VllmFlags:
         # What no release reads is refused before the image is asked, which takes its time.
         said = self.look_at_template("") if looks else []
         try:
-            image = image_id(run, self.params["image"])
+            document = needed_image(run, self.params["image"])
         except DockerError as error:
             if not self.module.check_mode:
                 raise
             lines, dropped = commands(self.intents)
             guess = f"the command line is a guess: {error}"
             return self.answer(lines, "", [*notes, *said, *dropped, guess], 0)
+        image = str(document.get("Id") or "")
         record = Record(Path(self.params["record"]), image, self.source)
         wanted = self.params["min_vllm"] or ""
         keep = not self.module.check_mode
@@ -246,13 +259,15 @@ class VllmFlags:
             self.intents, lambda lines: self.ask(image, lines), record, keep=keep, min_vllm=wanted, files=self.files
         )
         said = self.look_at_template(found.version) if looks else []
-        return self.answer(found.commands, found.version, [*notes, *said, *found.notes], found.asked)
+        told = [*notes, *said, *found.notes]
+        return {**self.answer(found.commands, found.version, told, found.asked), "python_path": python_path(document)}
 
     def answer(self, lines: list[list[str]], version: str, notes: list[str], asked: int) -> dict[str, Any]:
         """Return the module's result."""
         return {
             "command": lines[0],
             "commands": lines,
+            "python_path": "",
             "drain_seconds": drain_seconds(lines[0]),
             "version": version,
             "notes": notes,

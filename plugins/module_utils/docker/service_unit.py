@@ -31,28 +31,54 @@ from .service_state import (
 )
 
 
-class ContainerService(Changes):
-    """Brings one unit to its wanted state; ``actions`` says in words what was done."""
+class Units(Changes):
+    """What is done to units of systemd and their files."""
 
-    def __init__(self, params: Mapping[str, Any], run: Runner, check: bool) -> None:
+    def __init__(self, run: Runner, check: bool) -> None:
         super().__init__(check)
-        self.params = params
         self.run = run
-        self.name: str = params["name"]
-        self.unit_path = UNITS / f"{self.name}.service"
-        self.record_path = RECORDS / f"{self.name}.json"
-        self.trial_path = TRIAL_UNITS / f"{self.name}.service.d" / "50-trial.conf"
-        self.trial_record_path = TRIAL_RECORDS / f"{self.name}.json"
 
     def systemctl(self, *arguments: str) -> None:
+        """Run systemctl, but not in check mode.
+
+        Raises:
+            ContainerServiceError: it refuses.
+        """
         if self.check:
             return
         # A stop lets requests end: the unit's own limit bounds it.
         code, out, err = self.run(["systemctl", *arguments], None)
         if code != 0:
             raise ContainerServiceError(
-                f"systemctl {' '.join(arguments)} failed: {(err or out).strip()}; see `journalctl -u {self.name}`"
+                f"systemctl {' '.join(arguments)} failed: {(err or out).strip()}; see `journalctl -u {arguments[-1]}`"
             )
+
+    def remove_unit(self, name: str) -> None:
+        """Stop, disable and remove a unit and its record, as far as they are there."""
+        state = unit_state(self.run, name)
+        if state.loaded and state.active not in {"inactive", "failed"}:
+            self.actions.append(f"stopped {name}.service")
+            self.systemctl("stop", f"{name}.service")
+        if state.enabled:
+            self.actions.append(f"disabled {name}.service")
+            self.systemctl("disable", f"{name}.service")
+        for path in (UNITS / f"{name}.service", RECORDS / f"{name}.json"):
+            self.remove(path)
+        if self.actions:
+            self.systemctl("daemon-reload")
+
+
+class ContainerService(Units):
+    """Brings one unit to its wanted state; ``actions`` says in words what was done."""
+
+    def __init__(self, params: Mapping[str, Any], run: Runner, check: bool) -> None:
+        super().__init__(run, check)
+        self.params = params
+        self.name: str = params["name"]
+        self.unit_path = UNITS / f"{self.name}.service"
+        self.record_path = RECORDS / f"{self.name}.json"
+        self.trial_path = TRIAL_UNITS / f"{self.name}.service.d" / "50-trial.conf"
+        self.trial_record_path = TRIAL_RECORDS / f"{self.name}.json"
 
     def present(self) -> dict[str, Any]:
         params = self.params
@@ -123,20 +149,6 @@ class ContainerService(Changes):
         self.end_trial()
         self.remove_unit(self.name)
         return {}
-
-    def remove_unit(self, name: str) -> None:
-        """Stop, disable and remove a unit, as far as it is there."""
-        state = unit_state(self.run, name)
-        if state.loaded and state.active not in {"inactive", "failed"}:
-            self.actions.append(f"stopped {name}.service")
-            self.systemctl("stop", f"{name}.service")
-        if state.enabled:
-            self.actions.append(f"disabled {name}.service")
-            self.systemctl("disable", f"{name}.service")
-        for path in (UNITS / f"{name}.service", RECORDS / f"{name}.json"):
-            self.remove(path)
-        if self.actions:
-            self.systemctl("daemon-reload")
 
     def started(self) -> dict[str, Any]:
         state = self.known_state()

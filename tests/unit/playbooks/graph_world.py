@@ -92,7 +92,7 @@ FLAGS = """
 def main():
     module = AnsibleModule(**%(arguments)r)
     mode = module.params["intents"].get("cuda_graphs", "eager")
-    module.exit_json(changed=False, command=["vllm", "serve", "in", mode], notes=[], drain_seconds=0)
+    module.exit_json(changed=False, command=["vllm", "serve", "in", mode], notes=[], drain_seconds=0, python_path="")
 main()
 """
 

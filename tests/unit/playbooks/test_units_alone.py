@@ -49,7 +49,13 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "msg": "all sizes right",
     },
     "vllm_graph_trial": {"mode": "decode", "candidates": [], "nccl": "2.30.7", "warning": ""},
-    "vllm_flags": {"command": ["vllm", "serve"], "commands": [["vllm", "serve"]], "notes": [], "drain_seconds": 30},
+    "vllm_flags": {
+        "command": ["vllm", "serve"],
+        "commands": [["vllm", "serve"]],
+        "notes": [],
+        "drain_seconds": 30,
+        "python_path": "",
+    },
 }
 
 

@@ -31,7 +31,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import S
 module = AnsibleModule(**%r)
 given = {name: value for name, value in module.params["intents"].items() if value not in (None, "")}
 lines, notes = commands(ServeIntents(**given))
-module.exit_json(changed=False, command=lines[0], commands=lines, notes=notes)
+module.exit_json(changed=False, command=lines[0], commands=lines, notes=notes, drain_seconds=given["drain_timeout"], python_path="")
 """
 PLAY = """---
 - hosts: head

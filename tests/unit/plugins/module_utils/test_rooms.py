@@ -17,7 +17,7 @@ ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 #: The only places where a third party is imported, always inside of a function: what they need lies in the node's virtual environment.
 THIRD_PARTIES = {"hub/client.py": {"huggingface_hub"}, "hub/fetch.py": {"huggingface_hub"}}
 #: Programs that run inside of the serving image, with what that image has.
-IN_THE_IMAGE = {"gpu/kernel_probe.py", "vllm/parser_probe.py", "fabric/nccl_probe.py"}
+IN_THE_IMAGE = {"gpu/kernel_probe.py", "vllm/parser_probe.py", "fabric/nccl_probe.py", "vllm/ray_sigterm.py"}
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:

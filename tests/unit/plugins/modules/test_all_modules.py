@@ -34,7 +34,6 @@ OPTIONS_ALONE = {
         "restart_sec": "a container of one's own",
         "shm_size": "a container of one's own",
         "start_limit_interval_sec": "a container of one's own",
-        "stop_timeout_sec": "a container of one's own",
     },
     "container_service_info": {"names": "some of several"},
     "fabric_benchmark": {"mib": "another size", "port": "a port that is taken", "seconds": "a longer run"},
