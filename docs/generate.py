@@ -47,6 +47,7 @@ ROLES = {
     "vllm_verify": _HEAD,
     "vllm_benchmark": _NODES,
     "node_diagnosis": _NODES,
+    "remove": _NODES,
 }
 #: Roles that report on every node, also where one of them has trouble.
 REPORTS = ("node_report", "node_diagnosis")

@@ -30,7 +30,7 @@ DOMAIN_FILES = {
     *("nccl_check", "benchmark"),  # what loads the link or the endpoint
     *("read", "watch"),  # what is read only where nobody has, and a download that is waited for
     *("memory", "record", "report", "update", "bundle"),  # what is read for, kept for or shown to people
-    *("steps", "step", "stop", "trial"),  # the cluster's order, and a trial of CUDA graphs
+    *("steps", "step", "stop", "restore", "trial"),  # the cluster's order, the way back, and a trial of CUDA graphs
 }
 #: What fits on two screens.
 TASK_LINES = 110
