@@ -47,7 +47,7 @@ def test_a_flag_that_ends_the_server_is_given_up(
 
 def test_a_state_that_does_not_verify_is_given_up(playbook: Playbook, head: Host) -> None:
     # It starts and answers; only the parsed tool call can tell.
-    bad = {"vllm_serve_look_at_model": False, "vllm_serve_tool_call_parser": "qwen3_xml"}
+    bad = {"vllm_serve_inspect_model": False, "vllm_serve_tool_call_parser": "qwen3_xml"}
     run = playbook(UPGRADE, extra=bad)
     assert run.status == "failed"
     assert "The new state was given up" in run.failures[-1]

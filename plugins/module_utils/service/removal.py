@@ -20,7 +20,7 @@ from ..docker.service_snapshot import GOOD, images, kept_tags
 from ..docker.service_state import RECORDS, read_record, unit_state
 from ..docker.service_unit import Units
 from ..system.files import read_json, read_text, write_atomic
-from ..system.run import Runner, last_words
+from ..system.run import Runner, last_line
 from .restart_plan import ORDER, OTHERS
 
 #: What may be kept.
@@ -188,7 +188,7 @@ class Removal(Units):
                 code, out, err = self.run([DOCKER, "image", "rm", name])
                 if code and not is_absent(err):
                     self.actions.pop()
-                    self.notes.append(f"image {name} stays: {last_words(out, err)}")
+                    self.notes.append(f"image {name} stays: {last_line(out, err)}")
 
     def _docker(self, action: str, *arguments: str) -> None:
         self.actions.append(action)
@@ -205,7 +205,7 @@ class Removal(Units):
         code, out, err = self.run(["apt-get", "--simulate", "purge", *names])
         others = sorted(set(_REMOVED.findall(out)) - set(names))
         if code or others:
-            why = f"{', '.join(others)} need them" if others else last_words(out, err)
+            why = f"{', '.join(others)} need them" if others else last_line(out, err)
             self.notes.append(f"packages {', '.join(names)} stay: {why}")
             return
         self.found.append(f"packages {', '.join(names)}")
@@ -216,7 +216,7 @@ class Removal(Units):
             )
             if code:
                 self.actions.pop()
-                self.notes.append(f"packages {', '.join(names)} stay: {last_words(out, err)}")
+                self.notes.append(f"packages {', '.join(names)} stay: {last_line(out, err)}")
 
     def _others_in_docker(self, names: Sequence[str]) -> str:
         """Return what would be lost with Docker, where it is among the packages."""
