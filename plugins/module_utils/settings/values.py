@@ -33,6 +33,7 @@ _LEAST: dict[str, int] = {
     "vllm_serve_max_num_batched_tokens": 0,
     "vllm_serve_cpu_offload_gib": 0,
     "vllm_serve_min_available_gib": 0,
+    "vllm_serve_drain_timeout": 0,
     "vllm_serve_start_timeout": 1,
     "vllm_serve_trial_timeout": 1,
     "vllm_serve_start_limit": 1,
