@@ -59,6 +59,7 @@ from ..module_utils.settings.values import (
     raw_problem,
     served_name_problem,
     served_names,
+    speculative_problem,
 )
 
 _COLLECTION = Path(__file__).resolve().parents[2]
@@ -358,6 +359,8 @@ def value_problems(name: str, option: dict[str, Any], values: Mapping[str, Any])
     outcome = ArgumentSpecValidator({name: validator_spec(option)}).validate({name: value})
     if outcome.errors.errors:
         return [_sentence(option, value, error) for error in outcome.errors.errors]
+    if name == "vllm_serve_speculative":
+        return [said for said in (speculative_problem(value),) if said]
     if option.get("no_log") and isinstance(value, str):
         return [said for said in (key_problem(value),) if said]
     return environment_problems(value) if name.endswith("_environment") and isinstance(value, Mapping) else []

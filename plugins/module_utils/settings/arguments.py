@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..system.redact import looks_secret
+
 NAME = "vllm_serve_extra_arguments"
 
 #: Flags that people bring along from older scripts, with what became of them.
@@ -119,6 +121,11 @@ def _problem(argument: Any, name: str) -> str:
         return f'{name} has {shown}, which is no text: put it in quotes, "{shown}"'
     if typeset := _TYPESET.match(argument):
         return f"{name} has {argument.split()[0]!r} with a typeset dash in front: write --{typeset[1]} with two hyphens"
+    if looks_secret(argument):
+        return f"{name} has a value that looks like a secret, which every process list would show: delete it and use spark_api_key or cluster_secrets_hf_token"
+    bare = argument.strip(" \t\r\n\"'")
+    if bare != argument and argument[:1] in " \t\r\n\"'" and _FLAG.match(bare):
+        return f"{name} has {argument!r}, with blanks or quotes that are part of the text: write {bare}"
     if not _FLAG.match(argument):
         return ""
     flag = _flag(argument)

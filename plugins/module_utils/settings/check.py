@@ -244,11 +244,14 @@ def link_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
         seen: dict[ipaddress.IPv4Network, str] = {}
         for name, value in explicit.items():
             try:
+                if "/" not in value:
+                    raise ValueError(value)
                 network = ipaddress.IPv4Interface(value).network
             except ValueError:
                 problems.append(
                     f"fabric_addresses of {host} gives {name} {value!r}, expected an IPv4 address with prefix like 192.168.100.10/24"
                 )
+                networks.pop(host, None)
                 continue
             twin = next((other for taken, other in seen.items() if taken.overlaps(network)), "")
             if twin:

@@ -31,6 +31,7 @@ _LEAST: dict[str, int] = {
     "vllm_serve_pipeline_parallel_size": 1,
     "vllm_serve_max_num_seqs": 0,
     "vllm_serve_max_num_batched_tokens": 0,
+    "vllm_serve_kv_cache_memory_bytes": 0,
     "vllm_serve_cpu_offload_gib": 0,
     "vllm_serve_min_available_gib": 0,
     "vllm_serve_drain_timeout": 0,
@@ -50,6 +51,8 @@ _SECRET_VARIABLE = re.compile(
     r"(?:.*_)?(?:TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|API_?KEY|ACCESS_KEY(?:_ID)?|SECRET_KEY|PRIVATE_KEY|CREDENTIALS?)",
     re.IGNORECASE,
 )
+#: A password in an address, as proxies have it.
+_URL_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 _CLASS = re.compile(r"<class '(?:[\w.]*\.)?_?(?:AnsibleTagged|AnsibleLazyTemplate)?(\w+)'>")
 
 
@@ -167,6 +170,10 @@ def environment_problems(environment: Mapping[Any, Any]) -> list[str]:
             problems.append(
                 f"has {name}, which looks like a secret and would be in a unit file that every user of the node can read: {_remedy(name, value)}"
             )
+        elif isinstance(value, str) and _URL_PASSWORD.search(value):
+            problems.append(
+                f"has {name} with a password in its address, which would be in a unit file that every user of the node can read: give an address without one"
+            )
         elif value is None:
             problems.append(f'has {name} without a value: write "" for an empty one, or delete it')
         elif isinstance(value, bool):
@@ -207,6 +214,19 @@ def length_problem(value: Any) -> str:
     return f"is {shown({}, value)}, expected a whole number of tokens from 1 on, or {AUTO_LENGTH}: correct it where you set it"
 
 
+def speculative_problem(value: Any) -> str:
+    """Return what is wrong with the settings of speculative decoding, to stand behind the setting's name; of those that the plan counts with."""
+    if not isinstance(value, Mapping) or not value:
+        return ""
+    tokens = value.get("num_speculative_tokens")
+    if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
+        return f"has num_speculative_tokens: {shown({}, tokens)}, expected a whole number from 1 on: correct it where you set it"
+    method = value.get("method")
+    if method is not None and not isinstance(method, str):
+        return f"has method: {shown({}, method)}, expected a text such as mtp: correct it where you set it"
+    return ""
+
+
 def served_names(value: Any) -> list[str]:
     """Return the names as a list; the first is the one that is shown and asked for."""
     return [value] if isinstance(value, str) else [str(name) for name in value]
@@ -217,7 +237,7 @@ def _path_problem(name: str, value: Any) -> str:
     if value is None or (not value and name != "spark_store_path"):
         return ""
     text = str(value)
-    if not re.fullmatch(r"/[^\s:]*[^\s:/]", text) or ".." in text.split("/"):
+    if not re.fullmatch(r"/[^\s:]*[^\s:/]", text) or ".." in text.split("/") or "//" in text:
         return f"is {text!r}, expected an absolute path on the nodes without blanks, ':' and '~', such as {example}"
     return ""
 

@@ -23,6 +23,7 @@ SAID: dict[str, list[str]] = {
         "NCCL_DEBUG: true, expected",
     ],
     "environment-with-token": ["has HF_TOKEN, which looks like a secret"],
+    "extra-config-file": ("write its keys as settings", "set vllm_serve_kv_cache_memory_bytes"),
     "extra-map-item": [f"{ARGUMENTS} has the mapping --moe-backend: ..."],
     "extra-number": [f'{ARGUMENTS} has 32, which is no text: put it in quotes, "32"'],
     "extra-one-element-per-line": [

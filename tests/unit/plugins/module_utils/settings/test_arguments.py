@@ -100,6 +100,9 @@ def test_every_flag_that_is_rendered_is_in_the_table() -> None:
         (["--uds", "/run/vllm.sock"], "not on spark_api_port"),
         (["--grpc"], "no HTTP"),
         (["--ssl_keyfile=/k", "8"], "HTTPS"),
+        ([" --seed", "1"], "write --seed"),
+        (['"--seed"', "1"], "write --seed"),
+        (["--seed", "hf_0000000000000000000000000000000000"], "looks like a secret"),
         (["\u2013port", "8000"], "write --port with two hyphens"),
         (["\u2014tensor-parallel-size 2"], "write --tensor-parallel-size with two hyphens"),
         ([{"--moe-backend": "marlin"}], "two elements, without the colon"),
@@ -115,6 +118,7 @@ def test_arguments_that_must_not_be_there(arguments: Any, words: str) -> None:
     (said,) = argument_problems(arguments)
     assert words in said
     assert "secret123" not in said
+    assert "hf_0000" not in said
 
 
 @pytest.mark.parametrize(

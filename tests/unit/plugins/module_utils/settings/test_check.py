@@ -184,6 +184,10 @@ NVIDIA = "nvcr.io/nvidia/vllm:26.10-py3"
             "puts enp1s0f1np1 and enP2p1s0f1np1 into one subnet (192.168.100.0/24)",
         ),
         (
+            {"fabric_addresses": {"enp1s0f1np1": "192.168.100.10"}, "spark_fabric_address": "192.168.100.10"},
+            "expected an IPv4 address with prefix",
+        ),
+        (
             {"fabric_addresses": {"enp1s0f1np1": "192.168.100.300/24"}},
             "gives enp1s0f1np1 '192.168.100.300/24', expected",
         ),

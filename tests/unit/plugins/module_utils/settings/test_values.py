@@ -16,6 +16,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.values imp
     raw_problem,
     served_name_problem,
     served_names,
+    speculative_problem,
 )
 
 
@@ -87,6 +88,8 @@ def test_values_in_range() -> None:
         ("spark_store_path", "~/models", "is '~/models', expected an absolute path"),
         ("spark_store_path", "models", "is 'models', expected an absolute path"),
         ("spark_store_path", "/srv/../models", "expected an absolute path"),
+        ("spark_store_path", "//srv//models", "expected an absolute path"),
+        ("vllm_serve_kv_cache_memory_bytes", -1, "is -1, expected at least 0"),
         ("spark_store_path", "/", "expected an absolute path"),
         ("spark_ca_bundle", "certs.pem", "is 'certs.pem', expected an absolute path"),
     ],
@@ -171,6 +174,7 @@ def test_a_key_that_may_be(value: str) -> None:
         ({"NCCL_DEBUG": True}, "NCCL_DEBUG: true, expected a text or a number"),
         ({"A-B": "x"}, "the variable 'A-B'"),
         ({"A": "x\ny"}, "a line break"),
+        ({"HTTPS_PROXY": "http://me:sk-aaa1@proxy:3128"}, "a password in its address"),
     ],
 )
 def test_an_environment_that_cannot_be(environment: dict[str, Any], words: str) -> None:
@@ -181,7 +185,13 @@ def test_an_environment_that_cannot_be(environment: dict[str, Any], words: str) 
 
 
 def test_an_environment_that_can_be() -> None:
-    environment = {"OMP_NUM_THREADS": 4, "NCCL_DEBUG": "INFO", "VLLM_MAX_TOKENS": "5", "RAY_AUTH_TOKEN_PATH": "/x"}
+    environment = {
+        "OMP_NUM_THREADS": 4,
+        "NCCL_DEBUG": "INFO",
+        "VLLM_MAX_TOKENS": "5",
+        "RAY_AUTH_TOKEN_PATH": "/x",
+        "HTTPS_PROXY": "http://proxy:3128",
+    }
     assert environment_problems(environment) == []
 
 
@@ -230,3 +240,20 @@ def test_a_context_length_that_cannot_be(value: Any, words: str) -> None:
 @pytest.mark.parametrize("value", [1, 8192, "32768", "auto"])
 def test_a_context_length(value: Any) -> None:
     assert length_problem(value) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"method": "mtp", "num_speculative_tokens": "two"}, "num_speculative_tokens: 'two', expected a whole number"),
+        ({"method": "mtp", "num_speculative_tokens": 0}, "from 1 on"),
+        ({"method": ["mtp"], "num_speculative_tokens": 1}, "expected a text such as mtp"),
+    ],
+)
+def test_speculative_decoding_that_cannot_be(value: Any, words: str) -> None:
+    assert words in speculative_problem(value)
+
+
+@pytest.mark.parametrize("value", [{}, {"method": "mtp", "num_speculative_tokens": 2}, {"model": "x"}])
+def test_speculative_decoding_that_can_be(value: Any) -> None:
+    assert speculative_problem(value) == ""
