@@ -32,6 +32,7 @@ ROLES = {
     "vllm_plan": _NODES,
     "fabric": _NODES,
     "node_tools": _NODES,
+    "node_guard": _NODES,
     "cluster_secrets": _NODES,
     "container_runtime": _NODES,
     "serving_image": _NODES,

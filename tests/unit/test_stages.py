@@ -18,6 +18,7 @@ LASTING = (
     "container_runtime",
     "model_download",
     "model_share",
+    "node_guard",
     "ray_head",
     "ray_worker",
     "serving_image",

@@ -23,6 +23,8 @@ GATE = "/opt/dgx-spark/bin/spark-gate"
 STOP_FLAG = "/etc/dgx-spark/stopped"
 #: Label that carries the digest of the specification that a container was started from.
 DIGEST_LABEL = "dgx-spark.digest"
+#: What CUDA took counts for no process, so that kernel and earlyoom would end others first; below the 1000 that Ray gives its workers.
+OOM_SCORE = 500
 SECRETS_IN_CONTAINER = "/run/secrets"
 #: How mounts below a bind mount travel, after `docker run --volume`; rshared would let a container change the node's mounts.
 PROPAGATIONS = ("", "rprivate", "rslave")
@@ -154,6 +156,7 @@ class ContainerSpec:
         argv = [DOCKER, "run", "--rm", "--name", self.name, "--network", self.network]
         # The journal has the output already; a second copy in Docker's own log would grow without limit.
         argv += ["--log-driver", "none", "--label", f"{DIGEST_LABEL}={digest}"]
+        argv += ["--oom-score-adj", str(OOM_SCORE)]
         if self.ipc:
             argv += ["--ipc", self.ipc]
         if self.pid:

@@ -162,6 +162,21 @@ CODES: dict[str, Meaning] = {
         "Sparks were reported to freeze under load when memory runs out.",
         "Lower `vllm_serve_gpu_memory_utilization`, or stop what else runs.",
     ),
+    "node.guard_acted": Meaning(
+        "Memory ran out and a program was ended",
+        "earlyoom ended the named process before the machine could freeze; where it was a rank, systemd started the server again.",
+        "Lower `vllm_serve_gpu_memory_utilization`, or stop what else runs on the node.",
+    ),
+    "node.guard_off": Meaning(
+        "Nothing guards the node's memory",
+        "Role node_guard set up earlyoom, and it does not run: on unified memory, memory that runs out freezes the machine.",
+        "Read `journalctl --unit earlyoom`, and run `site.yml` again.",
+    ),
+    "node.watchdog_off": Meaning(
+        "The hardware watchdog is not in use",
+        "Role node_guard gave it to systemd, which could not take it: a machine that froze waits until somebody pulls its plug.",
+        "Read `journalctl --boot _PID=1 --grep watchdog`; `node_guard_watchdog_seconds: 0` does without.",
+    ),
     "node.memory_unreadable": Meaning(
         "The memory cannot be read",
         "/proc/meminfo says nothing.",

@@ -43,6 +43,7 @@ OPTIONS_ALONE = {
     "hf_model": {"state": "removing a snapshot"},
     "hf_model_copy": {"reverify": "a disk in doubt"},
     "image_sync": {"peer_token_file": "a token elsewhere"},
+    "node_guard_info": {"hours": "another span"},
     "node_diagnosis_info": {"secrets_folder": "secrets elsewhere", "units": "units of one's own"},
     "node_preflight_info": dict.fromkeys(
         (

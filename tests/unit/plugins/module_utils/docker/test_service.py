@@ -61,6 +61,11 @@ def test_without_an_exported_secret_the_program_is_the_entrypoint() -> None:
     assert container.entrypoint() == container.command
 
 
+def test_the_containers_are_ended_before_what_else_runs_on_the_node() -> None:
+    words = spec().run_argv(IMAGE, "d")
+    assert 0 < int(words[words.index("--oom-score-adj") + 1]) < 1000
+
+
 def test_the_image_runs_by_id() -> None:
     assert IMAGE in spec().run_argv(IMAGE, "d")
     assert "serving:1" not in spec().run_argv(IMAGE, "d")
