@@ -39,5 +39,5 @@ lint: venv-dev ## Linters only
 unit: venv-dev ## Unit tests only
 	@tests/run unit
 
-mutations: venv-dev ## Break the riskiest code in 66 places: the unit tests must notice each
+mutations: venv-dev ## Break the riskiest code in 72 places: the unit tests must notice each
 	@tests/run mutations

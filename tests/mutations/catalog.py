@@ -273,6 +273,37 @@ _PLAN = _in(
     ("plan: less than one request fits", "held = concurrency >= 1 and", "held = concurrency >= 0 and"),
 )
 
+_GUARD = _in(
+    f"{_UTILS}/node/guard.py",
+    f"{_TESTS}/node/test_guard.py",
+    ("guard: earlyoom waits for swap to be full as well", '"-s", "100,100"', '"-s", "10,5"'),
+    (
+        "guard: a container changes the kernel of the machine below it",
+        "if self.node.is_container or now is None:",
+        "if now is None:",
+    ),
+    (
+        "guard: a container takes the watchdog of the machine below it",
+        'if self.node.is_container:\n            return "this node is a container"\n        if not self.node.has_watchdog:',
+        "if not any((self.node.root / 'dev').glob('watchdog*')):",
+    ),
+    (
+        "guard: the kernel's reserve is lowered",
+        "target = max(own, self.wanted.min_free_mib * 1024)",
+        "target = self.wanted.min_free_mib * 1024",
+    ),
+    (
+        "guard: the watchdog is taken from another program",
+        "if holders := watchdog_holders(self.node.root):",
+        "if holders := []:",
+    ),
+    (
+        "guard: a fresh package runs with its own limits",
+        "self.missing = [PACKAGE]\n            return",
+        "self.missing = [PACKAGE]\n            (self.node.root / UNIT_FILE).unlink()\n            return",
+    ),
+)
+
 MUTATIONS: tuple[Mutation, ...] = (
     *_GATES,
     *_STORE,
@@ -283,4 +314,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *_NODE_TOOLS,
     *_RESTART,
     *_PLAN,
+    *_GUARD,
 )
