@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ..module_utils.model.shape import odd_keys
 from ..module_utils.plan.inputs import account_of, config_of, input_of, record_in
 from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, context_table, plan, risk_from
 from ..module_utils.plan.pool import settings_of
@@ -96,9 +97,10 @@ class ActionModule(ActionBase):
             measured=record_in(arguments["looks"]),
         )
         bounds = {"host_gib": arguments["host_gib"], "min_headroom_gib": arguments["min_headroom_gib"]}
-        found = plan(given, **bounds)
-        table = context_table(given, arguments["contexts"], **bounds) if arguments["contexts"] else []
-        safe = risk_from(given, **bounds)
+        with odd_keys():
+            found = plan(given, **bounds)
+            table = context_table(given, arguments["contexts"], **bounds) if arguments["contexts"] else []
+            safe = risk_from(given, **bounds)
         missing = [node for node in memory if memory[node] <= 0]
         origin = "stated" if stated > 0 else f"read from {', '.join(read)}"
         if missing and stated <= 0:

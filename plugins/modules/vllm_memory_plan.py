@@ -250,7 +250,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.model.shape import KV_BYTES
+from ..module_utils.model.shape import KV_BYTES, odd_keys
 from ..module_utils.node.requirements import parse_meminfo
 from ..module_utils.plan.arithmetic import MODES, UNIFIED_BELOW_GB_S, PlanInput
 from ..module_utils.plan.inputs import FIELDS, config_of, index_bytes, input_of
@@ -349,7 +349,8 @@ def main() -> None:
 
     try:
         given = input_from(module.params, ask_gpu)
-        found = plan(given, host_gib=module.params["host_gib"], min_headroom_gib=module.params["min_headroom_gib"])
+        with odd_keys():
+            found = plan(given, host_gib=module.params["host_gib"], min_headroom_gib=module.params["min_headroom_gib"])
     except ValueError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, msg=sentence(found), **found.as_dict())

@@ -112,7 +112,8 @@ def is_nvfp4(config: Mapping[str, Any]) -> bool:
     weights in floats of 4 bits with one scale for 16 (vllm/model_executor/layers/quantization/modelopt.py and
     compressed_tensors/compressed_tensors.py; groups of 32 are MXFP4).
     """
-    text = config.get("text_config") or {}
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, Mapping) else {}
     keys = ("quantization_config", "compression_config")
     return any(_says_nvfp4(part.get(key)) for part in (config, text) for key in keys)
 
@@ -141,9 +142,13 @@ def rank_problem(config: Mapping[str, Any], tensor_parallel_size: int, pipeline_
         pipeline_parallel_size: groups of ranks that have layers of their own.
         gpus: ranks in all, for the advice.
     """
-    text = config.get("text_config") or config
-    heads, layers = int(text.get("num_attention_heads") or 0), int(text.get("num_hidden_layers") or 0)
-    kv_heads = int(text.get("num_key_value_heads") or heads)
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, Mapping) and inner else config
+    found = [text.get(key) or 0 for key in ("num_attention_heads", "num_hidden_layers", "num_key_value_heads")]
+    # A list is one figure a layer, which few classes have; what is no number at all is the plan's to tell.
+    if not all(isinstance(value, int) for value in found):
+        return ""
+    heads, layers, kv_heads = found[0], found[1], found[2] or found[0]
     size = tensor_parallel_size
     if layers and pipeline_parallel_size > layers:
         return f"the model has {layers} layers, too few for pipeline_parallel_size {pipeline_parallel_size}"

@@ -8,8 +8,9 @@ its quantizations (vllm/model_executor/layers/quantization/). docs/planning.md l
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -107,6 +108,21 @@ class RankWeights:
     experts: int
     zeros: int
     layers: int
+
+
+@contextlib.contextmanager
+def odd_keys() -> Iterator[None]:
+    """Turn what a key of another type does to arithmetic into a sentence: there are more keys than checks, and files come from anywhere.
+
+    Raises:
+        ShapeError: something within failed on the type of a value.
+    """
+    try:
+        yield
+    except (TypeError, AttributeError) as error:
+        raise ShapeError(
+            f"a key of config.json has another type than the model's class wants ({error}): compare the file with the model's repository"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.against_flags import HF_QUANT
-from ..model.shape import ModelShape
+from ..model.shape import ModelShape, odd_keys
 from .arithmetic import PlanInput
 from .fitted import is_hopper
 from .pool import record_of
@@ -93,12 +93,13 @@ def input_of(
     Raises:
         ValueError: the config or a setting cannot be planned with; one sentence.
     """
-    given = PlanInput(
-        shape=ModelShape.from_config(config),
-        memory_gib=memory_gib,
-        measured=record_of(measured or {}, model),
-        **fields_of(raw),
-    )
+    with odd_keys():
+        given = PlanInput(
+            shape=ModelShape.from_config(config),
+            memory_gib=memory_gib,
+            measured=record_of(measured or {}, model),
+            **fields_of(raw),
+        )
     return replace(given, hopper=is_hopper(given.memory_bandwidth_gb_s))
 
 

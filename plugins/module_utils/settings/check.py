@@ -12,7 +12,7 @@ from typing import Any
 
 from ..docker.image_layer import mirrored, parse_reference
 from ..model.against_flags import rank_problem
-from ..model.shape import ModelShape, ShapeError
+from ..model.shape import ModelShape, ShapeError, odd_keys
 from .arguments import GONE, lifts_context
 from .shared import RENAMED
 from .values import AUTO_LENGTH
@@ -406,7 +406,8 @@ def model_problems(
     problems = []
     wanted = 0 if max_model_len == AUTO_LENGTH else int(max_model_len or model.get("max_model_len") or 0)
     try:
-        known = 0 if lifts_context(arguments) else ModelShape.from_config(config).max_position
+        with odd_keys():
+            known = 0 if lifts_context(arguments) else ModelShape.from_config(config).max_position
     except ShapeError:
         known = 0
     if known and wanted > known:

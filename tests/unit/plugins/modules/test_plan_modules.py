@@ -338,3 +338,17 @@ def test_what_the_role_plans_with_are_settings_of_the_server() -> None:
     # The server's own settings, with no fallback of another kind beside them.
     for name in ("gpu_memory_utilization", "max_model_len", "max_num_seqs", "kv_cache_memory_bytes"):
         assert planned[name] == f"{{{{ lookup('dgx_spark.vllm.setting', 'vllm_serve_{name}') }}}}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"decoder_sparse_step": [1]},
+        {"mlp_only_layers": 1.5},
+        {"quantization_config": {"quant_method": "compressed-tensors", "config_groups": "x"}},
+        {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128, "modules_to_not_convert": 1.5}},
+    ],
+)
+def test_a_key_of_another_type_is_one_sentence(change: dict[str, Any]) -> None:
+    result, _screen = report(config={**QWEN3_235B_AWQ, **change}, memory={"a": 121.69}, plan=PLAN, show=False)
+    assert "another type than the model's class wants" in result["msg"]

@@ -169,3 +169,11 @@ def test_a_repository_in_mistrals_own_format(tmp_path: Path) -> None:
     config = read_config(tmp_path)
     assert is_nvfp4(config)
     assert "6 attention heads and 2 KV heads" in rank_problem(config, 4, 1, 4)
+
+
+def test_values_of_another_type_are_no_traceback() -> None:
+    assert (
+        rank_problem({"num_attention_heads": 64, "num_key_value_heads": [4, 8], "num_hidden_layers": 2}, 3, 1, 3) == ""
+    )
+    assert rank_problem({"text_config": "x", "num_attention_heads": "64"}, 3, 1, 3) == ""
+    assert not is_nvfp4({"text_config": "x"})
