@@ -120,9 +120,23 @@ def summary(requests: list[Request], stopped: float) -> str:
     )
 
 
-def test_a_stop_lets_running_requests_end_and_none_hangs(playbook: Playbook, head: Host) -> None:
-    key = api_key(head)
-    with Traffic(key) as traffic:
+#: What a client is told that comes while the server stops, or after.
+REFUSED = {
+    "HTTP 500",
+    "HTTP 503",
+    "finish_reason abort",
+    "ConnectionRefusedError",
+    "ConnectionResetError",
+    "BrokenPipeError",
+    "RemoteDisconnected",
+}
+#: What a client is told whose answer was cut.
+CUT = {"the stream was closed", "event in the stream", "IncompleteRead"}
+
+
+def stop_under_traffic(playbook: Playbook, head: Host) -> tuple[list[Request], str]:
+    """Run stop.yml while clients stream; return the requests that ended after it began, and what they saw in words."""
+    with Traffic(api_key(head)) as traffic:
         while sum(request.outcome == "right" for request in list(traffic.requests)) < CLIENTS:
             time.sleep(0.2)
         time.sleep(0.5)
@@ -133,19 +147,28 @@ def test_a_stop_lets_running_requests_end_and_none_hangs(playbook: Playbook, hea
     seen = [request for request in traffic.requests if request.ended == 0.0 or request.ended > begun]
     told = f"stop.yml took {took:.0f} s: {summary(seen, begun)}"
     print(told)
+    return seen, told
+
+
+def test_without_a_drain_requests_are_cut_and_none_hangs(playbook: Playbook, head: Host) -> None:
+    without = playbook(extra={"vllm_serve_drain_timeout": 0})
+    assert without.status == "successful", without.output[-3000:]
+    seen, told = stop_under_traffic(playbook, head)
+    assert {request.outcome for request in seen} <= {"right", "error"}, told
+    assert {request.told for request in seen if request.outcome == "error"} <= REFUSED | CUT, told
+    whole = max(request.ended - request.begun for request in seen if request.outcome == "right")
+    assert all(request.ended - request.begun <= whole + MARGIN_S for request in seen), told
+    start = playbook("playbooks/start.yml")
+    assert start.status == "successful", start.output[-3000:]
+    assert playbook().status == "successful"
+
+
+def test_a_stop_lets_running_requests_end_and_none_hangs(playbook: Playbook, head: Host) -> None:
+    seen, told = stop_under_traffic(playbook, head)
     assert {request.outcome for request in seen} <= {"right", "error"}, told
     assert all(request.ended - request.begun <= DRAIN_S + MARGIN_S for request in seen), told
     # What ran when the server heard of the stop has ended right: none was cut.
-    refused = {
-        "HTTP 500",
-        "HTTP 503",
-        "finish_reason abort",
-        "ConnectionRefusedError",
-        "ConnectionResetError",
-        "BrokenPipeError",
-        "RemoteDisconnected",
-    }
-    assert {request.told for request in seen if request.outcome == "error"} <= refused, told
+    assert {request.told for request in seen if request.outcome == "error"} <= REFUSED, told
     assert sum(request.outcome == "right" for request in seen) >= CLIENTS, told
 
 
