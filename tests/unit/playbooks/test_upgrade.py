@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,19 @@ def test_the_steps_before_are_those_of_site() -> None:
 
     site = [step for step in imported("site") if step != "steps/facts.yml"]
     assert imported("upgrade") == site[: site.index("steps/units.yml")]
+
+
+def test_what_is_recorded_of_the_proof_is_what_going_back_asks() -> None:
+    role = PLAYBOOKS.parent / "roles" / "vllm_verify"
+    options = set(
+        yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    )
+    verify = yaml.safe_load((role / "tasks" / "verify.yml").read_text(encoding="utf-8"))
+    (recorded,) = [
+        task["ansible.builtin.set_fact"]["vllm_verify_proof"] for task in verify if "ansible.builtin.set_fact" in task
+    ]
+    assert set(re.findall(r"vllm_verify_\w+", str(list(recorded.values())))) <= options
+    (play,) = [play for play in load("upgrade") if play["name"] == "Upgrade"]
+    (asks,) = [task["vars"] for task in play["tasks"][0]["rescue"] if "vllm_verify_model" in task.get("vars", {})]
+    given = {name for name in asks if name.startswith("vllm_verify_")}
+    assert given == {f"vllm_verify_{name}" for name in recorded} <= options
