@@ -52,6 +52,11 @@ _RIGHT: dict[str, tuple[str, str, str]] = {
     "mistral-consolidated": ("Mistral: consolidated.safetensors beside the shards", "4 of 5 files", ""),
     "no-config-mistral": ("Mistral's own format alone", _WHOLE.format(2), "read"),
     "odd-names": ("names with blanks, brackets, percent and umlauts", _WHOLE.format(12), ""),
+    "pickle-index-missing-shard": (
+        "a repository of pickles without one of its shards",
+        "refused after 0 shards: 'pytorch_model.bin.index.json' names the shard 'pytorch_model-00002-of-00002.bin'",
+        "",
+    ),
     "pickle-only": ("a repository of pickles", _WHOLE.format(2), ""),
     "prefix": ("a mirror below a path", _WHOLE.format(2), ""),
     "sha512": (

@@ -44,6 +44,8 @@ READ_SIZE = 4 * 1024 * 1024
 # How much a proof is worth: a stamp made by a weaker method than the one asked for does not count.
 METHODS: tuple[str, ...] = ("none", "size", "sha256")
 INDEX_SUFFIX = ".safetensors.index.json"
+#: Of pickles, which a server reads where there are no safetensors.
+PICKLE_INDEX = "pytorch_model.bin.index.json"
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -434,7 +436,7 @@ def survey(folder: Path, entries: Iterable[FileEntry], marks: Mapping[str, Mark]
 
 def is_index(name: str) -> bool:
     """Say whether a file is an index of shards that a server reads: one in the snapshot's own folder."""
-    return name.endswith(INDEX_SUFFIX) and "/" not in name
+    return (name.endswith(INDEX_SUFFIX) or name == PICKLE_INDEX) and "/" not in name
 
 
 def check_indexes(folder: Path, entries: Iterable[FileEntry]) -> None:
@@ -444,8 +446,9 @@ def check_indexes(folder: Path, entries: Iterable[FileEntry]) -> None:
     snapshot's own folder only.
     """
     names = {entry.path for entry in entries}
+    safetensors = any(name.endswith(".safetensors") and "/" not in name for name in names)
     for name in sorted(names):
-        if not is_index(name):
+        if not is_index(name) or (name == PICKLE_INDEX and safetensors):
             continue
         try:
             weights = json.loads((folder / name).read_bytes())["weight_map"]
