@@ -39,6 +39,7 @@ _CONTAINER = Path("run/systemd/container")
 _WRITTEN = "# Written by dgx_spark.vllm.node_guard; the next run of site.yml replaces what is changed here.\n"
 _OWN = re.compile(r"the kernel's own value: (\d+)")
 _KIB_PER_GIB = 1024**2
+_UNGUARDED = "nothing acts when memory runs out (node_guard_earlyoom)"
 #: systemd's time of what did not happen.
 _NEVER = "18446744073709551615"
 #: What earlyoom writes to its journal when it ends a process.
@@ -336,10 +337,17 @@ def guard_findings(node: Node, journal: str) -> Iterator[Finding]:
         return
     if ended:
         return
-    parts = [f"earlyoom ends ranks below {int(limit[1]) / _KIB_PER_GIB:g} GiB of available memory"] if limit else []
-    if not node.is_container and (seconds := node.watchdog):
-        parts.append(f"the hardware watchdog restarts a frozen machine after {seconds}")
-    yield fine("node", "guard", "; ".join(parts) or "nothing guards the node's memory")
+    parts = [
+        f"earlyoom ends ranks below {int(limit[1]) / _KIB_PER_GIB:g} GiB of available memory" if limit else _UNGUARDED
+    ]
+    if not node.is_container:
+        seconds = node.watchdog
+        parts.append(
+            f"the hardware watchdog restarts a frozen machine after {seconds}"
+            if seconds
+            else f"{'systemd holds no' if node.has_watchdog else 'the machine has no'} hardware watchdog"
+        )
+    yield fine("node", "guard", "; ".join(parts))
 
 
 def facts(node: Node) -> dict[str, Any]:

@@ -341,4 +341,17 @@ def test_a_guard_that_does_not_run_is_red(machine: Machine) -> None:
 
 def test_a_node_without_a_guard_is_said_to_have_none(machine: Machine) -> None:
     (found,) = guard_findings(Node(machine.run, machine.root), "")
-    assert found.code == guard.fine("node", "", "").code and found.found == "nothing guards the node's memory"
+    assert found.code == "node.ok"
+    assert found.found == "nothing acts when memory runs out (node_guard_earlyoom); systemd holds no hardware watchdog"
+
+
+def test_a_machine_without_a_watchdog_and_a_container_say_what_is_theirs_alone(machine: Machine) -> None:
+    machine.apply(Wanted(earlyoom=True, min_available_gib=4, min_free_mib=0, watchdog_seconds=0))
+    for path in (machine.root / "dev").iterdir():
+        path.unlink()
+    earlyoom = "earlyoom ends ranks below 4 GiB of available memory"
+    (found,) = guard_findings(Node(machine.run, machine.root), "")
+    assert found.found == f"{earlyoom}; the machine has no hardware watchdog"
+    (machine.root / "run/systemd/container").write_text("docker\n")
+    (found,) = guard_findings(Node(machine.run, machine.root), "")
+    assert found.found == earlyoom
