@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.node import guard
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.guard import (
     SYSCTL_FILE,
     UNIT_FILE,
