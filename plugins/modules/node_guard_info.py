@@ -78,10 +78,9 @@ from ..module_utils.system.kernel_log import kernel_log
 from ..module_utils.system.run import run
 
 
-def journal(hours: int, *matches: str) -> str:
-    """Return the journal's lines of this boot and span; empty where there are none."""
-    span = ["--boot", "--since", f"-{hours}h", "--no-pager", "--quiet", "--output", "short-iso"]
-    code, out, _err = run(["journalctl", *matches, *span])
+def journal(*matches: str) -> str:
+    """Return what the journal has of this boot; empty where it has nothing, or cannot be read."""
+    code, out, _err = run(["journalctl", "--boot", "--no-pager", "--quiet", "--output", "short-iso", *matches])
     return out if code == 0 else ""
 
 
@@ -91,12 +90,15 @@ def main() -> None:
     if hours < 1:
         module.fail_json(msg=f"hours is {hours}, expected at least 1")
     node = Node(run)
+    since = ("--since", f"-{hours}h")
     try:
-        found = list(guard_findings(node, journal(hours, "--unit", PACKAGE)))
+        found = list(guard_findings(node, journal("--unit", PACKAGE, *since)))
         state = facts(node)
     except GuardError as error:
         module.fail_json(msg=str(error))
-    found += freeze_warnings((journal(hours, "--dmesg") or kernel_log(run)).splitlines())
+    # A kernel that was quiet for long has nothing in the span, and its old lines must not come back.
+    kept = journal("--dmesg", "--lines", "1")
+    found += freeze_warnings((journal("--dmesg", *since) if kept else kernel_log(run)).splitlines())
     module.exit_json(
         changed=False, findings=as_dicts(found), msg="; ".join(finding.sentence() for finding in found), **state
     )

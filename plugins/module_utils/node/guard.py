@@ -223,6 +223,9 @@ class Guard(Changes):
         if not self.wanted.earlyoom:
             # Without our file it is somebody else's earlyoom, and stays as it is.
             if self._file(UNIT_FILE, ""):
+                # Another drop-in may lie beside it.
+                with contextlib.suppress(OSError):
+                    (self.node.root / UNIT_FILE.parent).rmdir()
                 self._systemctl("daemon-reload")
                 if self.node.has_package:
                     self._do(f"stopped and disabled {SERVICE}", "disable", "--now", SERVICE)

@@ -128,6 +128,7 @@ def test_all_parts_off_leave_nothing_behind(machine: Machine) -> None:
     assert (
         machine.unit["ActiveState"] == "inactive" and machine.min_free == KERNELS_OWN and machine.asked_seconds == "0"
     )
+    assert not (machine.root / UNIT_FILE.parent).exists()
     assert machine.apply(NOTHING).actions == []
 
 
