@@ -140,3 +140,8 @@ def containers(head: Host, worker: Host) -> Iterator[Callable[[], dict[str, str]
         return found
 
     yield ids
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests that take the cluster away and bring it back come last."""
+    items.sort(key=lambda item: item.path.stem == "test_remove")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Takes away what the collection put on a node, and nothing of anybody else's.
 
-What lies in folders of our own goes with them. A file in a folder that others use as well is ours by its first lines or by its name; a unit
+What lies in folders of our own goes with them. A file in a folder that others use as well is ours by its first lines; a unit
 also by the lists in restart_plan.py. Mounts, the export and netplan are undone by the modules that made them, before this.
 """
 
@@ -42,7 +42,7 @@ _PLACES = (
     *(f"etc/{folder}/*" for folder in ("nfs.conf.d", "exports.d", "netplan", "apt/sources.list.d", "default")),
 )
 #: What our files say in their first lines.
-_MARK = re.compile(r"dgx_spark\.vllm")
+_MARK = "Written by dgx_spark.vllm"
 _NEW_PACKAGES = "The following NEW packages will be installed:"
 _REMOVED = re.compile(r"^(?:Purg|Remv) (\S+)", re.MULTILINE)
 
@@ -51,8 +51,7 @@ def is_ours(path: Path) -> bool:
     """Say whether a file in a folder of several was written by this collection."""
     if not path.is_file() or path.is_symlink():
         return False
-    head = "\n".join(read_text(path).splitlines()[:3])
-    return "dgx-spark" in path.name or path.stem in (*ORDER, *OTHERS) or bool(_MARK.search(head))
+    return path.stem in (*ORDER, *OTHERS) or any(_MARK in line for line in read_text(path).splitlines()[:3])
 
 
 def new_packages(output: str) -> list[str]:
@@ -148,6 +147,10 @@ class Removal(Units):
 
     def _end(self, unit: str) -> bool:
         """Stop and disable a unit; return whether it ran."""
+        if not unit.endswith(".service"):
+            self.actions.append(f"stopped and disabled {unit}")
+            self.systemctl("disable", "--now", unit)
+            return True
         state = unit_state(self.run, unit.removesuffix(".service"))
         runs = state.loaded and state.active not in {"inactive", "failed"}
         if runs:
@@ -182,7 +185,7 @@ class Removal(Units):
             # An id that has a name left is somebody's.
             if image is None or (name in ids and image.get("RepoTags")):
                 continue
-            self.found.append(f"image {name}")
+            self.found.append(f"image {name.removeprefix('sha256:')[:12] if name in ids else name}")
             self.actions.append(f"removed image {name}")
             if not self.check:
                 code, out, err = self.run([DOCKER, "image", "rm", name])
@@ -288,7 +291,9 @@ class Removal(Units):
 
 def is_repository(path: Path) -> bool:
     """Say whether a folder of the store holds weights that this collection fetched."""
-    return path.is_dir() and "--" in path.name and (path / "refs").is_dir()
+    # A cache of Hugging Face's beside it has refs as well.
+    own = any(path.glob("*.manifest.json")) or (path / ".staging").is_dir()
+    return path.is_dir() and own and (path / "refs").is_dir()
 
 
 def record_packages(names: Sequence[str]) -> list[str]:

@@ -25,15 +25,16 @@ OURS = {
     "etc/systemd/system/spark-vllm.service": "# Written by dgx_spark.vllm.container_service; x\n[Unit]\n",
     "etc/systemd/system/spark-model-download.service": "[Unit]\n",
     "etc/systemd/system/spark-new.timer": "# Written by dgx_spark.vllm.some_role\n",
-    "etc/systemd/system.conf.d/50-dgx-spark.conf": "x",
-    "etc/sysctl.d/90-dgx-spark.conf": "x",
-    "etc/apt/sources.list.d/dgx-spark.sources": "x",
+    "etc/systemd/system.conf.d/50-dgx-spark.conf": "# Written by dgx_spark.vllm.x\n",
+    "etc/sysctl.d/90-dgx-spark.conf": "# Written by dgx_spark.vllm.x\n",
+    "etc/apt/sources.list.d/dgx-spark.sources": "# Written by dgx_spark.vllm.container_runtime from x\n",
     "etc/dgx-spark/containers/spark-vllm.json": json.dumps({"digest": "d", "image_id": IMAGE}),
     "etc/dgx-spark/secrets/api_key": "k",
     "opt/dgx-spark/bin/spark-gate": "x",
     "var/lib/dgx-spark/vllm-flags.json": "{}",
     "var/cache/dgx-spark/torch/a": "x",
     "srv/models/org--model/refs/main": "c",
+    "srv/models/org--model/c.manifest.json": "{}",
 }
 THEIRS = {
     "etc/systemd/system/ollama.service": "[Unit]\nDescription=not dgx_spark\n",
@@ -41,6 +42,10 @@ THEIRS = {
     "etc/sysctl.d/50-users.conf": "x",
     "etc/apt/sources.list.d/users.list": "x",
     "srv/models/users/config.json": "{}",
+    "srv/models/models--org--model/refs/main": "c",
+    # What DGX OS calls its own.
+    "etc/udev/rules.d/90-dgx-spark-mlnx-hotplug.rules": "x",
+    "etc/systemd/system/dgx-spark-mlnx-hotplug.service": "[Unit]\n",
     "etc/exports.d/users.exports": "/home *",
 }
 
@@ -119,7 +124,7 @@ def test_all_of_ours_goes_and_nothing_of_theirs(node: Node) -> None:
     done = remove(node)
     assert done.found == listed.found
     assert node.files() == set(THEIRS)
-    assert not list(node.root.rglob("*dgx-spark*"))
+    assert ["systemctl", "disable", "--now", "spark-new.timer"] in node.said
     assert node.containers == {"users": "theirs"}
     assert node.images == {"users:1": USERS}
     for name in (
