@@ -26,7 +26,7 @@ options:
     type: dict
     default: {}
   proof:
-    description: How the endpoint was verified, returned by M(dgx_spark.vllm.service_snapshot_info); with O(state=recorded).
+    description: How the endpoint was verified. M(dgx_spark.vllm.service_snapshot_info) returns it as it is. With O(state=recorded).
     type: dict
     default: {}
 extends_documentation_fragment:

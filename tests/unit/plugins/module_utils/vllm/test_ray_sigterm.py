@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -59,9 +60,8 @@ def test_it_is_done_once_and_works_in_another_thread(ray: Any) -> None:
     ray_sigterm.keep_handler()
     assert ray.init is once
     signal.signal(signal.SIGTERM, engines)
-    thread = threading.Thread(target=ray.init)
-    thread.start()
-    thread.join()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(ray.init).result()
     assert signal.getsignal(signal.SIGTERM) is engines
 
 
