@@ -14,6 +14,7 @@ from pathlib import Path
 import docker.errors
 
 from simulation import demo, engine, machines, nodes, settings
+from simulation.faults import catalog, suite
 from simulation.gb10 import check as gb10_check
 from simulation.gb10 import stage as gb10_stage
 from simulation.gb10.variants import VARIANTS
@@ -71,6 +72,16 @@ def parser() -> argparse.ArgumentParser:
     sparks.add_argument("--json", metavar="FILE", help="write all verdicts there")
     sparks.add_argument("--docs", metavar="FILE", help="write the table of verdicts between the marks in this page")
 
+    broken = commands.add_parser(
+        "faults", help="put faults on the pair that runs, under traffic, and say what clients saw"
+    )
+    broken.add_argument("faults", nargs="*", metavar="FAULT", help="part of a fault's name; default: all")
+    broken.add_argument("--quick", action="store_true", help="only the quick ones")
+    broken.add_argument("--list", action="store_true", help="name the faults")
+    broken.add_argument("--times", type=int, default=1, metavar="N", help="put each N times")
+    broken.add_argument("--json", metavar="FILE", help="write all results there")
+    broken.add_argument("--docs", metavar="FILE", help="write the table between the marks in this page")
+
     status = commands.add_parser("status", help="what there is, and whether the endpoint answers")
     status.add_argument("--json", action="store_true", help="for programs; without the endpoint")
 
@@ -121,6 +132,8 @@ def act(options: argparse.Namespace) -> None:
         gb10_stage.show(client, say, settings.node(options.node), gb10_stage.named(options.variant))
     elif options.command == "gb10-check":
         check_gb10(client, options)
+    elif options.command == "faults":
+        put_faults(client, options)
     elif options.command == "status":
         say(json.dumps(nodes.status(client), indent=1) if options.json else demo.status(client))
     elif options.command == "down":
@@ -146,6 +159,28 @@ def check_gb10(client: docker.DockerClient, options: argparse.Namespace) -> None
     if wrong:
         raise SimulationError(f"{len(wrong)} of {len(verdicts)} variants got another verdict: {', '.join(wrong)}.")
     say(f"{len(verdicts)} variants, each with the verdict that was expected.")
+
+
+def put_faults(client: docker.DockerClient, options: argparse.Namespace) -> None:
+    """Put faults on the pair. Raises SimulationError where clients saw what they must not see."""
+    if options.times < 1:
+        raise SimulationError(f"--times is {options.times}, expected 1 or more.")
+    wanted = catalog.find(options.faults, options.quick)
+    if options.list:
+        for fault in wanted:
+            say(f"{fault.name}{'  (quick)' if fault.quick else ''}")
+        return
+    results, cold = suite.run(client, say, wanted, options.times)
+    if options.json:
+        Path(options.json).write_text(suite.as_json(results, cold), encoding="utf-8")
+    if options.docs:
+        suite.write_docs(Path(options.docs), results, cold)
+    wrong = [result.fault for result in results if result.problems]
+    if wrong:
+        raise SimulationError(
+            f"{len(wrong)} of {len(results)} faults did not end as they must: {', '.join(dict.fromkeys(wrong))}."
+        )
+    say(f"{len(results)} faults; every client got a right answer or a clean error, and the pair serves.")
 
 
 def act_on_machines(options: argparse.Namespace) -> None:

@@ -79,57 +79,86 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import docker, hub, nfs, peer, ray, report, service, system, vllm
 from ..module_utils.docker import cli
+from ..module_utils.docker import service as docker_service
 from ..module_utils.hub import client, fetch, parts, progress, queue, reuse, served, snapshot, store
 from ..module_utils.nfs import share as nfs_share
 from ..module_utils.peer import share as peer_share
 from ..module_utils.ray import cluster
 from ..module_utils.report import finding
-from ..module_utils.service import freeze, gates, rank_watch
-from ..module_utils.system import files, http_json, kernel_log, page_cache, systemd_unit
+from ..module_utils.service import (
+    budget,
+    evidence,
+    follower,
+    freeze,
+    gates,
+    node_state,
+    observer,
+    pulse,
+    rank_watch,
+    restart_plan,
+    verdict,
+    watchdog,
+)
+from ..module_utils.system import files, http_json, kernel_log, notify, page_cache, systemd_unit
 from ..module_utils.system import run as system_run
 from ..module_utils.system.files import Changes
 from ..module_utils.system.run import last_line, run
-from ..module_utils.vllm import ray_sigterm
+from ..module_utils.vllm import health, ray_sigterm, start_causes
 
 #: What the services on the node run; everything that one of them imports must be in the list, with the packages that it lies in.
 LIBRARY: tuple[ModuleType, ...] = (
+    budget,
     cli,
     client,
     cluster,
     docker,
+    docker_service,
+    evidence,
     fetch,
     files,
     finding,
     freeze,
+    follower,
     gates,
+    health,
     http_json,
     hub,
     kernel_log,
     nfs,
     nfs_share,
+    node_state,
+    notify,
+    observer,
     page_cache,
     parts,
     peer,
     peer_share,
     progress,
+    pulse,
     queue,
     rank_watch,
     ray,
     ray_sigterm,
     report,
+    restart_plan,
     reuse,
-    service,
     served,
+    service,
     snapshot,
+    start_causes,
     store,
     system,
     system_run,
     systemd_unit,
     vllm,
+    verdict,
+    watchdog,
 )
 #: Launcher -> module and Python: what talks to a hub needs the virtual environment, all else the system's own Python.
 PROGRAMS = {
     "spark-gate": ("service.gates", "/usr/bin/python3"),
+    "spark-watchdog": ("service.watchdog", "/usr/bin/python3"),
+    "spark-follower": ("service.follower", "/usr/bin/python3"),
     "spark-fabric-share": ("peer.share", "/usr/bin/python3"),
     "spark-model-download": ("hub.queue", "{path}/venv/bin/python"),
 }

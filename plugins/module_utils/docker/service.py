@@ -21,6 +21,10 @@ from .cli import DOCKER
 GATE = "/opt/dgx-spark/bin/spark-gate"
 #: The operator's stop flag: no unit of ours starts while this file exists (playbooks stop and start make and remove it).
 STOP_FLAG = "/etc/dgx-spark/stopped"
+#: Why spark-watchdog stopped a unit itself, in a file of the unit's name; ``container_service`` with state started removes it: the operator asked.
+HOLDS = "/var/lib/dgx-spark/holds"
+#: Records of trials: gone after a boot.
+TRIALS = "/run/dgx-spark/containers"
 #: Label that carries the digest of the specification that a container was started from.
 DIGEST_LABEL = "dgx-spark.digest"
 #: What CUDA took counts for no process, so that kernel and earlyoom would end others first; below the 1000 that Ray gives its workers.
@@ -188,6 +192,7 @@ class UnitSpec:
 
     ``longest_start_sec`` is how long a start may take before it counts as failed. ``start_limit_interval_sec`` 0 is worked out
     from it (:meth:`window`): a window shorter than that many slow starts would never be full, and systemd would never give up.
+    ``start_limit_burst`` 0 is no limit of systemd's: spark-watchdog counts failures instead.
     """
 
     description: str
@@ -216,6 +221,8 @@ class UnitSpec:
 
     def window(self) -> int:
         """Return the seconds in which ``start_limit_burst`` starts are the limit (StartLimitIntervalSec)."""
+        if not self.start_limit_burst:
+            return 0
         return self.start_limit_interval_sec or max(_SHORTEST_WINDOW, self.start_limit_burst * self._cycle() + 1)
 
 

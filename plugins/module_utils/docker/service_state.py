@@ -15,7 +15,7 @@ from ..report.finding import YELLOW, Finding, fine
 from ..system.files import read_json
 from ..system.run import Runner
 from .cli import DockerError, inspect_container
-from .service import differences
+from .service import TRIALS, differences
 
 #: What was checked.
 CHECK = "services"
@@ -23,7 +23,7 @@ CHECK = "services"
 RECORDS = Path("/etc/dgx-spark/containers")
 UNITS = Path("/etc/systemd/system")
 #: Records and drop-ins of trials: gone after a boot.
-TRIAL_RECORDS = Path("/run/dgx-spark/containers")
+TRIAL_RECORDS = Path(TRIALS)
 TRIAL_UNITS = Path("/run/systemd/system")
 _PROPERTIES = (
     "LoadState",

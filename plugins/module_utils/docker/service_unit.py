@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..system.files import Changes
 from ..system.run import Runner
 from .cli import DockerError, image_id
 from .service import (
+    HOLDS,
     ContainerSpec,
     Mount,
     Secret,
@@ -154,7 +156,8 @@ class ContainerService(Units):
         state = self.known_state()
         if state.active not in {"active", "activating", "reloading"}:
             self.actions.append(f"started {self.name}.service")
-            # Forgets earlier failures: the operator asked, so the retry limit starts from zero.
+            # Forgets earlier failures: the operator asked, so retry limit and watchdog start from zero.
+            self.remove(Path(HOLDS, self.name))
             self.systemctl("reset-failed", f"{self.name}.service")
             self.systemctl("start", "--no-block", f"{self.name}.service")
         return {}

@@ -25,6 +25,7 @@ DASHBOARD = f"http://127.0.0.1:{DASHBOARD_PORT}"
 # The state API gives 100 rows unless told (ray.util.state.common.DEFAULT_LIMIT); dead nodes stay in the list for long.
 NODES_PATH = "/api/v0/nodes?detail=true&limit=10000"
 VERSION_PATH = "/api/version"
+GROUPS_PATH = "/api/v0/placement_groups?detail=true&limit=10000"
 
 
 class JsonSource(Protocol):
@@ -101,23 +102,39 @@ def plain_number(value: float) -> float | int:
     return int(value) if float(value).is_integer() else value
 
 
+def _rows(answer: Any, what: str) -> list[Mapping[str, Any]]:
+    result: Any = None
+    if isinstance(answer, Mapping) and answer.get("result") is False:
+        raise HttpError(f"Ray's dashboard could not list its {what}: {answer.get('msg') or 'it gives no reason'}")
+    if isinstance(answer, Mapping) and isinstance(answer.get("data"), Mapping):
+        inner = answer["data"].get("result")
+        result = inner.get("result") if isinstance(inner, Mapping) else inner
+    if not isinstance(result, list) or not all(isinstance(row, Mapping) for row in result):
+        raise HttpError(
+            f"Ray's dashboard answered the question for its {what} in an unknown form: is it Ray 2.x on this port?"
+        )
+    return result
+
+
+def pending_groups(source: JsonSource) -> list[str]:
+    """Return the ids of placement groups that wait for resources: one is what a server's ranks wait for before they exist.
+
+    Raises:
+        HttpError: the dashboard does not answer, or in another form.
+    """
+    rows = _rows(source.get_json(GROUPS_PATH), "placement groups")
+    return sorted(
+        str(row.get("placement_group_id", "")) for row in rows if str(row.get("state", "")).upper() == "PENDING"
+    )
+
+
 def parse_nodes(answer: Any) -> list[RayNode]:
     """Return the nodes in an answer of the state API, head first, then by address, the living before the dead.
 
     Raises:
         HttpError: the answer has another form, or says that the query failed.
     """
-    result: Any = None
-    if isinstance(answer, Mapping) and answer.get("result") is False:
-        raise HttpError(f"Ray's dashboard could not list its nodes: {answer.get('msg') or 'it gives no reason'}")
-    if isinstance(answer, Mapping) and isinstance(answer.get("data"), Mapping):
-        inner = answer["data"].get("result")
-        result = inner.get("result") if isinstance(inner, Mapping) else inner
-    if not isinstance(result, list) or not all(isinstance(row, Mapping) for row in result):
-        raise HttpError(
-            "Ray's dashboard answered the question for its nodes in an unknown form: is it Ray 2.x on this port?"
-        )
-    nodes = [_parse_node(row) for row in result]
+    nodes = [_parse_node(row) for row in _rows(answer, "nodes")]
     return sorted(nodes, key=lambda node: (not node.is_head, node.ip, not node.alive, node.node_id))
 
 

@@ -48,6 +48,8 @@ _MOUNT_POLL_S = 5.0
 #: A look at the weights takes milliseconds, through a mount as well; beyond this the server is gone.
 _WEIGHTS_S = 20.0
 _REMIND_S = 60.0
+#: A watchdog that is silent for so long does not keep a server from starting.
+_WATCHDOG_S = 60.0
 #: One bad answer of Ray may be a busy dashboard; trouble that stays this long is a lost rank, for which vLLM would wait for ever.
 _LOST_S = 10.0
 
@@ -216,6 +218,37 @@ def ray_obstacle(dashboard: str, token_file: str, nodes: Sequence[str], gpus: in
     return found.found if found else ""
 
 
+class StartObstacle:
+    """Asks spark-watchdog what keeps this start from going on; a watchdog that is away for long does not keep it.
+
+    Args:
+        url, token_file: of the watchdog on this node.
+        start: what tells this start from others; each node makes itself ready for it once.
+    """
+
+    def __init__(self, url: str, token_file: str, start: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.url = url
+        self.token_file = token_file
+        self.start = start
+        self.clock = clock
+        self._silent_since: float | None = None
+
+    def __call__(self) -> str:
+        """Return the obstacle, or an empty text."""
+        try:
+            client = HttpClient(self.url, token=read_secret_file(self.token_file), timeout=5)
+            answer = client.post_json("/start", {"start": self.start})
+        except (OSError, ValueError, HttpError) as error:
+            if self._silent_since is None:
+                self._silent_since = self.clock()
+            if self.clock() - self._silent_since < _WATCHDOG_S:
+                return f"spark-watchdog does not answer ({error})"
+            say("spark-watchdog does not answer: starting without it")
+            return ""
+        self._silent_since = None
+        return str(answer.get("waits_for") or "")
+
+
 def serving_obstacle(url: str, model: str, api_key_file: str) -> str:
     """Say what is missing while the server does not answer a completion: ``/health`` can be green while nothing is served."""
     try:
@@ -296,6 +329,9 @@ def _parser() -> argparse.ArgumentParser:
     need = kind.add_mutually_exclusive_group(required=True)
     need.add_argument("gib", type=float, nargs="?")
     need.add_argument("--share", type=float, default=0.0, help="of MemTotal, between 0 and 1")
+    kind = kinds.add_parser("start", help="every node is ready for this start: spark-watchdog says so")
+    kind.add_argument("url", help="of spark-watchdog on this node")
+    kind.add_argument("--token-file", default=TOKEN_FILE)
     for name, text in (
         ("ray", "Ray has exactly these nodes and GPUs"),
         ("serving", "the server answers a completion; fails when it cannot any more"),
@@ -336,6 +372,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wait_for(lambda: mount_obstacle(options.path, options.server), poll_s=_MOUNT_POLL_S)
         elif options.kind == "memory":
             wait_for(lambda: memory_obstacle(options.gib, share=options.share), poll_s=_MEMORY_POLL_S)
+        elif options.kind == "start":
+            start = os.environ.get("INVOCATION_ID") or f"{os.getpid()}"
+            wait_for(StartObstacle(options.url, options.token_file, start))
         else:
 
             def ray() -> str:

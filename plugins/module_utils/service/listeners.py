@@ -18,6 +18,7 @@ from ..peer.share import DEFAULT_PORT as SHARE_PORT
 from ..ray.cluster import DASHBOARD_PORT
 from ..ray.start import CLIENT_PORT, NODE_PORTS, WORKER_PORTS
 from ..vllm.flags import MASTER_PORT
+from .pulse import PORT as WATCHDOG_PORT
 
 #: Kinds of nodes. ``any`` in the table stands for both.
 KINDS = ("head", "worker")
@@ -128,6 +129,15 @@ LISTENERS: tuple[Listener, ...] = (
         ("vllm_worker_watch_port", "vllm_serve_watch_port"),
         executor="mp",
         several=True,
+    ),
+    Listener(
+        "watchdog",
+        "head",
+        "fabric",
+        WATCHDOG_PORT,
+        ("spark-watchdog.service",),
+        "fabric",
+        ("vllm_watchdog_port",),
     ),
     Listener(
         "NFS",

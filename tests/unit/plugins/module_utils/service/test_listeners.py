@@ -82,6 +82,7 @@ def test_what_only_several_nodes_need_takes_no_port_on_one() -> None:
     assert [found.listener.name for found in open_ports({"vllm_serve_executor": "mp"}, "head", 1)] == [
         "SSH",
         "endpoint",
+        "watchdog",
     ]
 
 
@@ -89,12 +90,12 @@ def test_the_preflight_asks_for_the_ports_of_the_executor() -> None:
     values = {"spark_api_port": 8000, "ray_head_port": 6400}
     agents = {6380, 6381, 6382, 6383, 6384, 52365}
     head, worker = (port_needs(values, kind, 2) for kind in ("head", "worker"))
-    assert {need["port"] for need in head} == {8000, 6400, 8265, 10001} | agents
+    assert {need["port"] for need in head} == {8000, 6400, 8265, 8237, 10001} | agents
     assert {need["port"] for need in worker} == agents
     assert all(need["units"] == ["spark-ray-head.service", "spark-ray-worker.service"] for need in worker)
     assert head[0] == {"port": 8000, "units": ["spark-vllm.service"]}
     without_ray = {"vllm_serve_executor": "mp", "vllm_serve_watch_port": 30000}
-    assert {need["port"] for need in port_needs(without_ray, "head", 2)} == {8235, 29501, 30000}
+    assert {need["port"] for need in port_needs(without_ray, "head", 2)} == {8235, 8237, 29501, 30000}
     assert port_needs(without_ray, "worker", 2) == [{"port": 30000, "units": ["spark-vllm-worker.service"]}]
 
 

@@ -1,0 +1,232 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The follower of a further node: ``spark-follower``. It tells the head's watchdog what this node is, and follows its head.
+
+A rank that lost its head lives on with all of its memory (seen on GPUs for as long as anyone looked), and the next start would find the
+node full. So the node itself ends its ranks: when the head has been silent for ``leave_after_s``, and when the head's Ray is younger
+than the Ray here, which then belongs to a cluster that is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..system import page_cache
+from ..system.files import read_json
+from ..system.http_json import HttpClient, HttpError, read_secret_file
+from ..system.kernel_log import kernel_log
+from ..system.notify import notify
+from ..system.run import Runner, run
+from .freeze import freeze_warnings
+from .node_state import compiling, container_age, end_container, memory, ranks
+from .pulse import PORT, REPORT, Order, Report
+
+CONFIG = Path("/etc/dgx-spark/watchdog.json")
+TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"
+#: Seconds between reports, and between looks at the kernel's log.
+POLL_S, KERNEL_S = 2.0, 30.0
+#: Seconds that the head's Ray may be younger than the Ray here before that counts: ages are read one after the other.
+SLACK_S = 5.0
+#: While the model is loaded the page cache is dropped as often as this, in seconds, where it holds more than this, in GiB.
+DROP_S, DROP_GIB = 10.0, 4.0
+
+
+def say(text: str) -> None:
+    """Write a line to the unit's journal, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def port_answers(address: str, port: int) -> bool:
+    """Say whether something listens on a TCP port of another node."""
+    try:
+        with socket.create_connection((address, port), timeout=3):
+            return True
+    except OSError:
+        return False
+
+
+class CacheKeeper:
+    """Keeps the page cache small before and while the model is loaded: on unified memory it lies where vLLM wants to put the KV cache."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._dropped_at = float("-inf")
+        self._told = ""
+
+    def drop(self) -> None:
+        """Drop it, and say once why it cannot be done."""
+        self._dropped_at = self.clock()
+        trouble = page_cache.drop_page_cache()
+        if trouble and trouble != self._told:
+            say(trouble)
+        self._told = trouble
+
+    def keep_small(self, meminfo: Path = Path("/proc/meminfo")) -> None:
+        """Drop it where it grew beyond DROP_GIB, at most every DROP_S seconds."""
+        if self.clock() - self._dropped_at < DROP_S:
+            return
+        if page_cache.page_cache_gib(meminfo.read_text(encoding="ascii")) > DROP_GIB:
+            self.drop()
+
+
+@dataclass
+class Follower:
+    """One node that follows its head.
+
+    Args:
+        address: this node's fabric address.
+        head: address and port of the head's watchdog.
+        container: name of the container that holds the node's ranks.
+        ray_port: port of Ray's control store on the head; 0 without Ray.
+        leave_after_s: seconds of silence after which the ranks are ended.
+        drop_cache: whether the page cache is dropped before and while a model is loaded.
+    """
+
+    address: str
+    head: tuple[str, int]
+    container: str
+    ray_port: int
+    leave_after_s: float
+    drop_cache: bool = True
+    token_file: str = TOKEN_FILE
+    run: Runner = run
+    clock: Callable[[], float] = time.monotonic
+    prepared: str = ""
+    left: str = ""
+    _silent_since: float | None = None
+    _gone: bool = False
+    _kernel_at: float = float("-inf")
+    _warnings: tuple[str, ...] = ()
+    cache: CacheKeeper = field(default_factory=CacheKeeper)
+
+    def report(self) -> Report:
+        """Return what this node is now."""
+        if self.clock() - self._kernel_at >= KERNEL_S:
+            self._kernel_at = self.clock()
+            found = freeze_warnings(kernel_log(self.run).splitlines())
+            self._warnings = tuple(finding.found[:300] for finding in found)[:5]
+        available, total, swap = memory()
+        return Report(
+            self.address,
+            container_age(self.run, self.container) if self.ray_port else None,
+            ranks(),
+            available,
+            total,
+            swap,
+            self.prepared,
+            compiling(),
+            self._warnings,
+            self.left,
+        )
+
+    def round(self) -> None:
+        """Report once, and act on the answer or on the silence."""
+        report = self.report()
+        try:
+            client = HttpClient(
+                f"http://{self.head[0]}:{self.head[1]}", token=read_secret_file(self.token_file), timeout=5
+            )
+            order = Order(**client.post_json(REPORT, asdict(report)))
+        except (HttpError, OSError, ValueError, TypeError) as error:
+            self.silence(str(error))
+            return
+        if self._gone:
+            say("the head answers again")
+        self._silent_since, self._gone = None, False
+        self.follow(order, report)
+
+    def silence(self, reason: str) -> None:
+        """Note that the head's watchdog did not answer; end the ranks when Ray does not answer either and it lasts."""
+        now = self.clock()
+        if self.ray_port and port_answers(self.head[0], self.ray_port):
+            # The watchdog alone is away: the cluster is whole.
+            self._silent_since = None
+            return
+        if self._silent_since is None:
+            self._silent_since = now
+            say(f"the head is silent ({reason})")
+        silent = now - self._silent_since
+        if silent >= self.leave_after_s and not self._gone:
+            self._gone = True
+            self.leave(f"the head has been silent for {silent:.0f} s")
+
+    def follow(self, order: Order, report: Report) -> None:
+        """Do what the answer of the head asks of this node."""
+        if (
+            self.ray_port
+            and order.ray_age_s is not None
+            and report.ray_age_s is not None
+            and report.ray_age_s > order.ray_age_s + SLACK_S
+        ):
+            self.leave(
+                f"the Ray here is {report.ray_age_s:.0f} s old and the head's {order.ray_age_s:.0f} s: it belongs to a cluster that is gone"
+            )
+        if order.prepare and order.prepare != self.prepared:
+            if self.drop_cache:
+                self.cache.drop()
+            self.prepared = order.prepare
+        elif order.loading and self.drop_cache:
+            self.cache.keep_small()
+
+    def leave(self, reason: str) -> None:
+        """End the ranks of this node; the unit starts again by itself and waits for the head at its gate."""
+        self.left = reason
+        say(f"ending {self.container}: {reason}")
+        if trouble := end_container(self.run, self.container):
+            say(trouble)
+
+
+def load_config(path: Path = CONFIG) -> dict[str, Any]:
+    """Return the configuration that role vllm_watchdog wrote.
+
+    Raises:
+        ValueError: there is none; one sentence.
+    """
+    document = read_json(path)
+    if document is None:
+        raise ValueError(f"{path} is missing or no JSON: run playbooks/site.yml")
+    return document
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Follow until stopped; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="spark-follower", description="Tells the head what this node is, and follows it."
+    )
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    options = parser.parse_args(arguments)
+    try:
+        config = load_config(options.config)
+        follower = Follower(
+            str(config["address"]),
+            (str(config["head"]), int(config.get("port", PORT))),
+            str(config["container"]),
+            int(config.get("ray_port", 0)),
+            float(config["leave_after_s"]),
+            bool(config.get("drop_cache", True)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        say(f"failed: {error}")
+        return 1
+    say(f"following the head {follower.head[0]}")
+    notify("READY=1")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            begun = time.monotonic()
+            follower.round()
+            notify("WATCHDOG=1")
+            time.sleep(max(0.1, POLL_S - (time.monotonic() - begun)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

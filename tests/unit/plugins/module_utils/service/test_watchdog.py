@@ -1,0 +1,284 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the watchdog does about a verdict. Docker, systemd and the server are stand-ins here; the pair proves the rest (tests/integration)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import verdict as v
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import watchdog as module
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.pulse import Report
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.verdict import Sample
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.watchdog import Watchdog
+
+HEAD, WORKER = "192.168.100.10", "192.168.100.11"
+CONFIG = {
+    "address": HEAD,
+    "nodes": [HEAD, WORKER],
+    "url": "http://127.0.0.1:8235",
+    "model": "m",
+    "key_file": "/nowhere",
+    "ray": True,
+    "dashboard": "http://127.0.0.1:8265",
+    "act": True,
+    "hung_after_s": 15,
+    "probe_every_s": 30,
+    "memory_share": 0.5,
+}
+FIGURES = {
+    "num_requests_running": 2,
+    "num_requests_waiting": 0,
+    "generation_tokens_total": 10,
+    "kv_cache_usage_perc": 0.1,
+}
+
+
+class World:
+    """A head whose clock, server and Docker are ours."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.ended: list[str] = []
+        self.commands: list[list[str]] = []
+        self.ranks: tuple[int, ...] = ()
+        self.held = folder / "holds"
+        self.pending: list[str] = []
+        self.log = ""
+        self.seen = Sample(0.0, "active", "running", metrics={**FIGURES, "num_requests_running": 0})
+        for name, value in {
+            "ranks": lambda: self.ranks,
+            "memory": lambda: (100.0, 120.0, 0.0),
+            "compiling": lambda: False,
+            "kernel_log": lambda _run: "",
+            "container_age": lambda _run, _name: 500.0,
+            "end_container": lambda _run, name: self.ended.append(name) or "",
+            "collect": lambda folder, *_rest: folder,
+            "pending_groups": lambda _client: self.pending,
+            "read_secret_file": lambda _path: "token",
+            "HOLDS": str(self.held),
+            "TRIALS": str(folder / "trials"),
+        }.items():
+            monkeypatch.setattr(module, name, value)
+        self.folder = folder
+        self.dog = self.watchdog()
+        self.dog.cache.drop = lambda: None  # type: ignore[method-assign]
+
+    def watchdog(self, **config: Any) -> Watchdog:
+        dog = Watchdog(
+            {**CONFIG, **config}, self.run, lambda: self.now, self.folder / "dog", self.folder / "state.json"
+        )
+        dog.observer.look = self.look  # type: ignore[method-assign]
+        dog.observer.hold = self.hold  # type: ignore[method-assign]
+        return dog
+
+    def run(self, argv: Any, _seconds: float | None = None, **_more: Any) -> tuple[int, str, str]:
+        self.commands.append(list(argv))
+        return 0, self.log, ""
+
+    def look(self, _compiling: bool) -> Sample:
+        return replace(self.seen, at=self.now, up_s=self.now, held=self.hold())
+
+    def hold(self) -> str:
+        path = self.held / "spark-vllm"
+        return path.read_text().strip() if path.exists() else ""
+
+    def report(self, **more: Any) -> None:
+        given = {"address": WORKER, "ray_age_s": 400.0, "available_gib": 100.0, "total_gib": 120.0, **more}
+        self.dog.answer("/report", json.loads(json.dumps(given)))
+
+    def pass_time(self, seconds: float, step: float = 2.0, **report: Any) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.now += step
+            self.report(**report)
+            self.dog.round()
+
+    def serve(self) -> None:
+        self.seen = Sample(0.0, "active", "running", metrics={**FIGURES, "num_requests_running": 0}, prefill=1700.0)
+        self.pass_time(400)
+
+    def hang(self) -> None:
+        self.seen = Sample(0.0, "active", "running", metrics=dict(FIGURES), prefill=1700.0, step_tokens=2048)
+
+    def restart(self, result: str = "exit-code") -> None:
+        """Let the unit end and come to its gates again."""
+        self.seen = Sample(0.0, "activating", "auto-restart", result=result)
+        self.pass_time(10)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def start(world: World, name: str = "one") -> str:
+    """Ask as the gate of the unit does, which is then at its gates."""
+    if world.seen.active == "active":
+        world.seen = Sample(0.0, "activating", "start-pre", waits_for="a start")
+    return str((world.dog.answer("/start", {"start": name}) or {})["waits_for"])
+
+
+def test_a_hung_server_is_ended_once_and_counted(world: World) -> None:
+    world.serve()
+    world.hang()
+    world.pass_time(30)
+    assert world.ended == ["spark-vllm"]
+    assert [failure.cause for failure in world.dog.budget.failures] == [v.HUNG]
+
+
+def test_it_only_says_what_it_sees_when_told_so(world: World) -> None:
+    world.dog = world.watchdog(act=False)
+    world.serve()
+    world.hang()
+    world.pass_time(60)
+    assert world.ended == []
+    assert json.loads((world.folder / "state.json").read_text())["state"] == v.HUNG
+
+
+def test_a_trial_is_left_alone(world: World) -> None:
+    world.serve()
+    (world.folder / "trials").mkdir()
+    (world.folder / "trials" / "spark-vllm.json").write_text("{}")
+    world.hang()
+    world.pass_time(60)
+    world.restart()
+    assert world.ended == [] and world.dog.budget.failures == []
+
+
+def test_the_end_that_it_caused_is_no_failure_of_its_own(world: World) -> None:
+    world.serve()
+    world.hang()
+    world.pass_time(20)
+    world.restart("signal")
+    assert len(world.dog.budget.failures) == 1
+
+
+def test_a_server_that_ends_by_itself_is_counted_by_its_cause(world: World) -> None:
+    world.serve()
+    world.restart()
+    assert [failure.cause for failure in world.dog.budget.failures] == ["ended: no error in its log"]
+
+
+def test_a_server_that_ends_without_an_error_is_not_counted(world: World) -> None:
+    world.serve()
+    world.restart("success")
+    assert world.dog.budget.failures == []
+
+
+def test_the_third_of_one_cause_holds_until_the_operator_starts_it(world: World) -> None:
+    for _time in range(3):
+        world.serve()
+        world.hang()
+        world.pass_time(30)
+        world.restart("signal")
+    assert "3 failures of the same cause" in world.hold()
+    assert ["systemctl", "stop", "--no-block", "spark-vllm.service"] in world.commands
+    assert start(world).startswith("held after 3 failures")
+    (world.held / "spark-vllm").unlink()
+    world.pass_time(4)
+    assert world.dog.budget.failures == []
+
+
+def test_a_start_waits_for_every_node(world: World) -> None:
+    assert "has not reported yet" in start(world)
+    world.pass_time(2)
+    assert f"{WORKER} makes itself ready" in start(world)
+    world.pass_time(2, prepared="one")
+    assert start(world) == ""
+    world.now += 11
+    world.dog.board.take(world.dog.here())
+    assert f"{WORKER} has not reported for" in start(world)
+
+
+def test_a_start_waits_for_memory_on_the_further_node(world: World) -> None:
+    start(world)
+    world.pass_time(4, prepared="one", available_gib=40.0)
+    assert "40.0 GiB of memory available, 60.0 GiB are needed" in start(world)
+
+
+def test_ranks_that_are_left_end_ray_on_all_nodes(world: World) -> None:
+    world.pass_time(4)
+    for _look in range(12):
+        said = start(world)
+        world.pass_time(2, prepared="one", ranks=[4711])
+    assert f"left on {WORKER} (processes 4711)" in said
+    assert world.ended.count("spark-ray-head") == 1
+
+
+def test_ranks_that_go_by_themselves_leave_ray_alone(world: World) -> None:
+    world.pass_time(4)
+    for _look in range(5):
+        start(world)
+        world.pass_time(2, prepared="one", ranks=[4711])
+    world.pass_time(2, prepared="one")
+    assert start(world) == ""
+    assert world.ended == []
+
+
+def test_a_pending_group_while_no_rank_runs_makes_ray_new(world: World) -> None:
+    world.seen = Sample(0.0, "activating", "start-post")
+    world.pending = ["group"]
+    world.pass_time(30)
+    assert world.ended == ["spark-vllm", "spark-ray-head"]
+    assert [failure.cause for failure in world.dog.budget.failures] == ["placement group pending"]
+
+
+def test_a_pending_group_of_a_start_that_goes_on_is_nothing(world: World) -> None:
+    world.seen = Sample(0.0, "activating", "start-post")
+    for _time in range(5):
+        world.pending = ["group"]
+        world.pass_time(10)
+        world.pending = []
+        world.pass_time(4)
+    assert world.ended == []
+
+
+def test_two_starts_in_a_row_that_fail_make_ray_new(world: World) -> None:
+    for _time in range(2):
+        world.seen = Sample(0.0, "activating", "start-post")
+        world.pass_time(60)
+        world.restart()
+    world.pass_time(120)
+    start(world)
+    assert "spark-ray-head" in world.ended
+
+
+def test_ray_that_stays_incomplete_although_it_runs_everywhere_is_made_new(world: World) -> None:
+    world.seen = Sample(
+        0.0, "activating", "start-pre", waits_for="Ray is not complete: 1 GPUs are alive where 2 are expected"
+    )
+    world.pass_time(100)
+    assert world.ended == []
+    world.pass_time(40)
+    assert "spark-ray-head" in world.ended
+
+
+def test_serving_again_is_told_with_its_seconds(world: World) -> None:
+    world.serve()
+    world.hang()
+    world.pass_time(20)
+    world.restart("signal")
+    world.serve()
+    recovery = json.loads((world.folder / "dog" / "recovery.json").read_text())
+    assert recovery["cause"] == v.HUNG and recovery["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    "body", [None, [], {}, {"address": 3}, {"address": HEAD, "ranks": ["x"]}, {"address": HEAD, "total_gib": "x"}]
+)
+def test_a_report_that_is_none_is_refused_in_a_sentence(world: World, body: Any) -> None:
+    with pytest.raises(ValueError, match="report"):
+        world.dog.answer("/report", body)
+
+
+def test_an_unknown_path_is_none(world: World) -> None:
+    assert world.dog.answer("/", None) is None
+
+
+def test_an_unknown_field_of_a_newer_follower_is_passed_over() -> None:
+    assert Report.from_json({"address": WORKER, "new": 1}).address == WORKER
