@@ -20,7 +20,10 @@ VLLM_WORKER = "spark-vllm-worker"
 #: Every unit of the cluster in the order in which they start; they stop in the reverse.
 ORDER = (RAY_HEAD, RAY_WORKER, VLLM_WORKER, VLLM)
 #: Further units of ours on a node, those first that start or heal others; a new one goes here, so that remove.yml takes it away.
-OTHERS = ("spark-fabric-share", "spark-model-download", "spark-cdi", "dgx-spark-fabric-rollback-boot")
+OTHERS = (
+    *("spark-watchdog", "spark-follower"),
+    *("spark-fabric-share", "spark-model-download", "spark-cdi", "dgx-spark-fabric-rollback-boot"),
+)
 #: Units that only the head has; the others run on the further nodes.
 ON_HEAD = frozenset({RAY_HEAD, VLLM})
 #: What systemd says of a unit that has nothing to stop.
