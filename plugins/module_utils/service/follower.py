@@ -33,6 +33,8 @@ CONFIG = Path("/etc/dgx-spark/watchdog.json")
 TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"
 #: Seconds between reports, and between looks at the kernel's log.
 POLL_S, KERNEL_S = 2.0, 30.0
+#: Seconds for an answer of the head.
+ANSWER_S = 3.0
 #: Seconds that the head's Ray may be younger than the Ray here before that counts: ages are read one after the other.
 SLACK_S = 5.0
 #: While the model is loaded the page cache is dropped as often as this, in seconds, where it holds more than this, in GiB.
@@ -48,7 +50,7 @@ def say(text: str) -> None:
 def port_answers(address: str, port: int) -> bool:
     """Say whether something listens on a TCP port of another node."""
     try:
-        with socket.create_connection((address, port), timeout=3):
+        with socket.create_connection((address, port), timeout=ANSWER_S):
             return True
     except OSError:
         return False
@@ -102,11 +104,15 @@ class Follower:
     clock: Callable[[], float] = time.monotonic
     prepared: str = ""
     left: str = ""
-    _silent_since: float | None = None
+    _heard_at: float = float("nan")
+    _silent: bool = False
     _gone: bool = False
     _kernel_at: float = float("-inf")
     _warnings: tuple[str, ...] = ()
     cache: CacheKeeper = field(default_factory=CacheKeeper)
+
+    def __post_init__(self) -> None:
+        self._heard_at = self.clock()
 
     def report(self) -> Report:
         """Return what this node is now."""
@@ -133,29 +139,29 @@ class Follower:
         report = self.report()
         try:
             client = HttpClient(
-                f"http://{self.head[0]}:{self.head[1]}", token=read_secret_file(self.token_file), timeout=5
+                f"http://{self.head[0]}:{self.head[1]}", token=read_secret_file(self.token_file), timeout=ANSWER_S
             )
             order = Order(**client.post_json(REPORT, asdict(report)))
         except (HttpError, OSError, ValueError, TypeError) as error:
             self.silence(str(error))
             return
-        if self._gone:
+        if self._silent:
             say("the head answers again")
-        self._silent_since, self._gone = None, False
+        self._heard_at, self._silent, self._gone = self.clock(), False, False
         self.follow(order, report)
 
     def silence(self, reason: str) -> None:
         """Note that the head's watchdog did not answer; end the ranks when Ray does not answer either and it lasts."""
-        now = self.clock()
         if self.ray_port and port_answers(self.head[0], self.ray_port):
             # The watchdog alone is away: the cluster is whole.
-            self._silent_since = None
+            self._heard_at = self.clock()
             return
-        if self._silent_since is None:
-            self._silent_since = now
+        silent = self.clock() - self._heard_at
+        if not self._silent:
             say(f"the head is silent ({reason})")
-        silent = now - self._silent_since
-        if silent >= self.leave_after_s and not self._gone:
+        self._silent = True
+        # The next round would be too late.
+        if silent + POLL_S + ANSWER_S >= self.leave_after_s and not self._gone:
             self._gone = True
             self.leave(f"the head has been silent for {silent:.0f} s")
 

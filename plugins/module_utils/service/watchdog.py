@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import sys
 import threading
 import time
@@ -219,7 +220,10 @@ class Watchdog:
         _status, out, _err = self.run(starts_command(VLLM, 2000), 15)
         found = starts(out)
         cause = first_cause(found[-1].text) if found else None
-        return (cause.cause or cause.line)[:160] if cause else ""
+        if cause is None:
+            return ""
+        # Ports, addresses and process ids differ each time; the cause is the same.
+        return cause.cause or re.sub(r"\[?\b\d[\d.:]*\]?", "#", cause.line)[:120]
 
     def count(self, cause: str, reason: str) -> None:
         """Count a failure, and hold the service when it was one too many."""
@@ -342,8 +346,8 @@ class Watchdog:
         """Return what keeps a start from going on, or an empty text."""
         if hold := self.observer.hold():
             return hold
-        if pause := self.budget.pause():
-            return f"{pause:.0f} s of pause after {len(self.budget.failures)} failures"
+        if self.budget.pause():
+            return f"a pause before the next start, after {len(self.budget.failures)} failures"
         if self._prepare != start:
             self._prepare, self._ranks_since = start, None
             if self.config.get("drop_cache", True):
@@ -375,13 +379,13 @@ class Watchdog:
             if age is None or report is None:
                 return f"{address} has not reported yet: is spark-follower running there?"
             if age > ABSENT_S:
-                return f"{address} has not reported for {age:.0f} s"
+                return f"{address} has not reported for more than {ABSENT_S:.0f} s"
             if report.prepared != self._prepare:
                 return f"{address} makes itself ready"
             share, gib = float(self.config.get("memory_share") or 0), float(self.config.get("memory_gib") or 0)
             need = gib or share * report.total_gib
             if report.available_gib < need:
-                return f"{address} has {report.available_gib:.1f} GiB of memory available, {need:.1f} GiB are needed"
+                return f"{address} has {report.available_gib:.0f} GiB of memory available, {need:.0f} GiB are needed"
         return ""
 
 

@@ -198,7 +198,7 @@ def test_a_start_waits_for_every_node(world: World) -> None:
 def test_a_start_waits_for_memory_on_the_further_node(world: World) -> None:
     start(world)
     world.pass_time(4, prepared="one", available_gib=40.0)
-    assert "40.0 GiB of memory available, 60.0 GiB are needed" in start(world)
+    assert "40 GiB of memory available, 60 GiB are needed" in start(world)
 
 
 def test_ranks_that_are_left_end_ray_on_all_nodes(world: World) -> None:
