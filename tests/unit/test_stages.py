@@ -25,7 +25,7 @@ LASTING = (
     "vllm_serve",
 )
 #: Scenarios that are no role's: the whole, NFS on virtual machines, stand-ins of the real machine, a first run in check mode.
-OTHERS = {"site", "nfs", "gb10_stand_in", "check_mode"}
+OTHERS = {"site", "nfs", "gb10_stand_in", "check_mode", "faults"}
 
 
 def stages(name: str) -> list[str]:
@@ -35,7 +35,7 @@ def stages(name: str) -> list[str]:
 
 
 def test_every_scenario_is_run() -> None:
-    assert sorted({*stages("roles"), "nfs", "site"}) == SCENARIOS
+    assert sorted({*stages("roles"), *stages("long"), "nfs", "site"}) == SCENARIOS
 
 
 def test_a_scenario_has_the_name_of_its_role() -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from ..docker.cli import DOCKER, DockerError, inspect_container
 from ..system.run import Runner
 
-#: How the processes of ranks and engine begin (vllm/utils/system_utils.py set_process_title; Ray's actors).
-_RANKS = ("VLLM::Worker", "ray::RayWorkerWrapper", "ray::RayWorkerProc", "VLLM::EngineCore")
+#: How the processes of ranks begin (vllm/utils/system_utils.py set_process_title; Ray's actors). The engine core holds no memory of the GPU.
+_RANKS = ("VLLM::Worker", "ray::RayWorkerWrapper", "ray::RayWorkerProc")
 #: Compilers that Triton, torch.compile, FlashInfer and CUDA start for new kernels; while one runs, a step takes long.
 _COMPILERS = frozenset({"ptxas", "nvcc", "cicc", "cudafe++", "ninja", "cc1plus", "nvlink", "fatbinary"})
 
@@ -75,7 +75,7 @@ def _processes(proc: Path) -> Iterator[tuple[int, Path]]:
 
 
 def ranks(proc: Path = Path("/proc")) -> tuple[int, ...]:
-    """Return the process ids of ranks and engine cores on this node that run in a container, in whatever state."""
+    """Return the process ids of the ranks on this node that run in a container, in whatever state."""
     found = []
     for pid, entry in _processes(proc):
         with contextlib.suppress(OSError):
