@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-from simulation import engine  # noqa: E402 - the path is set just above
-from simulation.faults import catalog, suite  # noqa: E402 - as above
+from simulation import engine
+from simulation.faults import catalog, suite
 
 
 @pytest.mark.parametrize("fault", catalog.find([], quick=True), ids=lambda fault: fault.name)

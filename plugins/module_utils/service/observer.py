@@ -175,7 +175,8 @@ class Observer:
             log = self.log(60)
             last = next((line for line in reversed(log.splitlines()) if line.strip()), "")
             waits_for = last.partition(_WAITING)[2] if last.startswith(_WAITING) else ""
-            loading = progress(log)
+            # What stands before systemd's line on this start is of an earlier one.
+            loading = progress(log.rpartition(f"Starting {self.unit}")[2])
         self.metrics = self._figures() if active == "active" else None
         if active != "active":
             self.probe.reset()

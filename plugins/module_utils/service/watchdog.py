@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..docker.service import HOLDS, TRIALS
-from ..ray.cluster import pending_groups
+from ..ray.cluster import pending_groups, read_cluster
 from ..system.files import read_json, write_atomic
 from ..system.http_json import HttpClient, HttpError, read_secret_file
 from ..system.kernel_log import kernel_log
@@ -48,6 +48,8 @@ ABSENT_S = 10.0
 RANKS_GO_S = 15.0
 #: A placement group that waits this long while no rank runs anywhere waits for GPUs that Ray holds for nobody.
 PENDING_S = 20.0
+#: What Ray says of a node that it gave up although nothing ended there (seen with 2.60: "health check failed due to missing too many heartbeats").
+SILENCE = "missing too many heartbeats"
 #: Seconds for which Ray may be incomplete although Ray runs on every node: a node that came back under a dead one's address.
 INCOMPLETE_S = 120.0
 #: Ray is not ended again before this many seconds have passed.
@@ -309,8 +311,7 @@ class Watchdog:
         if not self.with_ray or any(report.ranks for _at, report in self.board.reports.values()):
             return False
         try:
-            client = HttpClient(str(self.config["dashboard"]), token=read_secret_file(TOKEN_FILE), timeout=5)
-            waits = bool(pending_groups(client))
+            waits = bool(pending_groups(self._ray()))
         except (HttpError, OSError, ValueError):
             return False
         if waits and self._pending_since is None:
@@ -354,7 +355,7 @@ class Watchdog:
                 self.cache.drop()
         if self._renew_reason:
             self.renew_ray(self._renew_reason)
-        return self._left() or self._absent()
+        return self._left() or self._absent() or self._given_up()
 
     def _left(self) -> str:
         """Say which ranks of an earlier server are left; Ray is ended where they stay."""
@@ -371,6 +372,20 @@ class Watchdog:
         elif self.clock() - self._ranks_since >= RANKS_GO_S:
             self.renew_ray(f"ranks of the earlier server are left on {'; '.join(left)}")
         return f"ranks of the earlier server are left on {'; '.join(left)}"
+
+    def _given_up(self) -> str:
+        """Say that Ray gave a node up for its silence: GPUs of one that comes back under its address stay unused for ever, so Ray is ended."""
+        if not self.with_ray:
+            return ""
+        cluster = read_cluster(self._ray(3))
+        silent = sorted({node.ip for node in cluster.nodes if not node.alive and SILENCE in node.message})
+        if not silent:
+            return ""
+        self.renew_ray(f"it gave {', '.join(silent)} up for its silence")
+        return f"Ray gave {', '.join(silent)} up for its silence and has to be new"
+
+    def _ray(self, timeout: float = 5) -> HttpClient:
+        return HttpClient(str(self.config["dashboard"]), token=read_secret_file(TOKEN_FILE), timeout=timeout)
 
     def _absent(self) -> str:
         """Say which node does not report, is not ready, or has too little memory."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.ray.cluster import RayCluster, RayNode
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import verdict as v
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import watchdog as module
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.pulse import Report
@@ -49,6 +50,7 @@ class World:
         self.held = folder / "holds"
         self.pending: list[str] = []
         self.log = ""
+        self.nodes: list[RayNode] = []
         self.seen = Sample(0.0, "active", "running", metrics={**FIGURES, "num_requests_running": 0})
         for name, value in {
             "ranks": lambda: self.ranks,
@@ -58,6 +60,7 @@ class World:
             "container_age": lambda _run, _name: 500.0,
             "end_container": lambda _run, name: self.ended.append(name) or "",
             "collect": lambda folder, *_rest: folder,
+            "read_cluster": lambda _client: RayCluster(True, nodes=self.nodes),
             "pending_groups": lambda _client: self.pending,
             "read_secret_file": lambda _path: "token",
             "HOLDS": str(self.held),
@@ -256,6 +259,24 @@ def test_ray_that_stays_incomplete_although_it_runs_everywhere_is_made_new(world
     assert world.ended == []
     world.pass_time(40)
     assert "spark-ray-head" in world.ended
+
+
+@pytest.mark.parametrize(
+    ("message", "new"),
+    [
+        ("Unexpected termination: health check failed due to missing too many heartbeats", True),
+        ("Expected termination: received SIGTERM", False),
+    ],
+)
+def test_a_node_that_ray_gave_up_for_its_silence_makes_ray_new(world: World, message: str, new: bool) -> None:
+    world.nodes = [
+        RayNode("a", WORKER, "DEAD", False, 1, 2, 0, message),
+        RayNode("b", WORKER, "ALIVE", False, 1, 2, 0, ""),
+    ]
+    start(world)
+    world.pass_time(4, prepared="one")
+    assert bool(start(world)) is new
+    assert ("spark-ray-head" in world.ended) is new
 
 
 def test_serving_again_is_told_with_its_seconds(world: World) -> None:
