@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -171,8 +172,15 @@ class PulseServer:
             def log_message(self, format: str, *args: Any) -> None:
                 """Say nothing: a line every other second would bury what matters."""
 
-        self._server = ThreadingHTTPServer(address, Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                # One that hung up is nothing to report.
+                if not isinstance(sys.exc_info()[1], ConnectionError):
+                    super().handle_error(request, client_address)
+
+        self._server = Server(address, Handler)
 
     @property
     def port(self) -> int:
