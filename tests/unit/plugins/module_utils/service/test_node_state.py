@@ -58,7 +58,9 @@ def test_a_process_that_goes_meanwhile_is_passed_over(proc: Path) -> None:
     assert node_state.compiling(proc) is False
 
 
-@pytest.mark.parametrize(("comm", "compiles"), [("ptxas", True), ("nvcc", True), ("python3", False), ("ptxas-old", False)])
+@pytest.mark.parametrize(
+    ("comm", "compiles"), [("ptxas", True), ("nvcc", True), ("python3", False), ("ptxas-old", False)]
+)
 def test_a_compiler_is_known_by_its_name(proc: Path, comm: str, compiles: bool) -> None:
     process(proc, 10, "x\0", comm=comm)
     assert node_state.compiling(proc) is compiles
@@ -79,9 +81,7 @@ class Docker:
         self.answer = answer
         self.asked: list[tuple[list[str], float | None]] = []
 
-    def __call__(
-        self, argv: Sequence[str], seconds: float | None = None, /, **_more: Any
-    ) -> tuple[int, str, str]:
+    def __call__(self, argv: Sequence[str], seconds: float | None = None, /, **_more: Any) -> tuple[int, str, str]:
         self.asked.append((list(argv), seconds))
         return self.answer
 

@@ -121,9 +121,7 @@ def test_a_client_that_says_nothing_is_let_go(server: PulseServer, monkeypatch: 
         assert line.recv(100) == b""
 
 
-def test_a_client_that_leaves_is_no_line_in_the_journal(
-    server: PulseServer, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_client_that_leaves_is_no_line_in_the_journal(server: PulseServer, capfd: pytest.CaptureFixture[str]) -> None:
     for said in (b"POST /report HT", b"GET /state HTTP/1.1\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", server.port)) as line:
             line.sendall(said)
