@@ -107,6 +107,7 @@ class Follower:
     _heard_at: float = float("nan")
     _silent: bool = False
     _gone: bool = False
+    _refused: str = ""
     _kernel_at: float = float("-inf")
     _warnings: tuple[str, ...] = ()
     cache: CacheKeeper = field(default_factory=CacheKeeper)
@@ -141,10 +142,17 @@ class Follower:
             client = HttpClient(
                 f"http://{self.head[0]}:{self.head[1]}", token=read_secret_file(self.token_file), timeout=ANSWER_S
             )
-            order = Order(**client.post_json(REPORT, asdict(report)))
-        except (HttpError, OSError, ValueError, TypeError) as error:
-            self.silence(str(error))
-            return
+            order = Order.from_json(client.post_json(REPORT, asdict(report)))
+        except (HttpError, OSError, ValueError) as error:
+            if getattr(error, "status", None) is None:
+                self.silence(str(error))
+                return
+            # It refuses, for example another token, but it is there: no order, and nothing to leave for.
+            if str(error) != self._refused:
+                say(f"the head refuses the report: {error}")
+            order, self._refused = Order(), str(error)
+        else:
+            self._refused = ""
         if self._silent:
             say("the head answers again")
         self._heard_at, self._silent, self._gone = self.clock(), False, False

@@ -90,6 +90,23 @@ class Order:
     prepare: str = ""
     loading: bool = False
 
+    @classmethod
+    def from_json(cls, raw: Any) -> Order:
+        """Return the order in an answer of the head; what a newer head adds is passed over.
+
+        Raises:
+            ValueError: it is none; one sentence.
+        """
+        if not isinstance(raw, Mapping):
+            raise ValueError("the head's answer is no object: does its watchdog listen on this port?")
+        age = raw.get("ray_age_s")
+        try:
+            return cls(
+                None if age is None else float(age), str(raw.get("prepare") or ""), bool(raw.get("loading", False))
+            )
+        except (TypeError, ValueError):
+            raise ValueError(f"the head's answer has ray_age_s {age!r}, expected seconds") from None
+
 
 @dataclass
 class Board:
