@@ -157,8 +157,9 @@ def test_short_silences_do_not_add_up(node: Node) -> None:
 
 
 def test_a_watchdog_that_is_away_while_ray_answers_is_no_silence(node: Node) -> None:
-    node.follower.ray_port = node.head.port
     node.silence()
+    node.pass_time(10)
+    node.follower.ray_port = node.head.port
     node.pass_time(300)
     assert node.ended == []
     # Ray is gone now too: the time counts from here.
