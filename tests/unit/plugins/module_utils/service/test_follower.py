@@ -121,9 +121,9 @@ def test_without_ray_its_age_is_not_asked_for(node: Node) -> None:
 def test_a_silent_head_is_left_once_and_not_before_its_time(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
     node.pass_time(4)
     node.silence()
-    node.pass_time(14)
+    node.pass_time(8)
     assert node.ended == []
-    node.pass_time(4)
+    node.pass_time(6)
     assert node.ended == [CONTAINER]
     node.pass_time(600)
     assert node.ended == [CONTAINER]
@@ -141,7 +141,7 @@ def test_a_head_that_comes_back_and_goes_again_is_left_again(node: Node, capsys:
     assert "the head answers again" in capsys.readouterr().out
     assert "silent" in node.reports[-1]["left"]
     node.silence()
-    node.pass_time(14)
+    node.pass_time(8)
     assert len(node.ended) == 1
     node.pass_time(6)
     assert len(node.ended) == 2
@@ -150,7 +150,7 @@ def test_a_head_that_comes_back_and_goes_again_is_left_again(node: Node, capsys:
 def test_short_silences_do_not_add_up(node: Node) -> None:
     for _time in range(5):
         node.silence()
-        node.pass_time(10)
+        node.pass_time(8)
         node.speak()
         node.pass_time(2)
     assert node.ended == []
@@ -158,15 +158,15 @@ def test_short_silences_do_not_add_up(node: Node) -> None:
 
 def test_a_watchdog_that_is_away_while_ray_answers_is_no_silence(node: Node) -> None:
     node.silence()
-    node.pass_time(10)
+    node.pass_time(4)
     node.follower.ray_port = node.head.port
     node.pass_time(300)
     assert node.ended == []
     # Ray is gone now too: the time counts from here.
     node.follower.ray_port = closed_port()
-    node.pass_time(14)
+    node.pass_time(8)
     assert node.ended == []
-    node.pass_time(4)
+    node.pass_time(6)
     assert node.ended == [CONTAINER]
 
 

@@ -44,14 +44,15 @@ def test_ranks_are_processes_of_the_model_in_containers(proc: Path) -> None:
     process(proc, 10, "VLLM::EngineCore\0")
     process(proc, 40, "VLLM::Worker_TP1\0")
     process(proc, 50, "python3\0-m\0ray::RayWorkerWrapper\0")
-    process(proc, 60, "VLLM::EngineCore\0", cgroup="0::/user.slice/session-2.scope\n")
+    process(proc, 60, "VLLM::Worker\0", cgroup="0::/user.slice/session-2.scope\n")
     process(proc, 70, "ray::IDLE\0")
-    assert node_state.ranks(proc) == (10, 20, 30, 40)
+    # The engine core waits for its ranks before there are any: it is none of them.
+    assert node_state.ranks(proc) == (20, 30, 40)
 
 
 def test_a_process_that_goes_meanwhile_is_passed_over(proc: Path) -> None:
-    process(proc, 10, "VLLM::EngineCore\0")
-    process(proc, 11, "VLLM::EngineCore\0")
+    process(proc, 10, "VLLM::Worker_TP0\0")
+    process(proc, 11, "VLLM::Worker_TP0\0")
     (proc / "11" / "cgroup").unlink()
     (proc / "12").mkdir()
     assert node_state.ranks(proc) == (10,)
