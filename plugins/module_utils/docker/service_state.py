@@ -7,15 +7,15 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..report.finding import YELLOW, Finding, fine
-from ..system.files import read_json
+from ..system.files import read_json, read_text
 from ..system.run import Runner
 from .cli import DockerError, inspect_container
-from .service import TRIALS, differences
+from .service import HOLDS, TRIALS, differences
 
 #: What was checked.
 CHECK = "services"
@@ -116,9 +116,16 @@ def read_record(name: str, records: Path = RECORDS) -> dict[str, Any] | None:
 
 
 def service_status(
-    run: Runner, name: str, records: Path = RECORDS, trial_records: Path = TRIAL_RECORDS, units: Path = UNITS
+    run: Runner,
+    name: str,
+    records: Path = RECORDS,
+    trial_records: Path = TRIAL_RECORDS,
+    units: Path = UNITS,
+    holds: Path = Path(HOLDS),
 ) -> dict[str, Any]:
     """Return what the cluster play needs of one unit. While a trial is prepared, what it wants is what is wanted.
+
+    A unit that spark-watchdog holds has failed, although systemd calls it inactive: nothing starts it again by itself.
 
     Returns:
         ``name``, ``present`` (a record exists), ``active``, ``sub``, ``enabled``, ``restarts``, ``result``, ``running`` (container runs),
@@ -127,6 +134,9 @@ def service_status(
     """
     wanted = read_record(name, trial_records) or read_record(name, records)
     state = unit_state(run, name)
+    held = read_text(holds / name).strip()
+    if held and state.active == "inactive":
+        state = replace(state, active="failed", result=held)
     status: dict[str, Any] = {
         "name": name,
         "present": wanted is not None,

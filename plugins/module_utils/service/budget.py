@@ -17,8 +17,9 @@ from ..system.files import read_json, write_atomic
 
 #: Seconds that a failure counts: three loads of 40 minutes, the longest that owners report, fit into it twice.
 WINDOW_S = 4 * 3600.0
-#: Failures of one cause in the window that hold the service, and failures of any cause.
-SAME_CAUSE, ANY_CAUSE = 3, 6
+#: Failures of one cause in the window that hold the service, and failures of any cause. A start that fails twice by the same error will not do better
+#: the third time; each takes as long as a load.
+SAME_CAUSE, SAME_START, ANY_CAUSE = 3, 2, 6
 #: Seconds of serving after which the oldest failure is forgiven.
 FORGIVEN_S = 3600.0
 #: Seconds of pause before the start that follows the first, second, third ... failure in the window.
@@ -79,13 +80,13 @@ class Budget:
             self.save()
         return changed
 
-    def fail(self, cause: str) -> str:
-        """Count a failure; return why the service is held now, or an empty text."""
+    def fail(self, cause: str, start: bool = False) -> str:
+        """Count a failure, ``start`` for one of a start by an error in its log; return why the service is held now, or an empty text."""
         self.failures.append(Failure(self.clock, cause))
         self.served = 0.0
         self.save()
         same = Counter(failure.cause for failure in self.failures)[cause]
-        if same >= SAME_CAUSE:
+        if same >= (SAME_START if start else SAME_CAUSE):
             return f"held after {same} failures of the same cause within {WINDOW_S / 3600:g} hours ({cause})"
         if len(self.failures) >= ANY_CAUSE:
             causes = ", ".join(sorted({failure.cause for failure in self.failures}))

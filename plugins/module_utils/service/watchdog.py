@@ -208,7 +208,11 @@ class Watchdog:
         failed_start = phase not in ALIVE | SICK | {DRAINING}
         self._failed_starts = self._failed_starts + 1 if failed_start else 0
         kind = "failed start" if failed_start else "ended"
-        self.count(f"{kind}: {cause or 'no error in its log'}", f"{sample.active} ({sample.result})")
+        self.count(
+            f"{kind}: {cause or 'no error in its log'}",
+            f"{sample.active} ({sample.result})",
+            start=failed_start and bool(cause),
+        )
         if self._failed_starts >= 2:
             self._renew_reason = f"{self._failed_starts} starts in a row failed"
 
@@ -227,11 +231,11 @@ class Watchdog:
         # Ports, addresses and process ids differ each time; the cause is the same.
         return cause.cause or re.sub(r"\[?\b\d[\d.:]*\]?", "#", cause.line)[:120]
 
-    def count(self, cause: str, reason: str) -> None:
+    def count(self, cause: str, reason: str, start: bool = False) -> None:
         """Count a failure, and hold the service when it was one too many."""
         if self._healing_since is None:
             self._healing_since = self.clock()
-        hold = self.budget.fail(cause)
+        hold = self.budget.fail(cause, start)
         self.recovery = {"cause": cause, "reason": reason, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         say(f"failure {len(self.budget.failures)}: {cause}")
         if hold and self.act:

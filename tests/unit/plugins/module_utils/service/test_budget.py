@@ -22,6 +22,13 @@ def test_the_third_failure_of_one_cause_holds() -> None:
     assert "3 failures of the same cause" in budget.fail("hung")
 
 
+def test_a_start_that_fails_twice_by_the_same_error_holds() -> None:
+    budget = Budget()
+    assert budget.fail("failed start: no memory", start=True) == ""
+    assert budget.fail("failed start: another", start=True) == ""
+    assert budget.fail("failed start: no memory", start=True)
+
+
 def test_many_failures_of_any_cause_hold() -> None:
     budget = Budget()
     assert [bool(budget.fail(f"cause {n}")) for n in range(6)] == [False] * 5 + [True]

@@ -241,6 +241,21 @@ def test_a_pending_group_of_a_start_that_goes_on_is_nothing(world: World) -> Non
     assert world.ended == []
 
 
+def test_a_start_that_fails_twice_by_the_same_error_is_held(world: World) -> None:
+    entry = {
+        "_SYSTEMD_INVOCATION_ID": "a",
+        "MESSAGE": "ValueError: No available memory for the cache blocks",
+        "__REALTIME_TIMESTAMP": "1",
+    }
+    world.log = json.dumps(entry)
+    for _time in range(2):
+        world.seen = Sample(0.0, "activating", "start-post")
+        world.pass_time(60)
+        world.restart()
+    assert "2 failures of the same cause" in world.hold()
+    assert "KV cache" in world.hold()
+
+
 def test_two_starts_in_a_row_that_fail_make_ray_new(world: World) -> None:
     for _time in range(2):
         world.seen = Sample(0.0, "activating", "start-post")
