@@ -30,6 +30,7 @@ SOURCES: dict[str, str] = {
     "service": "The units that run the cluster's containers.",
     "ray": "The Ray cluster.",
     "vllm": "The endpoint.",
+    "watchdog": "What spark-watchdog says of the endpoint, by the tokens that clients get.",
     "benchmark": "What makes a measured server slow, or its figures look too good.",
     "cluster": "How the nodes differ from each other.",
 }
@@ -928,6 +929,53 @@ CODES: dict[str, Meaning] = {
         "No parsed tool call",
         "The model's call came back as text, broken, or not at all.",
         "Set `vllm_serve_tool_call_parser` to the model's; Qwen3 needs hermes.",
+    ),
+    # --- watchdog ---
+    "watchdog.silent": Meaning(
+        "The watchdog does not run",
+        "`spark-watchdog` writes its state every other second, and that is missing or old. A server that hangs is found by nobody.",
+        "Read `journalctl -u spark-watchdog` on the head and run `playbooks/site.yml`.",
+    ),
+    "watchdog.hung": Meaning(
+        "The endpoint hangs",
+        "Requests run and nothing moves for longer than a step of prefill takes on this machine, or a completion of one token does not come back. `/health` may be "
+        "green meanwhile.",
+        "The watchdog keeps evidence and starts the server again by itself; with `vllm_watchdog_act: false`, run `playbooks/restart.yml`.",
+    ),
+    "watchdog.held": Meaning(
+        "The watchdog stopped the endpoint",
+        "It failed too often by the same cause, and another start would only repeat it.",
+        "Read the evidence that the finding names, remove the cause, and run `playbooks/start.yml`: failures then count from the beginning.",
+    ),
+    "watchdog.saturated": Meaning(
+        "Requests wait",
+        "Tokens flow, and more requests came than run together.",
+        "Wait or send fewer at once; see `vllm_serve_max_num_seqs` and the KV cache in `playbooks/plan.yml`.",
+    ),
+    "watchdog.stopped": Meaning(
+        "The operator stopped the endpoint",
+        "The stop flag is set.",
+        "Run `playbooks/start.yml`.",
+    ),
+    "watchdog.starting": Meaning(
+        "The endpoint starts or drains",
+        "A gate waits, the model is loaded, or running requests are finished before a stop.",
+        "Wait; the finding says for what.",
+    ),
+    "watchdog.dead": Meaning(
+        "The server does not run",
+        "Its unit is neither active nor starting, or waits a few seconds before its next start.",
+        "Where it does not start again, run `playbooks/start.yml`.",
+    ),
+    "watchdog.node_silent": Meaning(
+        "A node does not report",
+        "The follower of a further node reports every other second, and does not. No start goes on without it.",
+        "See that the node runs, that its cable is in, and that `spark-follower` is active there.",
+    ),
+    "watchdog.recovered": Meaning(
+        "The endpoint failed within the last day",
+        "The finding says when, why, and after how long it served again. Failures are forgiven one by one while it serves.",
+        "Read the evidence folder that it names, or the journal of `spark-watchdog`.",
     ),
     # --- benchmark ---
     "benchmark.tcp": Meaning(

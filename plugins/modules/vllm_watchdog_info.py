@@ -1,0 +1,90 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the watchdog says of the endpoint."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_watchdog_info
+short_description: Read what the watchdog says of the endpoint
+version_added: 0.2.0
+description:
+  - Reads the state that C(spark-watchdog) writes on the head every other second, with its reason, the nodes that report to it and the last recovery.
+  - Only reads.
+options:
+  path:
+    description: File of the state.
+    type: path
+    default: /run/dgx-spark/watchdog.json
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Read what the watchdog says
+  dgx_spark.vllm.vllm_watchdog_info:
+  register: watchdog
+"""
+
+RETURN = r"""
+state:
+  description: What it wrote; empty where there is nothing to read.
+  returned: success
+  type: dict
+  sample: {state: serving, reason: idle}
+findings:
+  description: The state with its reason, nodes that do not report, and the last recovery.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    source: {description: Who found it., type: str}
+    code: {description: "What it is, stable over releases; docs/troubleshooting.md has an entry for each.", type: str}
+    level: {description: "C(green), C(yellow) or C(red).", type: str}
+    check: {description: What was checked., type: str}
+    found: {description: What was found., type: str}
+    remedy: {description: What to do., type: str}
+    commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
+    subject: {description: Which one of several it is about., type: str}
+msg:
+  description: One sentence.
+  returned: always
+  type: str
+"""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.report.finding import as_dicts
+from ..module_utils.service.watchdog_report import findings
+from ..module_utils.system.files import read_json
+
+ARGUMENTS = {"path": {"type": "path", "default": "/run/dgx-spark/watchdog.json"}}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    path = Path(module.params["path"])
+    state = read_json(path)
+    try:
+        age = time.time() - path.stat().st_mtime
+    except OSError:
+        state, age = None, 0.0
+    found = findings(state, age, datetime.now(UTC))
+    module.exit_json(
+        changed=False,
+        state=state or {},
+        findings=as_dicts(found),
+        msg="; ".join(finding.sentence() for finding in found),
+    )
+
+
+if __name__ == "__main__":
+    main()
