@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from simulation import engine
-from simulation.faults import catalog, suite
 from testinfra.host import Host
 
+from simulation import engine
+from simulation.faults import catalog, suite
 from tests.integration.conftest import Playbook
 
 
