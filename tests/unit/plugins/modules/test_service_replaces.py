@@ -21,6 +21,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     commands: list[list[str]] = []
     monkeypatch.setattr(service_unit, "UNITS", tmp_path)
     monkeypatch.setattr(service_unit, "RECORDS", tmp_path)
+    monkeypatch.setattr(service_unit, "HOLDS", str(tmp_path / "holds"))
     monkeypatch.setattr(service_unit, "TRIAL_UNITS", tmp_path / "run")
     monkeypatch.setattr(service_unit, "TRIAL_RECORDS", tmp_path / "run")
     monkeypatch.setattr(service_unit, "image_id", lambda _run, _image: "sha256:" + "c" * 64)
@@ -99,3 +100,34 @@ def test_systemd_reads_a_unit_that_it_knows_otherwise(
     monkeypatch.setattr(service_unit, "unit_state", lambda *asked: dataclasses.replace(state(*asked), need_reload=True))
     write(capsys)
     assert ["systemctl", "daemon-reload"] in said
+
+
+@pytest.mark.parametrize("active", ["inactive", "failed"])
+def test_a_start_by_the_operator_takes_the_watchdogs_hold_away(
+    active: str,
+    tmp_path: Path,
+    said: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hold = tmp_path / "holds" / "spark-vllm"
+    hold.parent.mkdir()
+    hold.write_text("held after 3 failures\n", encoding="utf-8")
+    (tmp_path / "holds" / "spark-ray-head").write_text("another's\n", encoding="utf-8")
+    state = service_unit.unit_state
+
+    def found(*asked: Any) -> UnitState:
+        return dataclasses.replace(state(*asked), active=active)
+
+    monkeypatch.setattr(service_unit, "unit_state", found)
+    told = {}
+    for check in (True, False):
+        arguments = {"name": "spark-vllm", "state": "started", "_ansible_check_mode": check}
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            container_service.main()
+        told[check] = json.loads(capsys.readouterr().out)
+        assert hold.exists() is check
+    assert told[True]["actions"] == told[False]["actions"] == ["started spark-vllm.service", f"removed {hold}"]
+    assert (tmp_path / "holds" / "spark-ray-head").exists()
+    # Gone before systemd starts it: the gate of the start asks the watchdog at once.
+    assert [command[1] for command in said] == ["reset-failed", "start"]

@@ -113,6 +113,12 @@ def test_systemd_gives_up_on_slow_starts_too(line: str) -> None:
     assert spec().digest(IMAGE, {}) in unit_text(spec(), unit, IMAGE, spec().digest(IMAGE, {}))
 
 
+def test_without_a_burst_systemd_has_no_limit() -> None:
+    text = unit_text(spec(), UnitSpec("vLLM", start_limit_burst=0, longest_start_sec=3600), IMAGE, "d").splitlines()
+    # systemd.unit(5): an interval of 0 disables the limit, whatever the burst is.
+    assert "StartLimitIntervalSec=0" in text
+
+
 def test_a_window_that_is_never_full_is_refused() -> None:
     with pytest.raises(ValueError, match="5 failed starts of up to 900 s would never fill a shorter window"):
         UnitSpec("vLLM", start_limit_interval_sec=3600, longest_start_sec=900)

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.ray.cluster import (
+    GROUPS_PATH,
     NODES_PATH,
     VERSION_PATH,
     RayCluster,
     judge,
     parse_nodes,
+    pending_groups,
     read_cluster,
     summary,
 )
@@ -146,3 +148,39 @@ def test_a_dashboard_that_is_down_is_a_finding() -> None:
     assert not found.reachable
     assert "does not answer" in said(found, [], None)
     assert "still starting" in said(found, [], None)
+
+
+def groups(*rows: Any) -> dict[str, Any]:
+    return {"result": True, "data": {"result": {"total": len(rows), "result": list(rows)}}}
+
+
+def test_groups_that_wait_are_named() -> None:
+    rows = [
+        {"placement_group_id": "b", "state": "PENDING"},
+        {"placement_group_id": "c", "state": "CREATED"},
+        {"placement_group_id": "d", "state": "REMOVED"},
+        {"placement_group_id": "a", "state": "pending"},
+        {"placement_group_id": "e"},
+    ]
+    with fake_server({f"GET {GROUPS_PATH}": Reply(groups(*rows))}) as server:
+        assert pending_groups(HttpClient(server.url)) == ["a", "b"]
+        server.routes[f"GET {GROUPS_PATH}"] = Reply(groups())
+        assert pending_groups(HttpClient(server.url)) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"result": False, "msg": "GCS is away"}, "could not list its placement groups: GCS is away"),
+        ({"result": False}, "it gives no reason"),
+        ({"result": True, "data": {}}, "for its placement groups in an unknown form"),
+        (groups("a"), "in an unknown form"),
+        ([], "in an unknown form"),
+    ],
+)
+def test_an_answer_on_groups_that_is_none_is_one_sentence(answer: Any, words: str) -> None:
+    with (
+        fake_server({f"GET {GROUPS_PATH}": Reply(answer)}) as server,
+        pytest.raises(HttpError, match=words),
+    ):
+        pending_groups(HttpClient(server.url))

@@ -99,6 +99,7 @@ def test_it_ends_in_time_where_every_command_hangs(
     node = Node(monkeypatch, takes=60.0)
     found = collect(tmp_path / "evidence", "hung", "why", STATE, config, node.run)
     assert node.now <= evidence.SECONDS
+    assert len(node.asked) <= 4
     assert (found / "verdict.json").exists()
 
 

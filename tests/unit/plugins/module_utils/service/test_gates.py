@@ -12,6 +12,8 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub.store import Fi
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.nfs.share import NfsMount
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import gates
 
+from tests.unit.plugins.fake_server import Reply, closed_port, fake_server
+
 
 class Clock:
     """A clock that only sleeping moves."""
@@ -347,3 +349,58 @@ def test_a_server_without_ray_watches_no_cluster(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(gates, "serve_proof", proof)
     assert gates.main(["serving", "--url", "http://127.0.0.1:1", "--model", "m", "--timeout", "1"]) == 0
     assert trouble == [""]
+
+
+# --- gate start: what spark-watchdog says of this start
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> str:
+    path = tmp_path / "cluster_token"
+    path.write_text("the-token")
+    return str(path)
+
+
+def test_a_start_waits_for_what_the_watchdog_says_and_names_itself(token: str) -> None:
+    with fake_server({"POST /start": Reply({"waits_for": "192.168.100.11 makes itself ready"})}) as server:
+        gate = gates.StartObstacle(server.url, token, "one")
+        assert gate() == "192.168.100.11 makes itself ready"
+        server.routes["POST /start"] = Reply({"waits_for": ""})
+        assert gate() == ""
+        assert [asked.body for asked in server.asked] == [{"start": "one"}] * 2
+        assert server.asked[0].authorization == "Bearer the-token"
+
+
+@pytest.mark.parametrize("kind", ["nothing listens", "error", "no token"])
+def test_a_watchdog_that_is_away_keeps_a_start_for_a_minute_alone(
+    kind: str, token: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    with fake_server({"POST /start": Reply({"error": "broken"}, status=500)}) as server:
+        url = f"http://127.0.0.1:{closed_port()}" if kind == "nothing listens" else server.url
+        gate = gates.StartObstacle(url, "/nowhere" if kind == "no token" else token, "one", clock)
+        assert gate().startswith("spark-watchdog does not answer (")
+        clock.now = 59.0
+        assert gate()
+        clock.now = 60.0
+        assert gate() == ""
+    assert capsys.readouterr().out == "spark-watchdog does not answer: starting without it\n"
+
+
+def test_a_watchdog_that_comes_back_is_waited_for_anew(token: str) -> None:
+    clock = Clock()
+    with fake_server({"POST /start": Reply({"waits_for": "a pause"})}) as server:
+        gate = gates.StartObstacle(f"http://127.0.0.1:{closed_port()}", token, "one", clock)
+        assert gate()
+        clock.now = 50.0
+        gate.url, away = server.url, gate.url
+        assert gate() == "a pause"
+        clock.now, gate.url = 70.0, away
+        assert gate().startswith("spark-watchdog does not answer")
+
+
+def test_the_gate_of_a_unit_names_the_start_by_systemds_id(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVOCATION_ID", "0123abcd")
+    with fake_server({"POST /start": Reply({"waits_for": ""})}) as server:
+        assert gates.main(["start", server.url, "--token-file", token]) == 0
+        assert server.asked[0].body == {"start": "0123abcd"}
