@@ -159,6 +159,9 @@ def service_status(
             status["differs"].append(f"a container of this name runs outside of its unit (systemd says {state.active})")
     elif state.active != "activating":
         status["differs"] = [f"it is not running (systemd says {state.active}, last result {state.result})"]
+    elif held:
+        # After a boot: a start by the operator takes the hold away, and only what differs is started.
+        status["differs"] = [f"spark-watchdog holds it ({held})"]
     elif waits_behind_old_gates(state, units / f"{name}.service"):
         status["differs"] = ["it waits at the gates that it had before its unit was changed"]
     return status

@@ -79,6 +79,26 @@ def test_nothing_runs(records: Path, active: str) -> None:
     assert status["differs"] == [f"it is not running (systemd says {active}, last result success)"]
 
 
+@pytest.mark.parametrize(
+    ("active", "shown", "differs"),
+    [
+        ("inactive", "failed", "it is not running (systemd says failed, last result held after 3 failures)"),
+        # It waits at its gate since the boot: a start has to take the hold away.
+        ("activating", "activating", "spark-watchdog holds it (held after 3 failures)"),
+        ("active", "active", None),
+    ],
+)
+def test_a_unit_that_the_watchdog_holds_differs(
+    records: Path, tmp_path: Path, active: str, shown: str, differs: str | None
+) -> None:
+    holds = tmp_path / "holds"
+    holds.mkdir()
+    (holds / "spark-vllm").write_text("held after 3 failures\n", encoding="utf-8")
+    node = Node(active, container=running() if active == "active" else None)
+    status = service_status(node, "spark-vllm", records, holds=holds)
+    assert (status["active"], status["differs"]) == (shown, [differs] if differs else [])
+
+
 def test_a_gate_that_waits_is_no_difference(records: Path) -> None:
     status = service_status(Node("activating", "start-pre"), "spark-vllm", records)
     assert (status["settled"], status["differs"]) == (False, [])

@@ -111,12 +111,14 @@ def test_another_configuration_restarts_it(node: Node) -> None:
     assert node.systemd.asked == ["restart"]
 
 
-@pytest.mark.parametrize("change", ["changed", "new", "gone"])
+@pytest.mark.parametrize("change", ["changed", "new", "gone", "renamed"])
 def test_other_programs_restart_it(node: Node, change: str) -> None:
     node.present()
     file = node.library / "service" / "watchdog.py"
     if change == "gone":
         file.unlink()
+    elif change == "renamed":
+        file.rename(file.with_name("observer.py"))
     else:
         (file if change == "changed" else file.with_name("new.py")).write_text("1\n")
     assert f"restarted {NAME}.service" in node.present()
