@@ -8,6 +8,7 @@ back five times in a minute each. So a failure is counted when it happens; the t
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -61,11 +62,12 @@ class Budget:
             return cls(path)
 
     def save(self) -> None:
-        """Write it down, whole or not at all."""
+        """Write it down, whole or not at all; on a disk without room it counts on in memory."""
         if self.path is not None:
             rows = [{"at": failure.at, "cause": failure.cause} for failure in self.failures]
             document = {"failures": rows, "clock": self.clock, "served": self.served}
-            write_atomic(self.path, json.dumps(document) + "\n")
+            with contextlib.suppress(OSError):
+                write_atomic(self.path, json.dumps(document) + "\n")
 
     def tick(self, seconds: float, serving: bool) -> bool:
         """Let time pass; return whether a failure stopped to count."""

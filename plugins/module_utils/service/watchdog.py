@@ -245,7 +245,10 @@ class Watchdog:
     def hold(self, reason: str) -> None:
         """Stop the service until somebody starts it."""
         say(reason)
-        write_atomic(Path(HOLDS, VLLM), f"{reason}\n", 0o644)
+        try:
+            write_atomic(Path(HOLDS, VLLM), f"{reason}\n", 0o644)
+        except OSError as error:
+            say(f"the hold cannot be written down ({error}): a boot starts the service again")
         self.end_server()
         self.run(["systemctl", "stop", "--no-block", f"{VLLM}.service"], 20)
 

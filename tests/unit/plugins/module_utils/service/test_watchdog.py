@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.ray.cluster import RayCluster, RayNode
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import budget
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import verdict as v
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import watchdog as module
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.pulse import Report
@@ -185,6 +186,24 @@ def test_the_third_of_one_cause_holds_until_the_operator_starts_it(world: World)
     (world.held / "spark-vllm").unlink()
     world.pass_time(4)
     assert world.dog.budget.failures == []
+
+
+def test_a_disk_without_room_hinders_neither_healing_nor_holding(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_asked: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_atomic", full)
+    monkeypatch.setattr(budget, "write_atomic", full)
+    for _time in range(3):
+        world.serve()
+        world.hang()
+        world.pass_time(30)
+        world.restart("signal")
+    assert world.ended[:2] == ["spark-vllm"] * 2
+    assert ["systemctl", "stop", "--no-block", "spark-vllm.service"] in world.commands
+    assert "the hold cannot be written down" in capsys.readouterr().out
 
 
 def test_a_start_waits_for_every_node(world: World) -> None:
