@@ -55,13 +55,13 @@ def recovery(outcomes: Sequence[Outcome], begun: float) -> float | None:
     """
     right = sorted(outcome.ended for outcome in outcomes if outcome.kind == RIGHT)
     failed = [outcome.ended for outcome in outcomes if outcome.kind != RIGHT]
-    last = max(failed, default=None)
-    if last is not None:
-        return next((moment - begun for moment in right if moment > last), None)
-    gaps = [
-        (after, after - before) for before, after in zip([begun, *right], right, strict=False) if after - before > 5.0
-    ]
-    return max((after - begun for after, _gap in gaps), default=0.0)
+    ends = [after for before, after in zip([begun, *right], right, strict=False) if after - before > 5.0]
+    if failed:
+        behind = next((moment for moment in right if moment > max(failed)), None)
+        if behind is None:
+            return None
+        ends.append(behind)
+    return max((end - begun for end in ends), default=0.0)
 
 
 class Suite:
@@ -261,14 +261,16 @@ def _row(name: str, runs: Sequence[Result], cold_s: float | None) -> str:
     seconds: list[float] = [run.recovered_s for run in runs if run.recovered_s is not None]
     shown = f"{median(seconds):.0f}" if len(seconds) == len(runs) else "**never**"
     ratio = f"{median(seconds) / cold_s:.1f}" if seconds and cold_s and median(seconds) else "-"
-    told = next((run for run in runs if run.verdict_s is not None), None)
-    said = f"after {told.verdict_s:.0f} s: {told.verdict}" if told else "-"
+    first = next((run for run in runs if run.verdict_s is not None), None)
+    said = f"after {first.verdict_s:.0f} s: {first.verdict}" if first else "-"
     wrong = (
         f" **{'; '.join(dict.fromkeys(text for run in runs for text in run.problems))}**"
         if any(run.problems for run in runs)
         else ""
     )
-    return f"| {name}{f' (median of {len(runs)})' if len(runs) > 1 else ''} | {saw} | {shown} | {ratio} | {max(run.restarts for run in runs)} | {said}{wrong} |"
+    # What clients and watchdog said may hold the mark of a column.
+    told = f"{said}{wrong}".replace("|", "\\|")
+    return f"| {name}{f' (median of {len(runs)})' if len(runs) > 1 else ''} | {saw} | {shown} | {ratio} | {max(run.restarts for run in runs)} | {told} |"
 
 
 def write_docs(path: Path, results: Sequence[Result], cold_s: float | None) -> None:
