@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..report.finding import RED, YELLOW, Finding, fine
+from ..vllm.health import CHECK as SERVER
 from .verdict import BUSY, DEAD, DRAINING, HELD, HUNG, LOADING, MUTE, SATURATED, SERVING, STOPPED, WAITING
 
 #: What was checked.
@@ -61,7 +62,8 @@ def _state(state: Mapping[str, Any]) -> Finding:
         return Finding(
             "watchdog.hung",
             RED,
-            CHECK,
+            # In the place of the row that the server would have by its /health.
+            SERVER,
             f"{name} {since}: {reason}",
             "the watchdog ends and starts it by itself unless vllm_watchdog_act is false; playbooks/restart.yml does it by hand",
             _JOURNAL,

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.codes import CODES
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import GREEN, RED, YELLOW
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import GREEN, RED, YELLOW, fine
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.report import once
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.watchdog_report import findings
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.health import CHECK
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 NODES = {"192.168.100.10": {"age_s": 1.0}, "192.168.100.11": {"age_s": 2.0}}
@@ -42,6 +44,20 @@ def test_each_state_has_its_colour_and_reason(name: str, level: str) -> None:
     assert found.level == level
     assert "because" in found.found
     assert found.level == GREEN or found.code in CODES
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("hung", ["watchdog.hung"]),
+        ("mute", ["watchdog.hung"]),
+        ("serving", ["watchdog.ok", "vllm.ok"]),
+        ("saturated", ["watchdog.saturated", "vllm.ok"]),
+    ],
+)
+def test_what_the_server_says_of_itself_is_told_only_where_the_watchdog_agrees(name: str, codes: list[str]) -> None:
+    looks = {"watchdog": findings(state(name), 1.0, NOW), "server": [fine("vllm", CHECK, "vLLM serves m")]}
+    assert [one.code for one in once(looks)] == codes
 
 
 @pytest.mark.parametrize(("known", "age"), [(None, 0.0), (state("serving"), 31.0)])
