@@ -938,8 +938,8 @@ CODES: dict[str, Meaning] = {
     ),
     "watchdog.hung": Meaning(
         "The endpoint hangs",
-        "Requests run and nothing moves for longer than a step of prefill takes on this machine, or a completion of one token does not come back. `/health` may be "
-        "green meanwhile.",
+        "Requests run and nothing moves for longer than a step of prefill takes on this machine, or a completion of one token does not come back. "
+        "`/health` may be green meanwhile.",
         "The watchdog keeps evidence and starts the server again by itself; with `vllm_watchdog_act: false`, run `playbooks/restart.yml`.",
     ),
     "watchdog.held": Meaning(

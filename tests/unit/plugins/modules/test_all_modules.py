@@ -63,6 +63,7 @@ OPTIONS_ALONE = {
         "a report of one's own: role node_report asks through node_info",
     ),
     "node_secrets": {"path": "secrets elsewhere"},
+    "node_service": {"config_path": "a node of one's own"},
     "node_survey_info": {"interfaces": "ports that are not ConnectX", "netplan_files": "a report of one's own"},
     "node_tools": {"path": "another folder"},
     "preflight_report": {"show": "the page alone"},
@@ -73,6 +74,7 @@ OPTIONS_ALONE = {
     "vllm_chat_check": {"api_key": "a key that is in no file", "check_authentication": "a server without a key"},
     "vllm_flags": {"kernel_record": "another folder", "record": "another folder", "seconds": "a slow disk"},
     "vllm_graph_trial": {"answer_seconds": "a slow model", "record": "another folder"},
+    "vllm_watchdog_info": {"path": "a state from elsewhere"},
     "vllm_server_info": {"api_key": "a key that is in no file", "timeout": "a slow server"},
 }
 
