@@ -193,7 +193,9 @@ class Watchdog:
 
     def notice_end(self, sample: Sample, verdict: Verdict) -> None:
         """Count a server that ended by itself; systemd waits before it starts it again, so that no end is missed."""
-        ended = sample.sub.startswith("auto-restart") or sample.active == "failed"
+        # With Restart=always a unit stays failed only where systemd gave it up, or was told to stop it while it started.
+        given_up = sample.active == "failed" and sample.result == "start-limit-hit"
+        ended = sample.sub.startswith("auto-restart") or given_up
         entered, self._ended = ended and not self._ended, ended
         phase = self._phase
         if not ended and sample.active != "unknown":

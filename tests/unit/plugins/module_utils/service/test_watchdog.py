@@ -174,6 +174,19 @@ def test_a_server_that_ends_without_an_error_is_not_counted(world: World) -> Non
     assert world.dog.budget.failures == []
 
 
+@pytest.mark.parametrize(
+    ("result", "counted"),
+    # systemd 252 of a unit that was stopped at a gate, and of one whose stop took too long.
+    [("signal", 0), ("timeout", 0), ("start-limit-hit", 1)],
+)
+def test_a_start_that_the_operator_stopped_is_no_failure(world: World, result: str, counted: int) -> None:
+    world.seen = Sample(0.0, "activating", "start-pre", waits_for="a peer")
+    world.pass_time(10)
+    world.seen = Sample(0.0, "failed", "failed", result=result)
+    world.pass_time(10)
+    assert len(world.dog.budget.failures) == counted
+
+
 def test_the_third_of_one_cause_holds_until_the_operator_starts_it(world: World) -> None:
     for _time in range(3):
         world.serve()
