@@ -101,9 +101,14 @@ class Suite:
         pair = Pair(self.docker, self.asked, self.say)
         traffic = Traffic(self.asked)
         traffic.learn()
+        self._forget()
+        self._wait(self._prefill_seen, 150, f"before {fault.name}: the watchdog did not measure prefill on a pair that serves")
         traffic.start()
         self._wait(lambda: steady(traffic.outcomes, time.monotonic()), 90, f"before {fault.name}: no steady answers")
         self._forget()
+        self._wait(
+            self._prefill_seen, 150, f"before {fault.name}: the watchdog did not measure prefill on a pair that serves"
+        )
         since = self._now_in_node()
         starts = self._starts()
         self.say(f"{fault.name}")
@@ -199,6 +204,11 @@ class Suite:
         """Let failures count from the beginning: each fault is judged by itself, and three of a kind would hold the service."""
         argv = ["sh", "-c", "rm -f /var/lib/dgx-spark/watchdog/budget.json && systemctl restart spark-watchdog"]
         nodes.execute(self.docker, HEAD, argv, "let the watchdog forget")
+
+    def _prefill_seen(self) -> bool:
+        """Say whether the watchdog has seen how fast this machine reads prompts; before, it is patient with a slow one."""
+        state = nodes.execute(self.docker, HEAD, ["cat", "/run/dgx-spark/watchdog.json"], "read the watchdog's state")
+        return bool(json.loads(state).get("prefill_tok_s"))
 
     def _now_in_node(self) -> str:
         return nodes.execute(self.docker, HEAD, ["date", "+%s.%N"], "tell the time").strip()
