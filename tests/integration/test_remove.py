@@ -32,7 +32,9 @@ def traces(host: Host) -> set[str]:
     """Return the files below the folders that the collection writes to, units that systemd knows, containers and names of images."""
     with host.sudo():
         files = host.run(f"find {FOLDERS} -mindepth 1 2>/dev/null").stdout.splitlines()
-    units = sudo(host, "systemctl list-unit-files --no-legend --no-pager 'spark-*' 'srv-*'").splitlines()
+    with host.sudo():
+        # Status 1 where there is none.
+        units = host.run("systemctl list-unit-files --no-legend --no-pager 'spark-*' 'srv-*'").stdout.splitlines()
     running = sudo(host, "systemctl list-units --all --no-legend --no-pager --plain 'spark-*' 'srv-*'").splitlines()
     containers = sudo(host, "docker ps --all --format '{{.Names}}'").split()
     images = sudo(host, "docker image ls --format '{{.Repository}}:{{.Tag}}'").split()

@@ -203,3 +203,12 @@ def test_what_roles_leave_for_others_is_known_to_the_check_of_names() -> None:
         for body in re.findall(r"^(\s+)ansible\.builtin\.set_fact:\n((?:\1\s+.*\n)+)", text, re.M):
             left |= set(re.findall(rf"^{body[0]}  ([a-z]\w*):", body[1], re.M))
     assert {name for name in left if not name.startswith("spark_")} == set(FACTS)
+
+
+def test_what_a_role_installs_is_recorded() -> None:
+    """remove.yml takes away recorded packages and no others."""
+    for path in TASK_FILES:
+        tasks = [entry for entry in mappings(yaml.safe_load(path.read_text(encoding="utf-8"))) if "name" in entry]
+        installed = [task.get("register", task["name"]) for task in tasks if "ansible.builtin.apt" in task]
+        recorded = str([task for task in tasks if "dgx_spark.vllm.installed_packages" in task])
+        assert all(f"{name}.stdout" in recorded for name in installed), path
