@@ -160,7 +160,7 @@ def python_path(image: Mapping[str, Any]) -> str:
     """Return the PYTHONPATH that an image sets; a unit that sets one adds to it."""
     environment = (image.get("Config") or {}).get("Env") or []
     return next(
-        (value for name, _, value in (entry.partition("=") for entry in environment) if name == "PYTHONPATH"), ""
+        (value for name, _equals, value in (entry.partition("=") for entry in environment) if name == "PYTHONPATH"), ""
     )
 
 

@@ -102,7 +102,9 @@ class Suite:
         traffic = Traffic(self.asked)
         traffic.learn()
         self._forget()
-        self._wait(self._prefill_seen, 150, f"before {fault.name}: the watchdog did not measure prefill on a pair that serves")
+        self._wait(
+            self._prefill_seen, 150, f"before {fault.name}: the watchdog did not measure prefill on a pair that serves"
+        )
         traffic.start()
         self._wait(lambda: steady(traffic.outcomes, time.monotonic()), 90, f"before {fault.name}: no steady answers")
         self._forget()

@@ -55,7 +55,12 @@ Playbook = Callable[..., Run]
 
 @pytest.fixture
 def playbook(tmp_path: Path) -> Playbook:
-    """Run a playbook of the checkout; keyword ``extra`` are extra variables, ``inventory`` another inventory."""
+    """Run a playbook of the checkout; see `runner`."""
+    return runner(tmp_path)
+
+
+def runner(folder: Path) -> Playbook:
+    """Return what runs a playbook of the checkout; keyword ``extra`` are extra variables, ``inventory`` another inventory."""
 
     def run(
         name: str = "site.yml",
@@ -65,7 +70,7 @@ def playbook(tmp_path: Path) -> Playbook:
         check: bool = False,
     ) -> Run:
         # A folder for each run: ansible-runner keeps a run's extra variables there and would hand them to the next.
-        private = Path(tempfile.mkdtemp(prefix="runner-", dir=tmp_path))
+        private = Path(tempfile.mkdtemp(prefix="runner-", dir=folder))
         outcome = ansible_runner.run(
             private_data_dir=str(private),
             project_dir=str(REPOSITORY),

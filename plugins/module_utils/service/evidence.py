@@ -40,7 +40,7 @@ def _commands() -> list[tuple[str, Sequence[str]]]:
     stacks = [
         (f"stack-{pid}.txt", (DOCKER, "exec", "spark-vllm", "py-spy", "dump", "--pid", str(pid))) for pid in ranks()
     ]
-    return commands + [(name, argv) for name, argv in stacks[:8]]
+    return commands + list(stacks[:8])
 
 
 def collect(

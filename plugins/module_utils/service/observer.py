@@ -111,7 +111,7 @@ class Probe:
             client = HttpClient(self.url, token=read_secret_file(self.key_file), timeout=_PROBE_S)
             prompt: Any = PROMPT
             if tokens:
-                prompt = [random.randrange(*_IDS) for _ in range(tokens)]
+                prompt = [random.randrange(*_IDS) for _token in range(tokens)]
             begun = self.clock()
             answer = client.post_json(
                 "/v1/completions", {"model": self.model, "prompt": prompt, "max_tokens": 1, "temperature": 0}

@@ -45,7 +45,7 @@ def page_cache_gib(meminfo_text: str) -> float:
     """
     figures = dict.fromkeys(("Cached", "Buffers", "Shmem", "Mapped"), 0)
     for line in meminfo_text.splitlines():
-        name, _, value = line.partition(":")
+        name, _colon, value = line.partition(":")
         words = value.split()
         if name in figures and words and words[0].isdigit():
             figures[name] = int(words[0])

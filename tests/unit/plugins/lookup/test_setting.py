@@ -63,7 +63,11 @@ def test_what_is_said_counts_and_else_the_owners_default(tmp_path: Path) -> None
 
 def test_the_ports_of_this_node(tmp_path: Path) -> None:
     hosts = {
-        "spark-1": {"spark_api_port": "{{ 7999 + 1 }}", "wanted": sorted([8000, 6379, 8237, 8265, 10001, *AGENTS]), **NODES},
+        "spark-1": {
+            "spark_api_port": "{{ 7999 + 1 }}",
+            "wanted": sorted([8000, 6379, 8237, 8265, 10001, *AGENTS]),
+            **NODES,
+        },
         "spark-2": {"wanted": sorted(AGENTS), **NODES},
     }
     done = play(tmp_path, hosts, "query('dgx_spark.vllm.ports') | map(attribute='port') | sort == wanted")
