@@ -13,7 +13,6 @@ from simulation import engine
 from simulation.faults import catalog, suite
 from tests.integration.conftest import Playbook, runner
 
-
 ON = {"vllm_watchdog_enabled": True}
 
 
