@@ -178,9 +178,13 @@ class ImageSource:
             raise ImageError(problem)
         if self.check:
             return self.would("archive", content)
+        brought = [name for name in names if name != self.name and inspect_image(self.run, name) is None]
         loaded = self.docker("load", "--quiet", "--input", str(archive), seconds=None)
         if self.name not in names:
             self.docker("tag", loaded.strip().rpartition(": ")[2], self.name)
+        # Nobody asked for the archive's own names, and remove.yml would not know whose they are.
+        for name in brought:
+            self.docker("image", "rm", name)
         return self.result(inspect_image(self.run, self.name), changed=True, source="archive", content=content)
 
     def from_base(self, have: dict[str, Any] | None, base: str, ray_version: str) -> dict[str, Any]:

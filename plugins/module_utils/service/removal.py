@@ -144,6 +144,10 @@ class Removal(Units):
                 self.found.append(name)
         if changed:
             self.systemctl("daemon-reload")
+        if not self.check:
+            # One that failed before stays listed without its file; a unit that never failed has nothing to be forgotten.
+            for name in self.found:
+                self.run(["systemctl", "reset-failed", name])
 
     def _end(self, unit: str) -> bool:
         """Stop and disable a unit; return whether it ran."""
