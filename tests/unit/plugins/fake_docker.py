@@ -44,7 +44,7 @@ elif command[:2] == ["image", "ls"]:
     leave("\\n".join(found["Id"] for found in images.values()))
 elif command[0] == "load":
     images.update(world["archive"])
-    leave()
+    leave("\\n".join("Loaded image: " + name for name in world["archive"]))
 elif command[0] == "version":
     leave(world["arch"])
 elif command[0] == "info":

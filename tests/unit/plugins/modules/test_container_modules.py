@@ -226,6 +226,15 @@ def test_a_base_from_an_archive_gets_its_name(run: Run, world: World, tmp_path: 
     assert "the tag that the image was saved under" in result["msg"]
 
 
+def test_an_archive_leaves_no_name_but_the_one_that_was_asked_for(run: Run, world: World, tmp_path: Path) -> None:
+    path = tmp_path / "image.tar"
+    config = {"architecture": HERE, "rootfs": {"diff_ids": ["new"]}, "config": {"Labels": {}}}
+    save(path, {"c.json": config, "manifest.json": [{"Config": "c.json", "RepoTags": ["saved:1", "users:1"]}]})
+    world.set(images={"users:1": image("users")}, archive={"saved:1": image("new")})
+    assert run(image_sync, name=NAME, archive=str(path))["source"] == "archive"
+    assert set(world.get("images")) == {NAME, "users:1"}
+
+
 def test_base_needs_a_version_of_ray(run: Run, world: World) -> None:
     assert run(image_sync, name=NAME, base=BASE)["failed"] is True
 
