@@ -20,6 +20,10 @@ options:
   startup_of:
     description: Container that runs C(vllm serve), to say how long its last start took once its unit is active. Left out, no journal is read for it.
     type: str
+  snapshot:
+    description: Whether to return what M(dgx_spark.vllm.service_snapshot_info) returns as well.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes.info
 author:
@@ -105,6 +109,10 @@ start:
     Figures of that start as its journal has them, C(kv_cache_gib), C(kv_cache_tokens), C(model_gib), C(graph_gib) among them, and when it was (C(started)).
   returned: success
   type: dict
+snapshot:
+  description: What M(dgx_spark.vllm.service_snapshot_info) returns of the verified state.
+  returned: with O(snapshot=true)
+  type: dict
 findings:
   description: One on all units together.
   type: list
@@ -125,127 +133,20 @@ msg:
   type: str
 """
 
-from pathlib import Path
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.cli import GONE, DockerError, inspect_container
-from ..module_utils.docker.service import STOP_FLAG
-from ..module_utils.docker.service_state import RECORDS, judge_units, service_status
-from ..module_utils.hub.store import weights_bytes
-from ..module_utils.report.finding import as_dicts
-from ..module_utils.system.run import Runner, run
-from ..module_utils.vllm.load_strategy import load_facts
-from ..module_utils.vllm.serving import ServingError, serving
-from ..module_utils.vllm.start_causes import Cause, first_cause, kernel_command, starts, starts_command
-from ..module_utils.vllm.startup_phases import journal_command, phases_line, start_report
-
-JOURNAL_LINES = 25
-
-
-def journal(name: str) -> list[str]:
-    """Return the last lines of a unit's own processes, oldest first: neither systemd's nor what cleaning up complains of."""
-    # Matching the field leaves out what systemd itself says of the unit, which --unit would bring along.
-    argv = [
-        "journalctl",
-        f"_SYSTEMD_UNIT={name}.service",
-        "--lines",
-        str(JOURNAL_LINES),
-        "--no-pager",
-        "--output",
-        "cat",
-    ]
-    code, out, _err = run(argv)
-    return [line for line in out.splitlines() if line.strip() and GONE not in line] if code == 0 else []
-
-
-def cause_of(run: Runner, name: str) -> Cause | None:
-    """Return why the last start of a unit failed; None where its journal does not say. The start that is on the way may be the newest."""
-    code, out, _err = run(starts_command(name))
-    for start in reversed(starts(out)[-2:] if code == 0 else []):
-        code, kernel, _err = run(kernel_command(start.begun))
-        found = first_cause(start.text, kernel if code == 0 else "")
-        if found:
-            return found
-    return None
-
-
-def startup(run: Runner, name: str) -> tuple[list[str], dict[str, Any]]:
-    """Return what the journal says of the last start of a serving container, as lines and as figures; empty for another one, or where it says nothing."""
-    try:
-        found = serving(inspect_container(run, name), name)
-    except ServingError:
-        return [], {}
-    code, out, _err = run(journal_command(name, found.started))
-    report = start_report(out, weights_bytes(Path(found.model_path))) if code == 0 else {"phases": {}}
-    phases = phases_line(report["phases"])
-    figures = {key: value for key, value in report.items() if key != "phases"}
-    return ([phases, load_facts(report)["text"]] if phases else []), {
-        **figures,
-        "started": found.started,
-    } if figures else {}
-
-
-def summary(units: list[dict[str, Any]], journals: dict[str, list[str]], causes: dict[str, Cause]) -> str:
-    """Return one sentence on the units, with the last lines of those that are on the way."""
-    if not units:
-        return "no container is managed on this node"
-    words = []
-    for unit in units:
-        cause = causes.get(unit["name"])
-        if cause:
-            words.append(
-                f"{unit['name']} is {unit['active']} ({unit['sub']}), its last start failed: {cause.sentence()}"
-            )
-        elif unit["differs"]:
-            words.append(f"{unit['name']}: {'; '.join(unit['differs'])}")
-        elif not unit["settled"]:
-            last = next(
-                (line.strip() for line in reversed(journals.get(unit["name"], [])) if line.strip()), "nothing said yet"
-            )
-            words.append(f"{unit['name']} is {unit['active']} ({unit['sub']}): {last[:140]}")
-    return ". ".join(words) or f"in the desired state and active: {', '.join(unit['name'] for unit in units)}"
-
-
-def _starts_again(unit: dict[str, Any]) -> bool:
-    return unit["restarts"] > 0 and not unit["settled"]
+from ..module_utils.docker.cli import DockerError
+from ..module_utils.service.unit_states import ARGUMENTS, answer
+from ..module_utils.system.run import run
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={"names": {"type": "list", "elements": "str"}, "startup_of": {"type": "str"}},
-        supports_check_mode=True,
-    )
-
-    names = module.params["names"]
-    if names is None:
-        names = sorted(path.stem for path in RECORDS.glob("*.json"))
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        units = [service_status(run, name) for name in names]
-        started = [unit["name"] for unit in units if unit["settled"] and unit["name"] == module.params["startup_of"]]
-        said, figures = startup(run, started[0]) if started else ([], {})
+        found = answer(module.params, run)
     except DockerError as error:
         module.fail_json(msg=str(error))
-    failing = [
-        unit["name"] for unit in units if unit["present"] and (unit["active"] == "failed" or _starts_again(unit))
-    ]
-    causes = {name: cause for name in failing if (cause := cause_of(run, name))}
-    journals = {unit["name"]: journal(unit["name"]) for unit in units if unit["present"] and not unit["settled"]}
-    stopped, message = Path(STOP_FLAG).exists(), summary(units, journals, causes)
-    module.exit_json(
-        changed=False,
-        units=units,
-        settled=all(unit["settled"] for unit in units),
-        failed_units=[unit["name"] for unit in units if unit["active"] == "failed"],
-        stop_flag=stopped,
-        causes={name: cause.as_dict() for name, cause in causes.items()},
-        journal=journals,
-        startup=said,
-        start=figures,
-        findings=as_dicts([judge_units(units, stopped=stopped, message=message)]),
-        msg=message,
-    )
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ module: node_info
 short_description: Several checks of a node in one call
 version_added: 0.1.0
 description:
-  - Does what M(dgx_spark.vllm.node_preflight_info), M(dgx_spark.vllm.node_survey_info) and M(dgx_spark.vllm.gb10_runtime_info) do, in one call
-    over the connection, for a report that wants all of them.
+  - Does what M(dgx_spark.vllm.node_preflight_info), M(dgx_spark.vllm.node_survey_info), M(dgx_spark.vllm.gb10_runtime_info) and
+    M(dgx_spark.vllm.container_service_info) do, in one call over the connection, for a report that wants all of them.
   - A check that fails is reported in its own result, and the others go on.
 options:
   requirements:
@@ -23,12 +23,16 @@ options:
   runtime:
     description: Options of M(dgx_spark.vllm.gb10_runtime_info); left out, this is not checked.
     type: dict
+  services:
+    description: Options of M(dgx_spark.vllm.container_service_info); left out, this is not checked.
+    type: dict
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes.info
 seealso:
   - module: dgx_spark.vllm.node_preflight_info
   - module: dgx_spark.vllm.node_survey_info
   - module: dgx_spark.vllm.gb10_runtime_info
+  - module: dgx_spark.vllm.container_service_info
 author:
   - dgx_spark.vllm contributors (@dgx-spark)
 """
@@ -56,6 +60,10 @@ runtime:
   description: What M(dgx_spark.vllm.gb10_runtime_info) returns, or RV(ignore:failed) with the reason.
   type: dict
   returned: when it was asked for
+services:
+  description: What M(dgx_spark.vllm.container_service_info) returns, or RV(ignore:failed) with the reason.
+  type: dict
+  returned: when it was asked for
 msg:
   description: One sentence.
   type: str
@@ -68,8 +76,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ..module_utils.docker.cli import DockerError
 from ..module_utils.gpu import runtime
 from ..module_utils.node import occupants, requirements
+from ..module_utils.service import unit_states
 from ..module_utils.system.run import run
 
 #: What can be asked for: the parameters of each look, and who answers.
@@ -77,6 +87,7 @@ LOOKS: dict[str, tuple[dict[str, Any], Callable[..., dict[str, Any]]]] = {
     "requirements": (requirements.ARGUMENTS, requirements.answer),
     "occupants": (occupants.ARGUMENTS, occupants.answer),
     "runtime": (runtime.ARGUMENTS, runtime.answer),
+    "services": (unit_states.ARGUMENTS, unit_states.answer),
 }
 
 
@@ -88,7 +99,7 @@ def look(name: str, given: dict[str, Any]) -> dict[str, Any]:
         return {"failed": True, "msg": f"{name}: {'; '.join(checked.error_messages)}"}
     try:
         return answer(checked.validated_parameters, run)
-    except (ValueError, requirements.CollectError) as error:
+    except (ValueError, requirements.CollectError, DockerError) as error:
         return {"failed": True, "msg": str(error)}
 
 

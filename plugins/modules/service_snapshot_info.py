@@ -66,21 +66,19 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.docker.cli import DockerError
 from ..module_utils.docker.service import STOP_FLAG
-from ..module_utils.docker.service_snapshot import digest, good_state, images_kept, services_here, unproven
+from ..module_utils.docker.service_snapshot import snapshot
 from ..module_utils.system.run import run
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     try:
-        now, good, reasons = digest(services_here()), good_state(run), unproven(run)
-        kept = images_kept(run, good["images"])
+        found = snapshot(run)
     except DockerError as error:
         module.fail_json(msg=str(error))
+    good = found["good"]
     told = good["problem"] or f"the state that was verified on {good['verified']} can be put back"
-    module.exit_json(
-        changed=False, digest=now, unproven=reasons, good=good, kept=kept, stop_flag=Path(STOP_FLAG).exists(), msg=told
-    )
+    module.exit_json(changed=False, **found, stop_flag=Path(STOP_FLAG).exists(), msg=told)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,17 @@ def good_state(run: Runner) -> dict[str, Any]:
     }
 
 
+def snapshot(run: Runner) -> dict[str, Any]:
+    """Return what module service_snapshot_info documents, but for its sentence; raises DockerError where Docker does not answer."""
+    good = good_state(run)
+    return {
+        "digest": digest(services_here()),
+        "unproven": unproven(run),
+        "good": good,
+        "kept": images_kept(run, good["images"]),
+    }
+
+
 class ServiceSnapshot(Units):
     """Writes the state down, or puts it back; ``actions`` says in words what was done."""
 

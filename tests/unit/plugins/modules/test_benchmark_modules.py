@@ -15,6 +15,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu import runtime
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub.store import FileEntry, Manifest, Store
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import unit_states
 from ansible_collections.dgx_spark.vllm.plugins.modules import (
     container_service_info,
     vllm_benchmark,
@@ -411,7 +412,7 @@ def test_a_start_that_failed_is_told_by_its_first_error(run: Run, node: Node, mo
             "differs": [],
         }
         status["settled"] = active == "active"
-        monkeypatch.setattr(container_service_info, "service_status", lambda _run, _name, status=status: status)
+        monkeypatch.setattr(unit_states, "service_status", lambda _run, _name, status=status: status)
         found = run(container_service_info, names=["spark-vllm"])
         assert ("spark-vllm" in found["causes"]) == told, active
         assert ("its last start failed: the weights leave no memory for the KV cache" in found["msg"]) == told

@@ -71,6 +71,9 @@ def test_node_info_gives_each_look_its_answer(run: Run) -> None:
     assert result["occupants"]["identity"]["kernel"]
     assert set(result["runtime"]) >= {"healthy", "gpu_present", "findings"}
     assert "runtime" not in run(node_info, occupants={})
+    services = run(node_info, services={})["services"]
+    assert (services["units"], services["settled"]) == ([], True)
+    assert "snapshot" not in services
 
 
 def test_a_look_of_node_info_that_fails_lets_the_others_go_on(run: Run) -> None:
@@ -79,8 +82,10 @@ def test_a_look_of_node_info_that_fails_lets_the_others_go_on(run: Run) -> None:
         requirements={"fabric_address": "spark-1"},
         occupants={"min_available_gib": "much"},
         runtime={"require_gpu": False},
+        services={"snapshot": "much"},
     )
     assert "failed" not in result
+    assert result["services"]["failed"] and "snapshot" in result["services"]["msg"]
     assert result["requirements"]["failed"] and "not an IP address" in result["requirements"]["msg"]
     assert result["occupants"]["failed"] and "min_available_gib" in result["occupants"]["msg"]
     assert "failed" not in result["runtime"]

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the units of a node do, in one sentence and in figures. (Through the module: test_benchmark_modules.py.)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker import service_snapshot
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.cli import DockerError
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import unit_states
+
+ASKED = {"names": None, "startup_of": None, "snapshot": False}
+
+
+def unit(name: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "present": True, "active": "active", "sub": "running", "restarts": 0, "differs": []} | fields
+
+
+def silent(argv: Sequence[str], _seconds: float | None = None) -> tuple[int, str, str]:
+    return 1, "", f"{argv[0]}: not here"
+
+
+@pytest.fixture(autouse=True)
+def nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A node without records, so that this machine's own say nothing."""
+    monkeypatch.setattr(unit_states, "RECORDS", tmp_path)
+    monkeypatch.setattr(unit_states, "STOP_FLAG", str(tmp_path / "stopped"))
+
+
+def test_a_node_without_units_is_settled() -> None:
+    found = unit_states.answer(ASKED, silent)
+    assert (found["units"], found["settled"], found["stop_flag"]) == ([], True, False)
+    assert found["msg"] == "no container is managed on this node"
+    assert "snapshot" not in found
+
+
+def test_the_units_are_those_with_a_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "spark-vllm.json").touch()
+    (tmp_path / "stopped").touch()
+    waits = unit("spark-vllm", active="activating", sub="start-pre", settled=False)
+    monkeypatch.setattr(unit_states, "service_status", lambda _run, _name: waits)
+    monkeypatch.setattr(unit_states, "journal", lambda _run, _name: ["first", " the store is not mounted yet "])
+    found = unit_states.answer(ASKED, silent)
+    assert [entry["name"] for entry in found["units"]] == ["spark-vllm"]
+    assert (found["settled"], found["stop_flag"]) == (False, True)
+    assert found["msg"] == "spark-vllm is activating (start-pre): the store is not mounted yet"
+
+
+def test_units_that_differ_and_units_that_run() -> None:
+    runs, other = unit("spark-ray-head", settled=True), unit("spark-vllm", settled=True, differs=["another image runs"])
+    assert unit_states.summary([runs], {}, {}) == "in the desired state and active: spark-ray-head"
+    assert unit_states.summary([runs, other], {}, {}) == "spark-vllm: another image runs"
+
+
+def test_the_verified_state_comes_along_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(service_snapshot, "RECORDS", tmp_path)
+    monkeypatch.setattr(service_snapshot, "GOOD", tmp_path / "services.json")
+    with pytest.raises(DockerError):
+        unit_states.answer({**ASKED, "snapshot": True}, silent)
+    found = unit_states.answer({**ASKED, "snapshot": True}, lambda _argv, _seconds=None: (0, "", ""))["snapshot"]
+    assert (found["digest"], found["unproven"], found["kept"]) == ("", [], True)
+    assert found["good"]["problem"] == "no verified state is recorded on this node"
