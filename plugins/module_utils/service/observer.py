@@ -164,6 +164,7 @@ class Observer:
         self.clock = clock
         self.result = ""
         self.up_s = 0.0
+        self.start, self.restarts = "", 0
         self.metrics: Mapping[str, Any] | None = None
 
     def look(self, compiling: bool) -> Sample:
@@ -189,6 +190,8 @@ class Observer:
             sub=sub,
             result=self.result,
             up_s=self.up_s,
+            start=self.start,
+            restarts=self.restarts,
             stop_flag=Path(STOP_FLAG).exists(),
             held=self.hold(),
             waits_for=waits_for,
@@ -223,7 +226,7 @@ class Observer:
                 "systemctl",
                 "show",
                 f"{self.unit}.service",
-                "--property=ActiveState,SubState,Result,ActiveEnterTimestampMonotonic",
+                "--property=ActiveState,SubState,Result,ActiveEnterTimestampMonotonic,InvocationID,NRestarts",
             ],
             10,
         )
@@ -232,6 +235,7 @@ class Observer:
             # systemd itself gives no answer: nothing is known, and nothing is to be done about it.
             return "unknown", ""
         self.result = values.get("Result", "")
+        self.start, self.restarts = values.get("InvocationID", ""), int(values.get("NRestarts") or 0)
         # Microseconds of the clock that time.monotonic() reads (systemd.unit(5), clock_gettime(2)).
         self.up_s = max(0.0, self.clock() - int(values.get("ActiveEnterTimestampMonotonic") or 0) / 1e6)
         return values["ActiveState"], values.get("SubState", "")

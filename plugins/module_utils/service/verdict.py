@@ -68,6 +68,8 @@ class Sample:
         at: seconds of a clock that does not jump (``time.monotonic``).
         active, sub, result: systemd's ActiveState, SubState and Result of the server's unit.
         up_s: seconds since the unit became active.
+        start: systemd's id of the unit's last start (InvocationID); empty before the first since the boot.
+        restarts: how often systemd started it again by itself since somebody else did (NRestarts).
         stop_flag: the operator stopped the cluster.
         held: why the watchdog itself stopped it; empty where it did not.
         waits_for: what a gate waits for; empty behind the gates.
@@ -86,6 +88,8 @@ class Sample:
     sub: str = ""
     result: str = ""
     up_s: float = 0.0
+    start: str = ""
+    restarts: int = 0
     stop_flag: bool = False
     held: str = ""
     waits_for: str = ""

@@ -91,8 +91,9 @@ class Watchdog:
             int(config.get("context") or 0),
             clock,
         )
-        # What an earlier run of this program saw the machine do.
-        probe.prefill = (read_json(state_file) or {}).get("prefill_tok_s")
+        # What an earlier run of this program saw since the boot.
+        earlier = read_json(state_file) or {}
+        probe.prefill = earlier.get("prefill_tok_s")
         self.observer = Observer(VLLM, str(config["url"]), probe, run, int(config.get("step_tokens") or 0), clock)
         self.judge = Judge(float(config["hung_after_s"]))
         self.budget = Budget.load(folder / "budget.json")
@@ -105,7 +106,7 @@ class Watchdog:
         self._healing_since: float | None = None
         self._looked_at = clock()
         self._phase = ""
-        self._was_held = False
+        self._start = str(earlier.get("start") or "")
         self._ended = False
         self._killed_at = float("-inf")
         self._failed_starts = 0
@@ -142,10 +143,7 @@ class Watchdog:
             verdict = self.judge.judge(sample)
             passed, self._looked_at = sample.at - self._looked_at, sample.at
             self.budget.tick(passed, verdict.state in ALIVE)
-            if self._was_held and not sample.held:
-                say("the hold was taken away: failures count from the beginning")
-                self.budget.forget()
-            self._was_held = bool(sample.held)
+            self.notice_start(sample)
             self.tell(verdict)
             self.notice_end(sample, verdict)
             if verdict.state in ALIVE:
@@ -180,6 +178,7 @@ class Watchdog:
         return {
             **self.verdict.as_dict(),
             "for_s": round(self.clock() - self.since, 1),
+            "start": self._start,
             "prefill_tok_s": self.observer.probe.prefill,
             "failures": [asdict(failure) for failure in self.budget.failures],
             "pause_s": round(self.budget.pause(), 1),
@@ -189,6 +188,18 @@ class Watchdog:
         }
 
     # --- what it does
+
+    def notice_start(self, sample: Sample) -> None:
+        """Forget failures when somebody else than systemd starts the server: a playbook or a hand, perhaps with other settings."""
+        if not sample.start or sample.start == self._start:
+            return
+        # The first start after a boot is nobody's: a machine that freezes and boots again and again keeps its failures.
+        asked, self._start = bool(self._start) and sample.restarts == 0, sample.start
+        if asked:
+            if self.budget.failures:
+                say("somebody started the server: failures count from the beginning")
+            self.budget.forget()
+            self._failed_starts, self._renew_reason, self._healing_since = 0, "", None
 
     def notice_end(self, sample: Sample, verdict: Verdict) -> None:
         """Count a server that ended by itself; systemd waits before it starts it again, so that no end is missed."""

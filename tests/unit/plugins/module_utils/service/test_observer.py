@@ -220,7 +220,8 @@ class Node:
 
     @staticmethod
     def unit(active: str, sub: str, result: str = "success", since_us: int = 900_000_000) -> str:
-        return f"ActiveState={active}\nSubState={sub}\nResult={result}\nActiveEnterTimestampMonotonic={since_us}\n"
+        times = f"ActiveEnterTimestampMonotonic={since_us}\nInvocationID=5ca1ab1e\nNRestarts=2\n"
+        return f"ActiveState={active}\nSubState={sub}\nResult={result}\n{times}"
 
     def run(self, argv: Sequence[str], _seconds: float | None = None, /, **_more: Any) -> tuple[int, str, str]:
         self.asked.append(argv[0])
@@ -243,6 +244,7 @@ def observer(world: World, node: Node, tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_idle_server_is_asked_and_seen(world: World, observer: Observer, node: Node) -> None:
     sample = observer.look(False)
     assert (sample.active, sample.sub, sample.result, sample.up_s) == ("active", "running", "success", 100.0)
+    assert (sample.start, sample.restarts) == ("5ca1ab1e", 2)
     assert (sample.running, sample.kv_tokens, sample.step_tokens) == (0, 16000, 2048)
     assert sample.watts is None
     assert "nvidia-smi" not in node.asked

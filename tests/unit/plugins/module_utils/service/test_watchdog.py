@@ -197,8 +197,25 @@ def test_the_third_of_one_cause_holds_until_the_operator_starts_it(world: World)
     assert ["systemctl", "stop", "--no-block", "spark-vllm.service"] in world.commands
     assert start(world).startswith("held after 3 failures")
     (world.held / "spark-vllm").unlink()
+    world.seen = Sample(0.0, "activating", "start-pre", start="by systemd", restarts=3)
+    world.pass_time(4)
+    assert world.dog.budget.failures, "systemd's own starts forgive nothing"
+    world.seen = Sample(0.0, "activating", "start-pre", start="by the operator")
     world.pass_time(4)
     assert world.dog.budget.failures == []
+
+
+def test_a_start_by_hand_or_by_a_playbook_counts_from_the_beginning(world: World) -> None:
+    world.serve()
+    world.hang()
+    world.pass_time(30)
+    for start_id, restarts, left in (("a", 0, 1), ("b", 1, 1), ("b", 0, 1), ("c", 0, 0)):
+        # The first that is seen may be the boot's; a start by systemd itself has a count; the same start is no new one.
+        world.seen = Sample(0.0, "activating", "start-post", start=start_id, restarts=restarts)
+        world.pass_time(4)
+        assert len(world.dog.budget.failures) == left, start_id
+        # A watchdog that is started again meanwhile knows which start it saw last.
+        world.dog = world.watchdog()
 
 
 def test_a_disk_without_room_hinders_neither_healing_nor_holding(
