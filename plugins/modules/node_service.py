@@ -47,7 +47,7 @@ EXAMPLES = r"""
   dgx_spark.vllm.node_service:
     name: spark-follower
     description: Follows the head of the serving cluster
-    config: {address: 192.168.100.11, head: 192.168.100.10, container: spark-ray-worker, ray_port: 6379, leave_after_s: 15}
+    config: {address: 192.168.100.11, head: 192.168.100.10, container: spark-ray-worker, ray: true, alive_port: 6379, leave_after_s: 15}
 """
 
 RETURN = r"""

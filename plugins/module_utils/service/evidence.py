@@ -1,68 +1,96 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept of a failure before it is healed: bounded in time, size and number, readable by root alone."""
+"""What every node keeps of a failure before it is healed: bounded in time, size and number, readable by root alone."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..docker.cli import DOCKER
 from ..system.files import write_atomic
 from ..system.http_json import HttpClient, HttpError
 from ..system.run import Runner
-from .node_state import ranks
+from .node_state import engines, ranks
 
 #: Folders that are kept, and the most characters of one file.
 KEPT, LARGEST = 10, 500_000
 #: Seconds for everything: clients hang meanwhile.
 SECONDS = 12.0
-_UNITS = ("spark-vllm", "spark-ray-head", "spark-watchdog")
+#: Where Ray writes the logs of its own processes and of the ranks, NCCL's lines among them.
+_RAY_LOGS = "tail --lines 200 /tmp/ray/session_latest/logs/*.out /tmp/ray/session_latest/logs/*.err"
 
 
-def _commands() -> list[tuple[str, Sequence[str]]]:
-    commands: list[tuple[str, Sequence[str]]] = [
-        (f"journal-{unit}.txt", ("journalctl", "--unit", unit, "--lines", "400", "--output", "short-iso", "--no-pager"))
-        for unit in _UNITS
+def folder_name(cause: str) -> str:
+    """Return the name of the folder of a failure: when, and the first words of its cause."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{cause.split(':')[0].replace(' ', '-')}"
+
+
+def _commands(units: Sequence[str], containers: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+    # The image may have py-spy; a rank whose stack can be read says in which call it waits.
+    stacks = [
+        (f"stack-{pid}.txt", (DOCKER, "exec", containers[0], "py-spy", "dump", "--pid", str(pid)))
+        for pid in (*ranks(), *engines())
     ]
-    commands += [
+    return [
+        *stacks[:8],
+        *(
+            (
+                f"journal-{unit}.txt",
+                ("journalctl", "--unit", unit, "--lines", "400", "--output", "short-iso", "--no-pager"),
+            )
+            for unit in units
+        ),
         ("kernel.txt", ("dmesg", "--ctime", "--level", "emerg,alert,crit,err,warn")),
         ("nvidia-smi.txt", ("nvidia-smi",)),
         ("memory.txt", ("cat", "/proc/meminfo", "/proc/pressure/memory")),
         ("processes.txt", ("ps", "-eo", "pid,ppid,stat,rss,wchan:20,etimes,args", "--sort=-rss")),
+        *(
+            (f"ray-logs-{name}.txt", (DOCKER, "exec", name, "sh", "-c", _RAY_LOGS))
+            for name in containers
+            if name.startswith("spark-ray")
+        ),
     ]
-    # The image may have py-spy; a rank whose stack can be read says in which call it waits.
-    stacks = [
-        (f"stack-{pid}.txt", (DOCKER, "exec", "spark-vllm", "py-spy", "dump", "--pid", str(pid))) for pid in ranks()
-    ]
-    return commands + list(stacks[:8])
 
 
 def collect(
-    folder: Path, cause: str, reason: str, state: Mapping[str, Any], config: Mapping[str, Any], run: Runner
+    folder: Path,
+    name: str,
+    units: Sequence[str],
+    containers: Sequence[str],
+    run: Runner,
+    texts: Mapping[str, str] | None = None,
+    url: str = "",
 ) -> Path:
-    """Keep what shows why a server is to be ended, and return the folder; never raises for what cannot be had."""
+    """Keep what shows why a server is to be ended, and return the folder; never raises for what cannot be had.
+
+    Args:
+        folder: where the folders of failures are.
+        name: of this one, as `folder_name` makes it; the same on every node.
+        units: units whose journals are kept.
+        containers: containers of the cluster here, that of the ranks first.
+        texts: what is known already, by file name.
+        url: of the server whose figures are kept; empty on a node without one.
+    """
     began = time.monotonic()
-    target = folder / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{cause.split(':')[0].replace(' ', '-')}"
+    target = folder / name
     with contextlib.suppress(OSError):
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
         target.chmod(0o700)
-        write_atomic(
-            target / "verdict.json", json.dumps({"cause": cause, "reason": reason, "state": state}, indent=2), 0o600
-        )
-        _page(target / "metrics.txt", str(config["url"]))
-        for name, argv in _commands():
+        for file, text in (texts or {}).items():
+            write_atomic(target / file, text, 0o600)
+        if url:
+            _page(target / "metrics.txt", url)
+        for file, argv in _commands(units, containers):
             left = SECONDS - (time.monotonic() - began)
             if left <= 0:
                 break
             status, out, err = run(argv, min(left, 4.0))
             if out or status == 0:
-                write_atomic(target / name, (out or err)[-LARGEST:], 0o600)
+                write_atomic(target / file, (out or err)[-LARGEST:], 0o600)
         for old in sorted(path for path in folder.iterdir() if path.is_dir())[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
     return target

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,11 +27,16 @@ from ..system.http_json import HttpClient, HttpError, read_secret_file
 from ..system.kernel_log import kernel_log
 from ..system.notify import notify
 from ..system.run import Runner, run
+from .evidence import collect
 from .freeze import freeze_warnings
 from .node_state import compiling, container_age, end_container, memory, ranks
 from .pulse import PORT, REPORT, Order, Report
 
 CONFIG = Path("/etc/dgx-spark/watchdog.json")
+#: Where every node keeps its evidence.
+EVIDENCE = Path("/var/lib/dgx-spark/watchdog/evidence")
+#: What the head may name a folder: nothing that leads out of EVIDENCE.
+_FOLDER = re.compile(r"[\w][\w.-]{0,100}")
 TOKEN_FILE = "/etc/dgx-spark/secrets/cluster_token"
 #: Seconds between reports, and between looks at the kernel's log.
 POLL_S, KERNEL_S = 2.0, 30.0
@@ -88,7 +95,8 @@ class Follower:
         address: this node's fabric address.
         head: address and port of the head's watchdog.
         container: name of the container that holds the node's ranks.
-        ray_port: port of Ray's control store on the head; 0 without Ray.
+        with_ray: whether the ranks run under Ray.
+        alive_port: port on the head that listens as long as the ranks' cluster is whole: Ray's control store, or the ranks' own rendezvous.
         leave_after_s: seconds of silence after which the ranks are ended.
         drop_cache: whether the page cache is dropped before and while a model is loaded.
     """
@@ -96,7 +104,8 @@ class Follower:
     address: str
     head: tuple[str, int]
     container: str
-    ray_port: int
+    with_ray: bool
+    alive_port: int
     leave_after_s: float
     drop_cache: bool = True
     token_file: str = TOKEN_FILE
@@ -104,6 +113,9 @@ class Follower:
     clock: Callable[[], float] = time.monotonic
     prepared: str = ""
     left: str = ""
+    collected: str = ""
+    evidence: Path = EVIDENCE
+    _collects: str = ""
     _heard_at: float = float("nan")
     _silent: bool = False
     _gone: bool = False
@@ -124,7 +136,7 @@ class Follower:
         available, total, swap = memory()
         return Report(
             self.address,
-            container_age(self.run, self.container) if self.ray_port else None,
+            container_age(self.run, self.container) if self.with_ray else None,
             ranks(),
             available,
             total,
@@ -133,6 +145,7 @@ class Follower:
             compiling(),
             self._warnings,
             self.left,
+            self.collected,
         )
 
     def round(self) -> None:
@@ -159,8 +172,8 @@ class Follower:
         self.follow(order, report)
 
     def silence(self, reason: str) -> None:
-        """Note that the head's watchdog did not answer; end the ranks when Ray does not answer either and it lasts."""
-        if self.ray_port and port_answers(self.head[0], self.ray_port):
+        """Note that the head's watchdog did not answer; end the ranks when the head of the ranks does not answer either and it lasts."""
+        if port_answers(self.head[0], self.alive_port):
             # The watchdog alone is away: the cluster is whole.
             self._heard_at = self.clock()
             return
@@ -175,8 +188,12 @@ class Follower:
 
     def follow(self, order: Order, report: Report) -> None:
         """Do what the answer of the head asks of this node."""
+        if order.collect and order.collect != self._collects and _FOLDER.fullmatch(order.collect):
+            self._collects = order.collect
+            # In a thread: the head goes on hearing of this node meanwhile.
+            threading.Thread(target=self.collect, args=(order.collect,), name="evidence", daemon=True).start()
         if (
-            self.ray_port
+            self.with_ray
             and order.ray_age_s is not None
             and report.ray_age_s is not None
             and report.ray_age_s > order.ray_age_s + SLACK_S
@@ -190,6 +207,11 @@ class Follower:
             self.prepared = order.prepare
         elif order.loading and self.drop_cache:
             self.cache.keep_small()
+
+    def collect(self, name: str) -> None:
+        """Keep this node's evidence of a failure that the head is about to heal."""
+        collect(self.evidence, name, (self.container, "spark-follower"), (self.container,), self.run)
+        self.collected = name
 
     def leave(self, reason: str) -> None:
         """End the ranks of this node; the unit starts again by itself and waits for the head at its gate."""
@@ -224,7 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             str(config["address"]),
             (str(config["head"]), int(config.get("port", PORT))),
             str(config["container"]),
-            int(config.get("ray_port", 0)),
+            bool(config["ray"]),
+            int(config["alive_port"]),
             float(config["leave_after_s"]),
             bool(config.get("drop_cache", True)),
         )

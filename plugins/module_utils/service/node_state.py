@@ -18,6 +18,7 @@ from ..system.run import Runner
 
 #: How the processes of ranks begin (vllm/utils/system_utils.py set_process_title; Ray's actors). The engine core holds no memory of the GPU.
 _RANKS = ("VLLM::Worker", "ray::RayWorkerWrapper", "ray::RayWorkerProc")
+_ENGINES = ("VLLM::EngineCore",)
 #: Compilers that Triton, torch.compile, FlashInfer and CUDA start for new kernels; while one runs, a step takes long.
 _COMPILERS = frozenset({"ptxas", "nvcc", "cicc", "cudafe++", "ninja", "cc1plus", "nvlink", "fatbinary"})
 
@@ -76,11 +77,20 @@ def _processes(proc: Path) -> Iterator[tuple[int, Path]]:
 
 def ranks(proc: Path = Path("/proc")) -> tuple[int, ...]:
     """Return the process ids of the ranks on this node that run in a container, in whatever state."""
+    return _titled(_RANKS, proc)
+
+
+def engines(proc: Path = Path("/proc")) -> tuple[int, ...]:
+    """Return the process ids of the engine cores in containers of this node; on a single GPU its rank is part of it."""
+    return _titled(_ENGINES, proc)
+
+
+def _titled(titles: tuple[str, ...], proc: Path) -> tuple[int, ...]:
     found = []
     for pid, entry in _processes(proc):
         with contextlib.suppress(OSError):
             title = (entry / "cmdline").read_bytes().decode("utf-8", "replace")
-            if title.startswith(_RANKS) and "docker" in (entry / "cgroup").read_text(encoding="utf-8"):
+            if title.startswith(titles) and "docker" in (entry / "cgroup").read_text(encoding="utf-8"):
                 found.append(pid)
     return tuple(sorted(found))
 

@@ -40,6 +40,7 @@ class Report:
         compiling: a compiler of kernels runs.
         warnings: kernel lines that announce a freeze, in sentences.
         left: why the node's ranks were ended last; empty where they were not.
+        collected: the evidence that the node kept last, by the name of its folder.
     """
 
     address: str
@@ -52,6 +53,7 @@ class Report:
     compiling: bool = False
     warnings: tuple[str, ...] = ()
     left: str = ""
+    collected: str = ""
 
     @classmethod
     def from_json(cls, raw: Any) -> Report:
@@ -84,11 +86,13 @@ class Order:
         ray_age_s: seconds since the Ray head started; a worker that is older belongs to another cluster. None where none runs.
         prepare: the start for which the node is to make itself ready; empty for none.
         loading: the model is being loaded: the page cache is kept small.
+        collect: name of the folder in which evidence is to be kept; empty for none.
     """
 
     ray_age_s: float | None = None
     prepare: str = ""
     loading: bool = False
+    collect: str = ""
 
     @classmethod
     def from_json(cls, raw: Any) -> Order:
@@ -102,7 +106,10 @@ class Order:
         age = raw.get("ray_age_s")
         try:
             return cls(
-                None if age is None else float(age), str(raw.get("prepare") or ""), bool(raw.get("loading", False))
+                None if age is None else float(age),
+                str(raw.get("prepare") or ""),
+                bool(raw.get("loading", False)),
+                str(raw.get("collect") or ""),
             )
         except (TypeError, ValueError):
             raise ValueError(f"the head's answer has ray_age_s {age!r}, expected seconds") from None

@@ -29,8 +29,9 @@ from ..system.notify import notify
 from ..system.run import Runner, run
 from ..vllm.start_causes import first_cause, starts, starts_command
 from .budget import Budget
-from .evidence import collect
-from .follower import CONFIG, KERNEL_S, TOKEN_FILE, CacheKeeper, load_config, say
+from .evidence import SECONDS as EVIDENCE_S
+from .evidence import collect, folder_name
+from .follower import CONFIG, EVIDENCE, KERNEL_S, TOKEN_FILE, CacheKeeper, load_config, say
 from .freeze import freeze_warnings
 from .node_state import compiling, container_age, end_container, memory, ranks
 from .observer import Observer, Probe
@@ -39,7 +40,7 @@ from .restart_plan import RAY_HEAD, VLLM
 from .verdict import ALIVE, DEAD, DRAINING, LOADING, SERVING, SICK, WAITING, Judge, Sample, Verdict
 
 STATE_FILE = Path("/run/dgx-spark/watchdog.json")
-FOLDER = Path("/var/lib/dgx-spark/watchdog")
+FOLDER = EVIDENCE.parent
 POLL_S = 2.0
 #: A node that has not reported for this long is not there.
 ABSENT_S = 10.0
@@ -73,10 +74,12 @@ class Watchdog:
         clock: Callable[[], float] = time.monotonic,
         folder: Path = FOLDER,
         state_file: Path = STATE_FILE,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.config = config
         self.run = run
         self.clock = clock
+        self.pause = pause
         self.folder = folder
         self.state_file = state_file
         self.address = str(config["address"])
@@ -111,6 +114,7 @@ class Watchdog:
         self._killed_at = float("-inf")
         self._failed_starts = 0
         self._prepare = ""
+        self._collect = ""
         self._ranks_since: float | None = None
         self._pending_since: float | None = None
         self._renewed_at = float("-inf")
@@ -152,9 +156,13 @@ class Watchdog:
                 self.loading()
             elif verdict.state == WAITING:
                 self.waiting(verdict)
-            if verdict.sick and not self.trial():
-                self.heal(verdict.state, verdict.line())
             self.write_state()
+        if verdict.sick and self.act and not self.trial():
+            # Not under the lock: followers are answered meanwhile, and keep evidence of their own.
+            evidence = self.keep_evidence(verdict)
+            with self._lock:
+                self.heal(verdict.state, verdict.line(), evidence)
+                self.write_state()
 
     def tell(self, verdict: Verdict) -> None:
         """Write a change of state to the journal, with the figures that it rests on."""
@@ -264,12 +272,43 @@ class Watchdog:
         self.end_server()
         self.run(["systemctl", "stop", "--no-block", f"{VLLM}.service"], 20)
 
-    def heal(self, cause: str, reason: str) -> None:
-        """End a server that serves nobody, after evidence was kept."""
-        if not self.act:
-            return
-        self._healing_since = self.clock()
-        evidence = collect(self.folder / "evidence", cause, reason, self.state(), self.config, self.run)
+    def keep_evidence(self, verdict: Verdict) -> Path:
+        """Keep evidence on every node that reports, within EVIDENCE_S seconds; return the folder here, which has the same name elsewhere."""
+        began = self.clock()
+        name = folder_name(verdict.state)
+        with self._lock:
+            self._healing_since, self._collect = began, name
+            told = {"cause": verdict.state, "reason": verdict.line(), "state": self.state()}
+        containers = (VLLM, RAY_HEAD) if self.with_ray else (VLLM,)
+        folder = collect(
+            self.folder / EVIDENCE.name,
+            name,
+            (*containers, "spark-watchdog"),
+            # Under Ray the ranks are in the container of Ray.
+            containers[::-1],
+            self.run,
+            {"verdict.json": json.dumps(told, indent=2)},
+            str(self.config["url"]),
+        )
+        while self.clock() - began < EVIDENCE_S and self._collecting():
+            self.pause(0.5)
+        return folder
+
+    def _collecting(self) -> list[str]:
+        """Return the nodes that report and do not have their evidence yet."""
+        with self._lock:
+            return [
+                node
+                for node in self.others
+                if (age := self.board.age(node)) is not None
+                and age < ABSENT_S
+                and (report := self.board.of(node)) is not None
+                and report.collected != self._collect
+            ]
+
+    def heal(self, cause: str, reason: str, evidence: Path) -> None:
+        """End a server that serves nobody."""
+        self._collect = ""
         self.count(cause, reason)
         self.recovery["evidence"] = str(evidence)
         self.keep_recovery()
@@ -355,7 +394,9 @@ class Watchdog:
             if path == REPORT:
                 self.board.take(Report.from_json(body))
                 own = self.board.of(self.address)
-                return asdict(Order(own.ray_age_s if own else None, self._prepare, self.verdict.state == LOADING))
+                return asdict(
+                    Order(own.ray_age_s if own else None, self._prepare, self.verdict.state == LOADING, self._collect)
+                )
             if path == START:
                 if not isinstance(body, Mapping) or not body.get("start"):
                     raise ValueError('a start names itself: {"start": "..."}')

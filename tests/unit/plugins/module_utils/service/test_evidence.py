@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import evidence
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.evidence import KEPT, LARGEST, collect
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.evidence import KEPT, LARGEST, collect, folder_name
 
 from tests.unit.plugins.fake_server import Reply, closed_port, fake_server
 
@@ -27,6 +27,7 @@ class Node:
         self.output = "some output"
         monkeypatch.setattr(evidence.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(evidence, "ranks", lambda: tuple(range(100, 140)))
+        monkeypatch.setattr(evidence, "engines", lambda: (99,))
 
     def run(self, argv: Sequence[str], seconds: float | None = None, /, **_more: Any) -> tuple[int, str, str]:
         assert seconds is not None and seconds <= 4.0
@@ -35,19 +36,25 @@ class Node:
         return (124, "", "given up") if self.takes > seconds else (0, self.output, "")
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> dict[str, Any]:
-    for name in ("api_key", "cluster_token"):
-        (tmp_path / name).write_text(f"the-secret-{name}")
-    return {"url": f"http://127.0.0.1:{closed_port()}", "key_file": str(tmp_path / "api_key"), "model": "m"}
+def keep(folder: Path, node: Node, cause: str, url: str = "") -> Path:
+    """Keep what a head under Ray keeps."""
+    return collect(
+        folder,
+        folder_name(cause),
+        ("spark-vllm", "spark-ray-head", "spark-watchdog"),
+        ("spark-ray-head", "spark-vllm"),
+        node.run,
+        {"verdict.json": json.dumps({"cause": cause, "reason": "why", "state": STATE})},
+        url or f"http://127.0.0.1:{closed_port()}",
+    )
 
 
 def test_it_keeps_verdict_figures_journals_kernel_memory_and_stacks(
-    tmp_path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = Node(monkeypatch)
     with fake_server({"GET /metrics": Reply("vllm:num_requests_running 2\n")}) as server:
-        found = collect(tmp_path / "evidence", "hung", "why", STATE, {**config, "url": server.url}, node.run)
+        found = keep(tmp_path / "evidence", node, "hung", server.url)
     names = {path.name for path in found.iterdir()}
     assert {
         "verdict.json",
@@ -66,13 +73,22 @@ def test_it_keeps_verdict_figures_journals_kernel_memory_and_stacks(
     assert "num_requests_running 2" in (found / "metrics.txt").read_text()
     # A node with many ranks is not asked for all of their stacks.
     assert sum(name.startswith("stack-") for name in names) == 8
+    # Ray's logs are in its own container, the ranks under Ray as well.
+    assert "ray-logs-spark-ray-head.txt" in names and "ray-logs-spark-vllm.txt" not in names
+    assert list(node.asked[0][1:4]) == ["exec", "spark-ray-head", "py-spy"]
 
 
-def test_root_alone_reads_it_and_no_secret_is_in_it(
-    tmp_path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_only_gpu_of_a_node_without_ranks_is_the_engine_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(monkeypatch)
-    found = collect(tmp_path / "evidence", "mute", "why", STATE, config, node.run)
+    monkeypatch.setattr(evidence, "ranks", tuple)
+    found = collect(tmp_path / "evidence", "one", ("spark-vllm",), ("spark-vllm",), node.run)
+    assert (found / "stack-99.txt").exists()
+    assert not (found / "metrics.txt").exists()
+
+
+def test_root_alone_reads_it_and_no_secret_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(monkeypatch)
+    found = keep(tmp_path / "evidence", node, "mute")
     assert found.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in found.iterdir()} == {0o600}
     assert "the-secret" not in "".join(path.read_text() for path in found.iterdir())
@@ -82,49 +98,43 @@ def test_root_alone_reads_it_and_no_secret_is_in_it(
     assert "environ" not in said
 
 
-def test_no_file_is_larger_than_its_bound_and_the_end_is_kept(
-    tmp_path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_file_is_larger_than_its_bound_and_the_end_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(monkeypatch)
     node.output = "x" * (2 * LARGEST) + "the end"
     with fake_server({"GET /metrics": Reply("y" * (2 * LARGEST))}) as server:
-        found = collect(tmp_path / "evidence", "hung", "why", STATE, {**config, "url": server.url}, node.run)
+        found = keep(tmp_path / "evidence", node, "hung", server.url)
     assert max(path.stat().st_size for path in found.iterdir()) == LARGEST
     assert (found / "kernel.txt").read_text().endswith("the end")
 
 
-def test_it_ends_in_time_where_every_command_hangs(
-    tmp_path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_ends_in_time_where_every_command_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(monkeypatch, takes=60.0)
-    found = collect(tmp_path / "evidence", "hung", "why", STATE, config, node.run)
+    found = keep(tmp_path / "evidence", node, "hung")
     assert node.now <= evidence.SECONDS
     assert len(node.asked) <= 4
     assert (found / "verdict.json").exists()
 
 
-def test_the_oldest_go(tmp_path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(monkeypatch)
     folder = tmp_path / "evidence"
     old = [folder / f"20260101T0000{number:02}Z-hung" for number in range(KEPT + 3)]
     for path in old:
         path.mkdir(parents=True)
         (path / "kernel.txt").write_text("x")
-    found = collect(folder, "ended: a cause: of many words", "why", STATE, config, node.run)
+    found = keep(folder, node, "ended: a cause: of many words")
     assert found.name.endswith("Z-ended")
     left = sorted(folder.iterdir())
     assert left == [*old[-(KEPT - 1) :], found]
 
 
-def test_a_disk_without_room_hinders_nothing(
-    tmp_path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_room_hinders_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(monkeypatch)
     (tmp_path / "evidence").write_text("a file where the folder belongs")
-    collect(tmp_path / "evidence", "hung", "why", STATE, config, node.run)
+    keep(tmp_path / "evidence", node, "hung")
 
     def full(*_asked: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(evidence, "write_atomic", full)
-    collect(tmp_path / "other", "hung", "why", STATE, config, node.run)
+    keep(tmp_path / "other", node, "hung")

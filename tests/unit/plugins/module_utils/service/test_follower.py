@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,14 @@ class Node:
             WORKER,
             ("127.0.0.1", self.head.port),
             CONTAINER,
+            True,
             closed_port(),
             15.0,
             token_file=str(token),
             run=lambda *_asked, **_more: (0, "", ""),
             clock=lambda: self.now,
             cache=CacheKeeper(lambda: self.now),
+            evidence=folder / "evidence",
         )
 
     def answer(self, _path: str, body: Any) -> Mapping[str, Any]:
@@ -111,7 +114,7 @@ def test_the_kernels_log_is_not_read_each_round(node: Node, monkeypatch: pytest.
 
 
 def test_without_ray_its_age_is_not_asked_for(node: Node) -> None:
-    node.follower.ray_port = 0
+    node.follower.with_ray = False
     node.order = Order(ray_age_s=1.0)
     node.follower.round()
     assert node.reports[0]["ray_age_s"] is None
@@ -159,22 +162,30 @@ def test_short_silences_do_not_add_up(node: Node) -> None:
 def test_a_watchdog_that_is_away_while_ray_answers_is_no_silence(node: Node) -> None:
     node.silence()
     node.pass_time(4)
-    node.follower.ray_port = node.head.port
+    node.follower.alive_port = node.head.port
     node.pass_time(300)
     assert node.ended == []
     # Ray is gone now too: the time counts from here.
-    node.follower.ray_port = closed_port()
+    node.follower.alive_port = closed_port()
     node.pass_time(8)
     assert node.ended == []
     node.pass_time(6)
     assert node.ended == [CONTAINER]
 
 
-def test_without_ray_the_watchdog_alone_is_the_head(node: Node) -> None:
-    node.follower.ray_port = 0
-    node.silence()
-    node.pass_time(20)
-    assert node.ended == [CONTAINER]
+def test_evidence_is_kept_once_beside_the_reports_and_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(module, "collect", lambda *given: asked.append(given))
+    for name in ("20261126T120000Z-hung", "20261126T120000Z-hung", "", "../../etc", "20261126T130000Z-mute"):
+        node.order = Order(collect=name)
+        node.pass_time(4)
+        for thread in threading.enumerate():
+            if thread.name == "evidence":
+                thread.join(10)
+    node.pass_time(2)
+    assert [given[1] for given in asked] == ["20261126T120000Z-hung", "20261126T130000Z-mute"]
+    assert asked[0][2:4] == ((CONTAINER, "spark-follower"), (CONTAINER,))
+    assert node.reports[-1]["collected"] == "20261126T130000Z-mute"
 
 
 @pytest.mark.parametrize(
@@ -273,8 +284,14 @@ def test_a_head_that_refuses_the_report_is_told_once_and_not_left(
         ("{", "is missing or no JSON"),
         ("[]", "is missing or no JSON"),
         ("{}", "failed: "),
-        ('{"address": "a", "head": "b", "container": "c", "leave_after_s": "soon"}', "soon"),
-        ('{"address": "a", "head": "b", "container": "c", "leave_after_s": null}', "failed: "),
+        (
+            '{"address": "a", "head": "b", "container": "c", "ray": true, "alive_port": 6379, "leave_after_s": "soon"}',
+            "soon",
+        ),
+        (
+            '{"address": "a", "head": "b", "container": "c", "ray": true, "alive_port": 6379, "leave_after_s": null}',
+            "failed: ",
+        ),
     ],
 )
 def test_a_bad_configuration_is_one_sentence(

@@ -74,11 +74,19 @@ class World:
 
     def watchdog(self, **config: Any) -> Watchdog:
         dog = Watchdog(
-            {**CONFIG, **config}, self.run, lambda: self.now, self.folder / "dog", self.folder / "state.json"
+            {**CONFIG, **config},
+            self.run,
+            lambda: self.now,
+            self.folder / "dog",
+            self.folder / "state.json",
+            self.wait,
         )
         dog.observer.look = self.look  # type: ignore[method-assign]
         dog.observer.hold = self.hold  # type: ignore[method-assign]
         return dog
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
 
     def run(self, argv: Any, _seconds: float | None = None, **_more: Any) -> tuple[int, str, str]:
         self.commands.append(list(argv))
@@ -133,6 +141,39 @@ def test_a_hung_server_is_ended_once_and_counted(world: World) -> None:
     world.pass_time(30)
     assert world.ended == ["spark-vllm"]
     assert [failure.cause for failure in world.dog.budget.failures] == [v.HUNG]
+
+
+def test_evidence_is_asked_of_every_node_before_the_server_is_ended(world: World) -> None:
+    world.serve()
+    world.hang()
+    orders: list[dict[str, Any]] = []
+
+    def other(seconds: float) -> None:
+        # What the follower of the worker does meanwhile: it asks, collects, and says so.
+        assert world.ended == []
+        order = dict(world.dog.answer("/report", {"address": WORKER, "ray_age_s": 400.0}) or {})
+        orders.append(order)
+        world.now += seconds
+        if len(orders) > 3:
+            world.report(collected=order["collect"])
+
+    world.dog.pause = other
+    world.pass_time(30)
+    assert world.ended == ["spark-vllm"]
+    assert len(orders) == 4
+    assert {order["collect"].partition("-")[2] for order in orders} == {v.HUNG}
+    # Once healed, nobody is asked any more.
+    assert (world.dog.answer("/report", {"address": WORKER}) or {})["collect"] == ""
+
+
+def test_a_node_that_keeps_no_evidence_is_waited_for_within_bounds(world: World) -> None:
+    world.serve()
+    world.hang()
+    world.pass_time(18)
+    begun = world.now
+    while not world.ended:
+        world.pass_time(2)
+    assert world.now - begun <= module.EVIDENCE_S + 8
 
 
 def test_it_only_says_what_it_sees_when_told_so(world: World) -> None:
