@@ -4,25 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 from testinfra.host import Host
 
 from simulation import engine
 from simulation.faults import catalog, suite
-from tests.integration.conftest import Playbook, runner
-
-ON = {"vllm_watchdog_enabled": True}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Turn the watchdog on, and off again, as the other tests expect the pair."""
-    run = runner(tmp_path_factory.mktemp("watchdog"))
-    assert run("site.yml", extra=ON).status == "successful"
-    yield
-    assert run("site.yml").status == "successful"
+from tests.integration.conftest import Playbook
 
 
 def test_watchdog_and_follower_run_and_come_back_at_boot(head: Host, worker: Host) -> None:
@@ -40,4 +26,4 @@ def test_a_stopped_rank_is_found_by_its_tokens_and_healed(playbook: Playbook) ->
     assert result.verdict.startswith("hung")
     # 15 s without progress, and up to two looks of two seconds on a busy machine.
     assert result.verdict_s is not None and result.verdict_s <= 45
-    assert "last failure at" in playbook("playbooks/status.yml", extra=ON).output
+    assert "last failure at" in playbook("playbooks/status.yml").output
