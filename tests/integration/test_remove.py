@@ -74,7 +74,16 @@ def test_without_a_word_it_lists_what_would_go(playbook: Playbook, head: Host, w
     assert [traces(head), traces(worker)] == before
 
 
-def test_it_leaves_nothing_and_site_works_again(playbook: Playbook, head: Host, worker: Host, users: set[str]) -> None:
+@pytest.mark.long
+def test_it_leaves_what_is_kept_then_nothing_and_site_works_again(
+    playbook: Playbook, head: Host, worker: Host, users: set[str]
+) -> None:
+    run = playbook(REMOVE, extra={"remove_confirm": True})
+    assert run.status == "successful", run.output[-3000:]
+    left = traces(head)
+    assert {"/srv/models/dgx-spark--tiny-qwen3-moe", "image dgx-spark-sim/serving:current"} <= left
+    assert not [name for name in left if name.startswith(("/etc/dgx-spark", "/opt/dgx-spark", "image dgx-spark-good"))]
+
     assert playbook(REMOVE, extra={"remove_confirm": True, "remove_keep": []}).status == "successful"
     for host in (head, worker):
         left = traces(host)
@@ -94,17 +103,3 @@ def test_it_leaves_nothing_and_site_works_again(playbook: Playbook, head: Host, 
     assert run.status == "successful", run.output[-3000:]
     assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
     assert playbook().changed == set()
-
-
-def test_weights_image_and_packages_stay_unless_told(playbook: Playbook, head: Host) -> None:
-    run = playbook(REMOVE, extra={"remove_confirm": True})
-    assert run.status == "successful", run.output[-3000:]
-    left = traces(head)
-    assert "/srv/models/dgx-spark--tiny-qwen3-moe" in left
-    assert "image dgx-spark-sim/serving:current" in left
-    assert not [name for name in left if name.startswith(("/etc/dgx-spark", "/opt/dgx-spark", "image dgx-spark-good"))]
-
-    run = playbook()
-    assert run.status == "successful", run.output[-3000:]
-    assert not [task for task in run.changed_tasks if "Pull, load or build" in task]
-    assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]

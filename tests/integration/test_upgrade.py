@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pytest
 from endpoint import api_key, chat
 from testinfra.host import Host
 
@@ -24,6 +25,7 @@ def good(host: Host) -> dict[str, str]:
     return {name: document[name] for name in ("digest", "verified", "cluster")}
 
 
+@pytest.mark.long
 def test_a_flag_that_ends_the_server_is_given_up(
     playbook: Playbook, head: Host, worker: Host, containers: Containers
 ) -> None:
@@ -45,6 +47,7 @@ def test_a_flag_that_ends_the_server_is_given_up(
     assert again.changed == set()
 
 
+@pytest.mark.long
 def test_a_state_that_does_not_verify_is_given_up(playbook: Playbook, head: Host) -> None:
     # It starts and answers; only the parsed tool call can tell.
     bad = {"vllm_serve_inspect_model": False, "vllm_serve_tool_call_parser": "qwen3_xml"}
@@ -64,6 +67,7 @@ def test_what_the_image_refuses_stops_nothing(playbook: Playbook, containers: Co
     assert containers() == before
 
 
+@pytest.mark.long
 def test_an_upgrade_that_verifies_is_the_new_state(playbook: Playbook, head: Host, worker: Host) -> None:
     known = good(head)
     run = playbook(UPGRADE, extra={"vllm_serve_max_model_len": 4096})
