@@ -72,6 +72,11 @@ findings:
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
     subject: {description: Which one of several it is about., type: str}
+devices:
+  description: What was given as O(devices).
+  type: list
+  elements: str
+  returned: success
 wanted:
   description: The CDI names in O(devices).
   type: list
@@ -110,50 +115,15 @@ msg:
   returned: always
 """
 
-from collections.abc import Sequence
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.docker.cdi import Host, Runtime, cdi_devices, collect, judge, reported
-from ..module_utils.report.finding import YELLOW, as_dicts, sentences
+from ..module_utils.docker.cdi import ARGUMENTS, answer
 from ..module_utils.system.run import run
 
 
-def summary(runtime: Runtime, wanted: Sequence[str]) -> str:
-    """Return one sentence for a node with nothing red."""
-    if not wanted:
-        return f"Docker {runtime.docker.version} runs; no GPU device is set"
-    return (
-        f"Docker {runtime.docker.version} gives containers {' and '.join(wanted)} by CDI "
-        f"(toolkit {runtime.toolkit}, driver {runtime.driver_loaded})"
-    )
-
-
 def main() -> None:
-    """Read, judge, answer."""
-    module = AnsibleModule(
-        argument_spec={
-            "devices": {"type": "list", "elements": "str", "default": []},
-            "managed": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
-
-    runtime = collect(Host(run))
-    wanted = cdi_devices(module.params["devices"])
-    findings = judge(runtime, wanted)
-    problems = sentences(findings)
-    told = reported(findings, summary(runtime, wanted), managed=module.params["managed"])
-    module.exit_json(
-        changed=False,
-        healthy=not problems,
-        problems=problems,
-        notes=sentences(findings, YELLOW),
-        findings=as_dicts(told),
-        wanted=wanted,
-        runtime=runtime.as_facts(),
-        msg="; ".join(problems) or summary(runtime, wanted),
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module.exit_json(changed=False, **answer(module.params, run))
 
 
 if __name__ == "__main__":

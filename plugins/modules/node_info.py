@@ -10,8 +10,8 @@ module: node_info
 short_description: Several checks of a node in one call
 version_added: 0.1.0
 description:
-  - Does what M(dgx_spark.vllm.node_preflight_info), M(dgx_spark.vllm.node_survey_info), M(dgx_spark.vllm.gb10_runtime_info) and
-    M(dgx_spark.vllm.container_service_info) do, in one call over the connection, for a report that wants all of them.
+  - Does what M(dgx_spark.vllm.node_preflight_info), M(dgx_spark.vllm.node_survey_info), M(dgx_spark.vllm.gb10_runtime_info),
+    M(dgx_spark.vllm.container_runtime_info) and M(dgx_spark.vllm.container_service_info) do, in one call over the connection.
   - A check that fails is reported in its own result, and the others go on.
 options:
   requirements:
@@ -23,6 +23,9 @@ options:
   runtime:
     description: Options of M(dgx_spark.vllm.gb10_runtime_info); left out, this is not checked.
     type: dict
+  docker:
+    description: Options of M(dgx_spark.vllm.container_runtime_info); left out, this is not checked.
+    type: dict
   services:
     description: Options of M(dgx_spark.vllm.container_service_info); left out, this is not checked.
     type: dict
@@ -32,6 +35,7 @@ seealso:
   - module: dgx_spark.vllm.node_preflight_info
   - module: dgx_spark.vllm.node_survey_info
   - module: dgx_spark.vllm.gb10_runtime_info
+  - module: dgx_spark.vllm.container_runtime_info
   - module: dgx_spark.vllm.container_service_info
 author:
   - dgx_spark.vllm contributors (@dgx-spark)
@@ -60,6 +64,10 @@ runtime:
   description: What M(dgx_spark.vllm.gb10_runtime_info) returns, or RV(ignore:failed) with the reason.
   type: dict
   returned: when it was asked for
+docker:
+  description: What M(dgx_spark.vllm.container_runtime_info) returns, or RV(ignore:failed) with the reason.
+  type: dict
+  returned: when it was asked for
 services:
   description: What M(dgx_spark.vllm.container_service_info) returns, or RV(ignore:failed) with the reason.
   type: dict
@@ -76,6 +84,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ..module_utils.docker import cdi
 from ..module_utils.docker.cli import DockerError
 from ..module_utils.gpu import runtime
 from ..module_utils.node import occupants, requirements
@@ -87,6 +96,7 @@ LOOKS: dict[str, tuple[dict[str, Any], Callable[..., dict[str, Any]]]] = {
     "requirements": (requirements.ARGUMENTS, requirements.answer),
     "occupants": (occupants.ARGUMENTS, occupants.answer),
     "runtime": (runtime.ARGUMENTS, runtime.answer),
+    "docker": (cdi.ARGUMENTS, cdi.answer),
     "services": (unit_states.ARGUMENTS, unit_states.answer),
 }
 

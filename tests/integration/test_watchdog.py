@@ -23,7 +23,8 @@ def test_a_stopped_rank_is_found_by_its_tokens_and_healed(playbook: Playbook) ->
     (fault,) = (fault for fault in catalog.FAULTS if fault.name == "SIGSTOP of the rank on spark-2")
     result = suite.Suite(engine.ensure(print), print).run(fault)
     assert result.problems == []
-    assert result.verdict.startswith("hung")
-    # 15 s without progress, and up to two looks of two seconds on a busy machine.
+    # Mute where the rank stopped just between two requests: the engine's figures then say that none runs.
+    assert result.verdict.startswith(("hung", "mute"))
+    # 15 s without progress, 4 s of rest before a completion of its own, and up to two looks of two seconds on a busy machine.
     assert result.verdict_s is not None and result.verdict_s <= 45
     assert "last failure at" in playbook("playbooks/status.yml").output

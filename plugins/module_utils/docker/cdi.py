@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..report.finding import RED, YELLOW, Finding, fine
+from ..report.finding import RED, YELLOW, Finding, as_dicts, fine, sentences
 from ..system.run import Runner
 from . import cli
 
@@ -784,3 +784,37 @@ def judge_proof(
             )
         )
     return found
+
+
+#: Parameters of module container_runtime_info.
+ARGUMENTS: dict[str, Any] = {
+    "devices": {"type": "list", "elements": "str", "default": []},
+    "managed": {"type": "bool", "default": False},
+}
+
+
+def _summary(runtime: Runtime, wanted: Sequence[str]) -> str:
+    if not wanted:
+        return f"Docker {runtime.docker.version} runs; no GPU device is set"
+    return (
+        f"Docker {runtime.docker.version} gives containers {' and '.join(wanted)} by CDI "
+        f"(toolkit {runtime.toolkit}, driver {runtime.driver_loaded})"
+    )
+
+
+def answer(params: Mapping[str, Any], run: Runner) -> dict[str, Any]:
+    """Return what module container_runtime_info documents."""
+    runtime = collect(Host(run))
+    wanted = cdi_devices(params["devices"])
+    findings = judge(runtime, wanted)
+    problems, summary = sentences(findings), _summary(runtime, wanted)
+    return {
+        "healthy": not problems,
+        "problems": problems,
+        "notes": sentences(findings, YELLOW),
+        "findings": as_dicts(reported(findings, summary, managed=params["managed"])),
+        "devices": list(params["devices"]),
+        "wanted": wanted,
+        "runtime": runtime.as_facts(),
+        "msg": "; ".join(problems) or summary,
+    }

@@ -22,6 +22,8 @@ from .verdict import Sample
 _PAGE_S = 5.0
 #: Seconds that a completion of the watchdog may stay out; the judge says much earlier that it is mute.
 _PROBE_S = 900.0
+#: Seconds after which a server that had requests and has none is asked at once: an engine that stops right then reports no request that comes later.
+_SETTLED_S = 4.0
 #: More than one token: vLLM for CPU makes AMX ready only for such a prompt (service/gates.py).
 PROMPT = "The capital of France is"
 #: Tokens of the prompt that measures prefill once after each start, and the ids that it is made of: never special tokens of a vocabulary.
@@ -80,6 +82,8 @@ class Probe:
         self._measured = False
         self._sent: float | None = None
         self._ended = float("-inf")
+        self._worked = False
+        self._idle_since: float | None = None
         self._failures = 0
         self._round = 0
 
@@ -89,6 +93,7 @@ class Probe:
         # The rate of prefill stays: it is the machine's, and is measured again.
         self.refused, self.answered, self._failures, self._measured = "", 0, 0, False
         self._sent, self._ended = None, float("-inf")
+        self._worked, self._idle_since = False, None
 
     @property
     def asked(self) -> float | None:
@@ -96,11 +101,20 @@ class Probe:
         sent = self._sent
         return None if sent is None else self.clock() - sent
 
+    def busy(self) -> None:
+        """Take note that requests run; one that may be the watchdog's own does not count."""
+        self._idle_since = None
+        if self._sent is None and self.clock() - self._ended >= _SETTLED_S:
+            self._worked = True
+
     def idle(self) -> None:
         """Take note that no request runs: send the next completion when it is due."""
-        if self._sent is not None or self.clock() - self._ended < self.every_s:
+        now = self.clock()
+        self._idle_since = now if self._idle_since is None else self._idle_since
+        stopped = self._worked and now - self._idle_since >= _SETTLED_S
+        if self._sent is not None or (now - self._ended < self.every_s and not stopped):
             return
-        self._sent = self.clock()
+        self._sent, self._worked = now, False
         # The second completion measures prefill; the first pays for whatever is made ready by it.
         tokens = min(_MEASURED_TOKENS, (self.context or 2048) // 2) if self.answered and not self._measured else 0
         threading.Thread(target=self._ask, args=(self._round, tokens), daemon=True).start()
@@ -182,8 +196,11 @@ class Observer:
         if active != "active":
             self.probe.reset()
         kv_tokens = self._kv_tokens()
-        if self.metrics is not None and not self._works():
-            self.probe.idle()
+        if self.metrics is not None:
+            if self._works():
+                self.probe.busy()
+            else:
+                self.probe.idle()
         return Sample(
             at=at,
             active=active,

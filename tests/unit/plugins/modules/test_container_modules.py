@@ -418,7 +418,7 @@ def test_this_machine_is_read(run: Run) -> None:
 
 def test_all_that_is_wrong_is_told_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = cdi.Runtime(docker=cdi.Docker())
-    monkeypatch.setattr(container_runtime_info, "collect", lambda host: nothing)
+    monkeypatch.setattr(cdi, "collect", lambda host: nothing)
     result = run(container_runtime_info, devices=["nvidia.com/gpu=all", "/dev/infiniband"])
     assert "failed" not in result
     assert (result["healthy"], result["wanted"]) == (False, ["nvidia.com/gpu=all"])

@@ -78,6 +78,26 @@ def test_it_is_asked_no_more_often_than_told(world: World) -> None:
     world.wait(lambda: len(world.server.asked) == 2)
 
 
+def test_a_server_whose_requests_are_gone_is_asked_at_once_and_only_once(world: World) -> None:
+    # An engine that stops between two requests never reports the next ones: its figures say idle for ever.
+    world.ask()
+    world.now += 6.0
+    world.probe.busy()
+    for _look in range(2):
+        world.now += 2.0
+        world.probe.idle()
+    assert len(world.server.asked) == 1
+    world.now += 2.0
+    world.probe.idle()
+    world.wait(lambda: len(world.server.asked) == 2 and world.probe.asked is None)
+    # Its own completion may show as a request that runs: that is no reason for the next.
+    for _look in range(7):
+        world.now += 2.0
+        (world.probe.busy if _look == 0 else world.probe.idle)()
+    time.sleep(0.05)
+    assert len(world.server.asked) == 2
+
+
 def test_one_that_hangs_is_seen_with_its_age_and_no_second_is_sent(world: World) -> None:
     go_on = threading.Event()
 
