@@ -90,6 +90,8 @@ def test_a_changed_setting_restarts_vllm_alone_and_a_wrong_parser_does_not_pass(
     assert "hermes" in wrong.failures[-1]
     assert wrong.changed_tasks == {
         "Write the unit of the endpoint",
+        # It judges by the longest prompt that the server takes.
+        "Run the watchdog on the head and the followers on the further nodes",
         "Set the state of the unit: spark-vllm stopped",
         "Set the state of the unit: spark-vllm started",
     }
