@@ -127,7 +127,8 @@ def test_a_server_that_cannot_start_is_given_up_with_its_own_words(playbook: Pla
     assert run.status == "failed"
     assert "spark-vllm" in run.failures[-1]
     assert "awq" in run.failures[-1]
-    assert sudo(head, "systemctl is-failed spark-vllm.service || true").strip() == "failed"
+    # The watchdog gave it up, or systemd did.
+    assert sudo(head, "systemctl is-active spark-vllm.service || true").strip() in ("failed", "inactive")
 
     run = playbook()
     assert run.status == "successful", run.output[-3000:]

@@ -137,7 +137,9 @@ CUT = {"the stream was closed", "event in the stream", "IncompleteRead"}
 def stop_under_traffic(playbook: Playbook, head: Host) -> tuple[list[Request], str]:
     """Run stop.yml while clients stream; return the requests that ended after it began, and what they saw in words."""
     with Traffic(api_key(head)) as traffic:
+        deadline = time.monotonic() + 120
         while sum(request.outcome == "right" for request in list(traffic.requests)) < CLIENTS:
+            assert time.monotonic() < deadline, "nothing is served: there is no traffic to stop"
             time.sleep(0.2)
         time.sleep(0.5)
         begun = time.monotonic()

@@ -35,7 +35,14 @@ def stages(name: str) -> list[str]:
 
 
 def test_every_scenario_is_run() -> None:
-    assert sorted({*stages("roles"), *stages("long"), "nfs", "site"}) == SCENARIOS
+    # `operations` is no scenario: the integration tests marked `long`, on a pair of their own.
+    assert sorted({*stages("roles"), *stages("long"), "nfs", "site"} - {"operations"}) == SCENARIOS
+
+
+def test_what_runs_beside_are_the_first_stages_and_need_no_node() -> None:
+    beside = stages("beside")
+    assert beside == stages("all")[: len(beside)]
+    assert not set(beside) & {"roles", "nfs", "site"}
 
 
 def test_a_scenario_has_the_name_of_its_role() -> None:
