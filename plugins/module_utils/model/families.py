@@ -437,6 +437,11 @@ def _by_types(types: Sequence[Any], kind: str, layers: int, known: Mapping[str, 
     return tuple(found)
 
 
+#: A number that no model has yet, by far: each layer is computed by itself, and a file with one digit too many would keep the planner busy for hours.
+_MOST = {"num_hidden_layers": 10_000}
+_LARGEST = 2**40
+
+
 def positive(config: Mapping[str, Any], *keys: str) -> int:
     """Return the first of these keys as a positive whole number.
 
@@ -449,6 +454,10 @@ def positive(config: Mapping[str, Any], *keys: str) -> int:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ShapeError(f"{key} of config.json is {value!r}, expected a whole number from 1 on")
+        if value > _MOST.get(key, _LARGEST):
+            raise ShapeError(
+                f"{key} of config.json is {value}, expected at most {_MOST.get(key, _LARGEST)}: is the file damaged?"
+            )
         return value
     raise ShapeError(f"{keys[0]} is missing in config.json: add it as in the model's repository")
 

@@ -349,6 +349,8 @@ def test_rotations_are_computed_for_scaled_positions() -> None:
         ({"num_hidden_layers": None}, "num_hidden_layers is missing in config.json"),
         ({"vocab_size": "100"}, "vocab_size of config.json is '100', expected a whole number"),
         ({"hidden_size": 0}, "hidden_size of config.json is 0"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers of config.json is 1000000000, expected at most 10000"),
+        ({"hidden_size": 10**30}, "expected at most 1099511627776: is the file damaged?"),
         ({"model_type": ""}, "model_type is missing"),
         ({"quantization_config": {"quant_method": "awq", "group_size": 128}}, "quantization_config.bits is missing"),
         ({"quantization_config": {"quant_method": "compressed-tensors"}}, "config_groups is missing"),
