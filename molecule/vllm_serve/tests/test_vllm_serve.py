@@ -9,7 +9,7 @@ from testinfra.host import Host
 
 
 def test_the_units_become_active_and_start_at_boot(host: Host) -> None:
-    for unit in ("spark-ray-head", "spark-vllm"):
+    for unit in ("spark-ray-head", "spark-vllm", "spark-watchdog"):
         wait_until_active(host, unit)
         assert host.service(unit).is_enabled
 
