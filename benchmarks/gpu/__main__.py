@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Run a list of configurations on one CUDA GPU: ``python -m benchmarks.gpu --out FOLDER [NAME...]``.
+"""Run a list of configurations on one CUDA GPU, or on two as two hosts: ``python -m benchmarks.gpu [--hosts 2] --out FOLDER [NAME...]``.
 
 Each is started with the command that this collection renders, waited for as the playbooks wait, measured and stopped; its figures are
 in FOLDER/NAME.json as soon as they are there. A configuration that fails is told there, too, and the next one starts. The models are
@@ -11,7 +11,6 @@ the flags of NAME instead.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import sys
 import tempfile
@@ -22,90 +21,12 @@ from typing import Any
 
 import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.http_json import HttpError
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import ServeIntents, render
 
-from benchmarks.gpu import server_log
+from benchmarks.gpu import server_log, two_hosts
 from benchmarks.gpu.client import Load
+from benchmarks.gpu.entries import HERE, MODEL, blank, command_of, configurations, model_config, versions, write_model
+from benchmarks.gpu.hosts import HostError
 from benchmarks.gpu.server import Forge, Server, StartError, gpu_query, wait_for_memory
-
-HERE = Path(__file__).resolve().parent
-MODEL = "shape"
-
-
-def configurations(path: Path) -> list[dict[str, Any]]:
-    """Return the list in a file, each with the file's defaults filled in."""
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    defaults = document.get("defaults", {})
-    merged = []
-    for entry in document["configurations"]:
-        whole = {**copy.deepcopy(defaults), **entry}
-        for key in ("intents", "environment"):
-            whole[key] = {**defaults.get(key, {}), **entry.get(key, {})}
-        merged.append(whole)
-    names = [entry["name"] for entry in merged]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{path} has more than one configuration called {', '.join(twice)}")
-    return merged
-
-
-def model_config(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the config.json of a configuration's model: its shape with the overrides."""
-    shape: dict[str, Any] = json.loads((HERE / "shapes" / f"{entry['shape']}.json").read_text(encoding="utf-8"))
-    shape.pop("_source", None)
-    shape.update(entry.get("overrides", {}))
-    return shape
-
-
-def write_model(folder: Path, config: dict[str, Any]) -> None:
-    """Write config.json and a tokenizer that knows every id of the vocabulary."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
-    words = {f"w{index}": index for index in range(config["vocab_size"])}
-    tokenizer: dict[str, Any] = {
-        "version": "1.0",
-        "added_tokens": [],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "post_processor": None,
-        "decoder": None,
-        "model": {"type": "WordLevel", "vocab": words, "unk_token": "w0"},
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": "w2",
-        "unk_token": "w0",
-        "model_max_length": config.get("max_position_embeddings", 32768),
-        "chat_template": "{% for message in messages %}{{ message['content'] }} {% endfor %}",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-
-
-def command_of(entry: dict[str, Any], folder: str, port: int) -> list[str]:
-    """Return the server's command as this collection renders it."""
-    intents = ServeIntents(
-        model_path=folder,
-        served_model_name=MODEL,
-        host="127.0.0.1",
-        port=port,
-        extra_arguments=[str(argument) for argument in entry.get("arguments", [])],
-        **entry["intents"],
-    )
-    return render(intents).command
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what runs, as far as this Python knows them."""
-    import importlib.metadata
-
-    found = {}
-    for name in ("vllm", "torch", "ray", "flashinfer-python", "transformers", "triton"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def run(entry: dict[str, Any], options: argparse.Namespace, forge: Forge | None) -> dict[str, Any]:
@@ -124,21 +45,8 @@ def run(entry: dict[str, Any], options: argparse.Namespace, forge: Forge | None)
     else:
         write_model(folder, config)
     command = command_of(entry, str(folder), options.port)
-    result: dict[str, Any] = {
-        "name": entry["name"],
-        "status": "failed",
-        "reason": "",
-        "purpose": entry.get("purpose", ""),
-        "shape": entry.get("shape", ""),
-        "config": config,
-        "intents": entry["intents"],
-        "arguments": entry.get("arguments", []),
-        "environment": entry["environment"],
-        "command": [MODEL if part == str(folder) else part for part in command],
-        "imports_ahead": forge is not None and not entry.get("cold"),
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "points": [],
-    }
+    result = blank(entry, config, command, str(folder))
+    result["imports_ahead"] = forge is not None and not entry.get("cold")
     log = options.work / "logs" / f"{entry['name']}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     wait_for_memory()
@@ -189,8 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--config", type=Path, help="folder of a model to serve in place of a shape, with its weights if it has any"
     )
+    parser.add_argument(
+        "--hosts", type=int, choices=(1, 2), default=1, help="2: a GPU on each of two hosts made of this machine (root)"
+    )
+    parser.add_argument("--ray", default="ray", help="how Ray is called, for --hosts 2")
     parser.add_argument("--vllm", default="vllm", help="how vLLM is called, 'vllm' unless told")
-    parser.add_argument("--python", default=sys.executable, help="the Python that has vLLM, for --warm")
+    parser.add_argument("--python", default=sys.executable, help="the Python that has vLLM, for --warm and --hosts 2")
     parser.add_argument("--warm", action="store_true", help="import vLLM once and fork the servers from there")
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "benchmarks-gpu", help="for shapes and server logs"
@@ -199,6 +111,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--start-seconds", type=float, default=400.0, help="patience with one server's start")
     parser.add_argument("--until", type=float, help="start nothing more after this many seconds")
     options = parser.parse_args(arguments)
+    if options.hosts == 2:
+        if options.config or options.warm:
+            parser.error("--hosts 2 goes neither with --config nor with --warm")
+        try:
+            return two_hosts.main(options)
+        except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+            parser.error(f"{options.configurations} cannot be used: {error}")
+        except (HostError, StartError) as error:
+            parser.error(str(error))
     try:
         wanted = configurations(options.configurations)
     except (OSError, ValueError, KeyError, yaml.YAMLError) as error:

@@ -152,6 +152,20 @@ class Server:
 
 def gpu_query(fields: str) -> list[str]:
     """Return the first GPU's values of ``nvidia-smi --query-gpu``; empty without the tool."""
+    rows = gpu_rows(fields)
+    return rows[0] if rows else []
+
+
+def gpu_memory() -> list[float]:
+    """Return the MiB in use of each GPU; empty where they cannot be read."""
+    try:
+        return [float(row[0]) for row in gpu_rows("memory.used")]
+    except ValueError:
+        return []
+
+
+def gpu_rows(fields: str) -> list[list[str]]:
+    """Return the values of ``nvidia-smi --query-gpu`` of each GPU; empty without the tool."""
     try:
         done = subprocess.run(
             ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
@@ -162,16 +176,15 @@ def gpu_query(fields: str) -> list[str]:
         )
     except (OSError, subprocess.TimeoutExpired):
         return []
-    first = done.stdout.partition("\n")[0]
-    return [value.strip() for value in first.split(",")] if done.returncode == 0 else []
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    return [[value.strip() for value in line.split(",")] for line in lines]
 
 
 def wait_for_memory(patience_s: float = 30.0, limit_mib: float = 1500.0) -> None:
     """Wait until the GPU's memory is free again; what runs beside it is none of ours and is left alone."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
-        used = gpu_query("memory.used")
-        if not used or not used[0].replace(".", "").isdigit() or float(used[0]) < limit_mib:
+        if all(used < limit_mib for used in gpu_memory()):
             return
         time.sleep(0.5)
     print(f"GPU memory is still in use after {patience_s:.0f} s", file=sys.stderr)

@@ -16,8 +16,8 @@ import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.http_json import HttpError
 
 from benchmarks.gpu import server_log, table
-from benchmarks.gpu.__main__ import HERE, command_of, configurations, model_config, write_model
 from benchmarks.gpu.client import Batch, Load, check_usage, decode_point, prefill_point, tokens_for
+from benchmarks.gpu.entries import HERE, command_of, configurations, model_config, write_model
 from benchmarks.gpu.server import Server, StartError
 
 FIXTURES = Path(__file__).parent / "fixtures"
