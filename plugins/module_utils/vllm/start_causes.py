@@ -110,7 +110,7 @@ KNOWN: tuple[Known, ...] = (
     _known(
         "killed_by_ray",
         "node running low on memory",
-        r"node running low on memory|killed due to memory pressure|worker.* killed by .*OOM",
+        r"node running low on memory|killed due to memory pressure",
         "Ray's memory monitor killed a rank: on unified memory it takes the weights for a leak",
         "set RAY_memory_monitor_refresh_ms=0 in the Ray containers (roles ray_head and ray_worker set it) and run site.yml again",
     ),
@@ -244,9 +244,17 @@ KNOWN: tuple[Known, ...] = (
         "the lines around it name the device: run playbooks/fabric.yml; the image must be the same on every node (site.yml sees to it)",
     ),
     _known(
+        "rank_gone",
+        "KeyError: 'cmpl-84aebc65addaea0f-0-b58c89b6'",
+        # The engine misses the request in what the ranks gave back (vLLM 0.26 on two GPUs, kill -9 of a rank).
+        r"KeyError: '(?:chat)?cmpl-",
+        "a rank ended while it worked: it was killed, or it crashed",
+        "see why on each node: `dmesg | tail -50`, and `journalctl -u spark-ray-worker` on the further ones",
+    ),
+    _known(
         "placement_pending",
         "Cannot provide a placement group",
-        r"Cannot provide a placement group|No available node types can fulfill|exceeds available GPUs|"
+        r"Cannot provide a placement group|No available node types can fulfill|"
         r"Waiting for creating a placement group of specs",
         "Ray has fewer GPUs than the server wants, or not under the address that it asks for",
         "look at the other nodes (playbooks/status.yml): spark-ray-worker must be active on each, with its GPU",
@@ -445,7 +453,7 @@ _BANNER = re.compile(r"vLLM API server version")
 #: Known lines that also come from a start that goes well after a while: they count as errors only, or where nothing else is found.
 _WAITS = frozenset({"placement_pending", "port_taken", "no_ninja", "no_nvcc", "remote_code", "ray_token"})
 #: What the other ranks say when one has failed: an error of a rank that stands before them is the cause.
-_OF_OTHERS = frozenset({"nccl_timeout", "nccl_error", "gloo_no_mesh", "rendezvous", "no_ray"})
+_OF_OTHERS = frozenset({"nccl_timeout", "nccl_error", "gloo_no_mesh", "rendezvous", "no_ray", "rank_gone"})
 #: The sentence of pydantic stands in the line after its exception.
 _VALIDATION = re.compile(r"ValidationError: \d+ validation errors? for")
 

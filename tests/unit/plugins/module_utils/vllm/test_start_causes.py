@@ -57,6 +57,7 @@ LINES = {
     "memory_moved": "AssertionError: Error in memory profiling. Initial free memory 90.2 GiB, current free memory 91.0 GiB.",
     "mamba_blocks": "ValueError: max_num_seqs (1024) exceeds available Mamba cache blocks (310). Each decode sequence requires one",
     "cuda_out_of_memory": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 119.70 GiB",
+    "rank_gone": "KeyError: 'cmpl-84aebc65addaea0f-0-b58c89b6'",
     "killed_by_ray": "ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory.",
     "memory_lock": "RuntimeError: NCCL error: Call to ibv_reg_mr_iova2 failed with error Cannot allocate memory",
     "disk_full": "OSError: [Errno 28] No space left on device: '/root/.cache/vllm/torch_compile_cache'",
@@ -180,6 +181,26 @@ def test_a_start_that_waits_for_ray() -> None:
     assert cause(BANNER, CONFIG, waits).code == "placement_pending"
     # It came after all, and then something else failed.
     assert cause(BANNER, waits, RANK + LINES["heads"], END).code == "heads"
+
+
+def test_a_rank_that_was_killed_is_no_matter_of_memory() -> None:
+    # Ray 2.56 and vLLM 0.26 on two GPUs: what was written when the far rank got a SIGKILL.
+    engine = ENGINE + "KeyError: 'cmpl-84aebc65addaea0f-0-b58c89b6'"
+    near = RANK + "RuntimeError: NCCL error: remote process exited or there was a network error"
+    ray = (
+        "(EngineCore pid=4074) (raylet) A worker died or was killed while executing a task by an unexpected system error. Worker exit detail: "
+        "Worker unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was killed by the OOM "
+        "killer due to high memory usage, (2) ray stop --force was called, or (3) the worker crashed unexpectedly due to SIGSEGV or another error."
+    )
+    assert cause(BANNER, engine, near, ray).code == "rank_gone"
+    assert first_cause("\n".join([BANNER, ray])) is None
+    # It crashed, and said why.
+    assert cause(BANNER, RANK + "RuntimeError: its own", engine, near, ray).line == "RuntimeError: its own"
+
+
+def test_a_server_that_was_ended_while_it_served_has_no_cause() -> None:
+    usual = "(EngineCore pid=9) WARNING 11-26 15:13:59 [ray_utils.py:559] Tensor parallel size (2) exceeds available GPUs (1)."
+    assert first_cause("\n".join([BANNER, CONFIG, usual])) is None
 
 
 def test_what_is_no_cause() -> None:
