@@ -415,7 +415,8 @@ class Watchdog:
                 self.cache.drop()
         if self._renew_reason:
             self.renew_ray(self._renew_reason)
-        return self._left() or self._absent() or self._given_up()
+        # Ray is new before a node that it gave up is back: the node then joins at once.
+        return self._left() or self._given_up() or self._absent()
 
     def _left(self) -> str:
         """Say which ranks of an earlier server are left; Ray is ended where they stay."""

@@ -384,6 +384,17 @@ def test_a_node_that_ray_gave_up_for_its_silence_makes_ray_new(world: World, mes
     assert ("spark-ray-head" in world.ended) is new
 
 
+def test_ray_is_new_before_a_node_that_it_gave_up_is_back(world: World) -> None:
+    world.nodes = [
+        RayNode("a", WORKER, "DEAD", False, 1, 2, 0, "health check failed due to missing too many heartbeats")
+    ]
+    # Nothing was heard of the node yet.
+    assert "gave" in start(world)
+    assert "spark-ray-head" in world.ended
+    world.nodes = []
+    assert "has not reported yet" in start(world)
+
+
 def test_serving_again_is_told_with_its_seconds(world: World) -> None:
     world.serve()
     world.hang()
