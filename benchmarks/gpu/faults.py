@@ -62,7 +62,8 @@ class Stream(threading.Thread):
             answer = self.connection.getresponse()
             while line := answer.readline():
                 if b"[DONE]" in line:
-                    self.end = "done"
+                    # It also follows an error.
+                    self.end = self.end or "done"
                 elif b'"error"' in line:
                     self.end = "an error in the stream"
                 elif line.startswith(b"data:"):

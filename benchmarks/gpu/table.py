@@ -13,7 +13,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent.parent / "docs" / "gpu-runs.md"
-BEGIN, END = "<!-- runs: begin -->\n", "<!-- runs: end -->\n"
+#: What stands between the marks of a table.
+MARKS = ("runs", "hosts", "hosts-faults")
 CONCURRENCIES = (1, 4, 16, 64)
 
 
@@ -77,27 +78,83 @@ def memory(runs: Sequence[dict[str, Any]]) -> list[str]:
     return _table([name for name, _ in columns], [[text(run) for _, text in columns] for run in runs])
 
 
-def fill(page: str, runs: Sequence[dict[str, Any]]) -> str:
-    """Return the page with the tables of these runs between its marks.
+def both(run: dict[str, Any], concurrency: int) -> str:
+    """Return a decode rate as it was measured, and in brackets as it was predicted."""
+    measured = point(run, concurrency, 128, "decode_tok_s_request")
+    predicted = point({"points": run["predicted"]["points"]}, concurrency, 128, "decode_tok_s_request")
+    return "" if measured is None else f"{measured:.1f} ({_cell(predicted, '.1f')})"
+
+
+def hosts(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the table of runs on two hosts: measured, and in brackets what was predicted before."""
+    head = ["run", "layers", *(f"{count}" for count in CONCURRENCIES), "prefill tok/s", "weights, GiB a rank"]
+    head += ["tokens in the KV cache", "seconds to serve"]
+    rows = [
+        [
+            run["name"],
+            str(run["config"]["num_hidden_layers"]),
+            *(both(run, count) for count in CONCURRENCIES),
+            _cell(point(run, 1, 4096, "prefill_tok_s"), ".0f"),
+            f"{run['memory']['weights_gib']:.2f} ({run['predicted']['weights_gib']:.2f})",
+            f"{run['memory']['kv_cache_tokens']:,} ({run['predicted']['kv_cache_tokens']:,})",
+            f"{run['ready_s']:.0f}",
+        ]
+        for run in runs
+    ]
+    return _table(head, rows)
+
+
+def broken(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the table of faults that the product healed; in brackets what was predicted before."""
+    head = ["fault", "verdict", "after, s", "GPUs free after, s (near, far)", "MiB on the GPUs before the load"]
+    head += ["next right answer after, s", "start within, s", "beyond it, s"]
+    rows = []
+    for run in runs:
+        for fault in run["faults"]:
+            if "right_after_s" not in fault:
+                continue
+            free, expected = fault["gpu_free_after_s"], fault["expected"]
+            rows.append(
+                [
+                    fault["fault"],
+                    fault["verdict"]["state"] if fault["verdict"] else "-",
+                    f"{fault['verdict']['after_s']:.0f} ({expected['verdict_after_s']})" if fault["verdict"] else "-",
+                    ", ".join(_cell(free.get(gpu), ".0f") for gpu in ("gpu0", "gpu1")),
+                    ", ".join(f"{mib:.0f}" for load in fault["loads"][-1:] for mib in load["gpu_mib"]),
+                    f"{fault['right_after_s']:.0f} ({expected['right_after_s']})",
+                    _cell(fault["start_s"], ".0f"),
+                    _cell(fault["over_a_start_s"], ".0f"),
+                ]
+            )
+    return _table(head, rows)
+
+
+def fill(page: str, runs: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]]) -> str:
+    """Return the page with the tables of these runs, and of those on two hosts, between their marks.
 
     Raises:
         ValueError: the page has no marks.
     """
-    if BEGIN not in page or END not in page:
-        raise ValueError(f"the page has no line {BEGIN.strip()} or {END.strip()}")
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    lines = [
-        "Decode in tokens a second and request, by the number of requests; prompts of 128 tokens, `4, long prompts` of 4096:",
-        "",
-        *rates(runs),
-        "",
-        "Memory in GiB:",
-        "",
-        *memory(runs),
-        "",
-    ]
-    return head + BEGIN + "\n" + "\n".join(lines) + END + tail
+    tables = {
+        "runs": [
+            "Decode in tokens a second and request, by the number of requests; prompts of 128 tokens, `4, long prompts` of 4096:",
+            "",
+            *rates(runs),
+            "",
+            "Memory in GiB:",
+            "",
+            *memory(runs),
+        ],
+        "hosts": hosts(pairs),
+        "hosts-faults": broken(pairs),
+    }
+    for name in MARKS:
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+        if begin not in page or end not in page:
+            raise ValueError(f"the page has no line {begin.strip()} or {end.strip()}")
+        head, _, rest = page.partition(begin)
+        page = head + begin + "\n" + "\n".join([*tables[name], ""]) + end + rest.partition(end)[2]
+    return page
 
 
 def _cell(value: float | int | None, form: str) -> str:
@@ -111,10 +168,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.table", description="Write the tables of the runs.")
     parser.add_argument("--runs", type=Path, default=HERE / "runs", help="folder of the runs")
+    parser.add_argument("--pairs", type=Path, default=HERE / "runs-two-hosts", help="folder of those on two hosts")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when the page would change")
     options = parser.parse_args(arguments)
     old = PAGE.read_text(encoding="utf-8")
-    new = fill(old, read(options.runs))
+    new = fill(old, read(options.runs), read(options.pairs))
     if options.check:
         return int(new != old)
     PAGE.write_text(new, encoding="utf-8")

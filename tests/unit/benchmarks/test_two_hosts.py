@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +25,7 @@ from benchmarks.gpu.guard import Machine
 from benchmarks.gpu.watch import Watch
 
 FILE = HERE / "two-hosts.yml"
+STUBS = Path(__file__).parent / "fixtures" / "two_hosts"
 
 
 class Here(hosts.Host):
@@ -236,3 +240,75 @@ def test_no_process_is_behind_a_program_that_is_gone(tmp_path: Path) -> None:
 def test_one_id_stands_for_the_image_of_a_trial() -> None:
     assert json.loads(two_hosts.no_image([DOCKER, "image", "inspect", "none"])[1])[0]["Id"]
     assert two_hosts.no_image(["true"])[0] == 1
+
+
+# --- all of it, with stubs for Ray, vLLM and nvidia-smi
+
+CONFIGURATIONS = """
+defaults:
+  intents: {tensor_parallel_size: 2, nodes: 2, executor: ray, cuda_graphs: decode, load_format: dummy, max_model_len: 8192, gpu_memory_utilization: 0.88}
+  environment: {}
+  shape: qwen3-235b-a22b-awq
+  points: [[1, 128]]
+  least_s: 10
+configurations:
+  - {name: a, intents: {}, faults: [kill_rank]}
+"""
+#: Units start again after a second.
+PROGRAM = """
+import sys
+from benchmarks.gpu import units
+units.RESTART_S = 1.0
+from benchmarks.gpu.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(bool(hosts.missing()), reason=hosts.missing() or "can be made")
+def test_a_rank_that_is_killed_on_two_hosts_is_healed_by_the_watchdog(tmp_path: Path) -> None:
+    path = tmp_path / "list.yml"
+    path.write_text(CONFIGURATIONS, encoding="utf-8")
+    root = HERE.parent.parent
+    arguments = [
+        "--hosts",
+        "2",
+        "--configurations",
+        str(path),
+        "--out",
+        str(tmp_path / "out"),
+        "--work",
+        str(tmp_path / "work"),
+    ]
+    arguments += [
+        "--ray",
+        f"{sys.executable} {STUBS / 'ray.py'}",
+        "--vllm",
+        f"{sys.executable} {STUBS / 'vllm.py'}",
+        "--until",
+        "400",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+        cwd=root,
+        env={**os.environ, "PATH": f"{STUBS}:{os.environ['PATH']}", "PYTHONPATH": f"{root}:{root / 'collections'}"},
+    )
+    if "failed: Operation not permitted" in done.stderr or "does not come up" in done.stderr:
+        pytest.skip(f"no namespaces here: {done.stderr.strip()[-200:]}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "out" / "a.json").read_text(encoding="utf-8"))
+    assert (result["status"], result["reason"]) == ("ok", "")
+    assert result["predicted"]["kv_cache_tokens"] > 0
+    (fault,) = result["faults"]
+    assert fault["healed"], fault
+    assert fault["verdict"]["state"] == "dead"
+    assert fault["loads"][-1]["gpu_mib"] == [4.0, 4.0]
+    assert fault["answers"]["error"] > 0 and fault["right_after_s"] > fault["ended_after_s"]
+    # The dead rank's server was ended, and nothing is left behind.
+    assert not (containers.mounted(tmp_path) / containers.FAMILY).exists()
+    assert (
+        hosts.CONTROL_OUTSIDE not in subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
+    )
