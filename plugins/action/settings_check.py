@@ -87,6 +87,7 @@ FACTS = (
     "model_download_result",
     "node_report_requirements",
     "node_report_runtime",
+    "node_report_docker",
     "node_report_own_nfs",
     "cluster_restart_plan",
     "cluster_restart_snapshot",
