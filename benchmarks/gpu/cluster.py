@@ -208,7 +208,9 @@ class Cluster:
             "cgroups": str(self.containers.root),
             "work": str(self.work),
             "token_file": str(self.token_file),
-            "ray_port": RAY_PORT,
+            "ray": True,
+            "alive_port": RAY_PORT,
+            "folder": str(folder),
         }
         head, far = self.pair.first, self.pair.second
         watchdog = {
@@ -217,7 +219,6 @@ class Cluster:
             "url": f"http://127.0.0.1:{self.port}",
             "model": model,
             "key_file": str(self.key_file),
-            "ray": True,
             "dashboard": f"http://127.0.0.1:{DASHBOARD_PORT}",
             "act": act,
             "hung_after_s": role_default("hung_after"),
@@ -227,7 +228,6 @@ class Cluster:
             "context": int(intents.get("max_model_len") or 0),
             # GPUs of their own: what the host's memory holds is no concern of theirs.
             "drop_cache": False,
-            "folder": str(folder),
             "state_file": str(state_file),
         }
         follower = {

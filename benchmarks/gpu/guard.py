@@ -109,11 +109,13 @@ def follow(config: Mapping[str, Any], machine: Machine) -> None:
         str(config["address"]),
         (str(config["head"]), PORT),
         str(config["container"]),
-        int(config["ray_port"]),
+        bool(config["ray"]),
+        int(config["alive_port"]),
         float(config["leave_after_s"]),
         drop_cache=False,
         token_file=str(config["token_file"]),
         run=machine,
+        evidence=Path(config["folder"]) / "evidence-follower",
     )
     while True:
         begun = time.monotonic()

@@ -25,7 +25,19 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.service import node
 #: The cable between the hosts, and the one from outside to the first host; the interface outside is CONTROL_OUTSIDE.
 FABRIC, CONTROL, CONTROL_OUTSIDE = "fab0", "ctl0", "twohosts0"
 CONTROL_NET = ("192.168.101.1", "192.168.101.2")
-_BOOT = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
+#: A host ends with the program that made it, however that ends.
+_BOOT = (
+    *("setpriv", "--pdeathsig", "KILL", "--"),
+    "unshare",
+    "--net",
+    "--mount",
+    "--uts",
+    "--ipc",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
 #: What a host is: its first process. Where SIGCHLD is ignored the kernel buries orphans by itself (wait(2)).
 _INIT = (
     'echo "$0" > /proc/sys/kernel/hostname && mkdir -p /tmp/ray && mount -t tmpfs -o size=8g tmpfs /tmp/ray'
@@ -64,7 +76,7 @@ def missing() -> str:
     """Return what is missing to make hosts here, or an empty text."""
     if os.geteuid() != 0:
         return "two hosts need root: namespaces and interfaces are made"
-    for program in ("unshare", "nsenter", "ip"):
+    for program in ("setpriv", "unshare", "nsenter", "ip"):
         if shutil.which(program) is None:
             return f"two hosts need {program}: install util-linux and iproute2"
     return ""

@@ -68,6 +68,7 @@ class Unit(threading.Thread):
         self.journal = work / f"{name}.journal"
         self.events: list[dict[str, Any]] = []
         self.active = False
+        self._invocation, self._restarts = "", 0
         self._over = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         (work / f"{name}.stop").unlink(missing_ok=True)
@@ -113,17 +114,18 @@ class Unit(threading.Thread):
             self._note("ended", result=result)
             if self._asked_to_stop():
                 break
+            self._restarts += 1
             self._state("activating", "auto-restart", result)
             self._over.wait(RESTART_S)
         self._state("inactive", "dead", "success")
 
     def _start(self) -> str:
-        invocation = uuid.uuid4().hex
+        self._invocation = uuid.uuid4().hex
         self._say(f"Starting {self.name}.service...")
         self._note("starts")
         self._state("activating", "start-pre", "success")
         for gate in self.gates:
-            status = self._run_gate(gate, {"INVOCATION_ID": invocation})
+            status = self._run_gate(gate, {"INVOCATION_ID": self._invocation})
             if status:
                 return "exit-code"
         if self.clear:
@@ -197,6 +199,7 @@ class Unit(threading.Thread):
     def _state(self, active: str, sub: str, result: str) -> None:
         entered = int(time.monotonic() * 1e6) if active == "active" else 0
         document = {"ActiveState": active, "SubState": sub, "Result": result, "ActiveEnterTimestampMonotonic": entered}
+        document |= {"InvocationID": self._invocation, "NRestarts": self._restarts}
         write_atomic(self.work / f"{self.name}.state", json.dumps(document), 0o644)
 
 

@@ -155,7 +155,8 @@ def test_a_unit_says_what_systemd_would_and_starts_again(tmp_path: Path, monkeyp
     assert wait(lambda: observer._unit() == ("active", "running"))
     assert observer.up_s < 5
     assert wait(lambda: observer._unit() == ("activating", "auto-restart"))
-    assert observer.result == "exit-code"
+    assert (observer.result, observer.restarts) == ("exit-code", 1)
+    assert len(observer.start) == 32
     assert wait(lambda: [event["what"] for event in one.events].count("loads") == 2)
     assert one.since(0.0)[1]["gpu_mib"] == [1.0, 2.0]
     _status, out, _err = machine(starts_command("spark-vllm"))
