@@ -86,8 +86,9 @@ def kept_tags(run: Runner) -> set[str]:
 
 
 def images_kept(run: Runner, ids: Iterable[str]) -> bool:
-    """Say whether all of these images are kept from being pruned."""
-    return {_tag(image) for image in ids} <= kept_tags(run)
+    """Say whether all of these images are kept from being pruned; without any, Docker is not asked, and need not be there."""
+    wanted = {_tag(image) for image in ids}
+    return not wanted or wanted <= kept_tags(run)
 
 
 def good_state(run: Runner) -> dict[str, Any]:
