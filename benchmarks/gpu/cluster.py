@@ -193,10 +193,11 @@ class Cluster:
 
     # --- watchdog and follower
 
-    def guard(self, model: str, intents: Mapping[str, Any], act: bool, attempt: str) -> Watch:
+    def guard(self, model: str, intents: Mapping[str, Any], probe_every_s: float, attempt: str) -> Watch:
         """Start watchdog and follower anew, with nothing counted yet, and return what reads the watchdog's state.
 
         Args:
+            probe_every_s: seconds between completions that the watchdog asks of an idle server.
             attempt: what tells this one's folder from others.
         """
         self.unguard()
@@ -220,10 +221,8 @@ class Cluster:
             "model": model,
             "key_file": str(self.key_file),
             "dashboard": f"http://127.0.0.1:{DASHBOARD_PORT}",
-            "act": act,
             "hung_after_s": role_default("hung_after"),
-            # The rate of prefill is measured by the second completion: that it comes early keeps it out of what is measured here.
-            "probe_every_s": role_default("probe_every") if act else 2.0,
+            "probe_every_s": probe_every_s,
             "step_tokens": int(intents.get("max_num_batched_tokens") or 0),
             "context": int(intents.get("max_model_len") or 0),
             # GPUs of their own: what the host's memory holds is no concern of theirs.

@@ -130,10 +130,15 @@ class Asker(threading.Thread):
         """Return how many answers ended how since a moment."""
         return dict(Counter(end for sent, _seen, end in self.answers if sent >= begun))
 
+    def slowest(self, begun: float) -> float:
+        """Return the most seconds that an answer took since a moment."""
+        return round(max((seen - sent for sent, seen, _end in list(self.answers) if sent >= begun), default=0.0), 1)
+
     def stop(self) -> None:
         """End asking."""
         self._over.set()
-        self.join(ANSWER_S + 5)
+        if self.is_alive():
+            self.join(ANSWER_S + 5)
 
 
 class Memory(threading.Thread):
@@ -154,7 +159,8 @@ class Memory(threading.Thread):
     def stop(self) -> None:
         """End looking."""
         self._over.set()
-        self.join(10)
+        if self.is_alive():
+            self.join(10)
 
 
 @dataclass
@@ -170,7 +176,6 @@ class Stage:
     url: str
     vocabulary: int
     left: Callable[[], float]
-    tell: Callable[[str], None] = print
 
     def streams(self) -> list[Stream]:
         """Start the clients and wait until tokens flow to each."""
@@ -302,7 +307,7 @@ def play(name: str, stage: Stage, save: Callable[[dict[str, Any]], None]) -> dic
     finally:
         if timer is not None:
             timer.cancel()
-            if timer.finished.is_set() and fault.mend and not result.get("healed"):
+            if fault.mend and not result.get("healed"):
                 fault.mend(stage, pids)
         asker.stop()
         memory.stop()
@@ -334,6 +339,7 @@ def _seen(
         "gpu_free_after_s": dict(memory.free_after_s),
         "unit": unit,
         "answers": asker.counts(begun),
+        "slowest_answer_s": asker.slowest(begun),
         "streams": dict(Counter(stream.state for stream in streams)),
         "ray": {
             name: stage.cluster.units[name].since(begun)

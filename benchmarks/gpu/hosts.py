@@ -82,6 +82,13 @@ def missing() -> str:
     return ""
 
 
+def taken(net: Path = Path("/sys/class/net")) -> str:
+    """Say that other hosts are there already, or return an empty text: their names and containers are the same."""
+    if (net / CONTROL_OUTSIDE).exists():
+        return f"two hosts are on this machine already: wait for that run, or delete interface {CONTROL_OUTSIDE}"
+    return ""
+
+
 def cable_commands(first: int, second: int, addresses: Sequence[str], mtu: int = 9000) -> list[list[str]]:
     """Return the commands that lay both cables between the hosts whose first processes these are."""
     inside = [["nsenter", f"--target={pid}", "--net", "--", "ip"] for pid in (first, second)]
@@ -126,7 +133,7 @@ class Pair:
     ADDRESSES = ("192.168.100.10", "192.168.100.11")
 
     def __init__(self, names: Sequence[str] = ("spark-1", "spark-2")) -> None:
-        if reason := missing():
+        if reason := missing() or taken():
             raise HostError(reason)
         self._children: list[subprocess.Popen[str]] = []
         hosts = []
