@@ -25,6 +25,6 @@ def test_a_stopped_rank_is_found_by_its_tokens_and_healed(playbook: Playbook) ->
     assert result.problems == []
     # Mute where the rank stopped just between two requests: the engine's figures then say that none runs.
     assert result.verdict.startswith(("hung", "mute"))
-    # 15 s without progress, 4 s of rest before a completion of its own, and up to two looks of two seconds on a busy machine.
-    assert result.verdict_s is not None and result.verdict_s <= 45
+    # How fast is measured by the fault suite; here it only was not vLLM's own time-out of 300 s.
+    assert result.verdict_s is not None and result.verdict_s <= 120
     assert "last failure at" in playbook("playbooks/status.yml").output

@@ -29,6 +29,8 @@ PROMPT = "The capital of France is"
 #: Tokens of the prompt that measures prefill once after each start, and the ids that it is made of: never special tokens of a vocabulary.
 _MEASURED_TOKENS, _IDS = 4096, (300, 900)
 _WAITING = "waiting: "
+#: Figures that grow while somebody is served.
+_COUNTS = ("generation_tokens_total", "request_success_total")
 #: What vLLM's log says of a start's progress, the last fitting line counts; source: vllm 0.20 to 0.33 and tqdm's form.
 _PROGRESS = (
     (
@@ -192,12 +194,15 @@ class Observer:
             waits_for = last.partition(_WAITING)[2] if last.startswith(_WAITING) else ""
             # What stands before systemd's line on this start is of an earlier one.
             loading = progress(log.rpartition(f"Starting {self.unit}")[2])
-        self.metrics = self._figures() if active == "active" else None
+        before, self.metrics = self.metrics, self._figures() if active == "active" else None
         if active != "active":
             self.probe.reset()
         kv_tokens = self._kv_tokens()
         if self.metrics is not None:
-            if self._works():
+            # Short requests come and go between two looks: then only the counts tell of them.
+            if self._works() or (
+                before is not None and any(before.get(name) != self.metrics.get(name) for name in _COUNTS)
+            ):
                 self.probe.busy()
             else:
                 self.probe.idle()

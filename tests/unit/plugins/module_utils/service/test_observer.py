@@ -278,6 +278,22 @@ def test_a_server_that_works_is_not_asked_and_its_power_is_read(world: World, ob
     assert [asked.path for asked in world.server.asked] == ["/metrics"]
 
 
+def test_requests_that_come_and_go_between_two_looks_are_seen_by_their_counts(world: World, observer: Observer) -> None:
+    def asked() -> int:
+        return sum(one.path == PATH.split()[1] for one in world.server.asked)
+
+    observer.look(False)
+    world.wait(lambda: asked() == 1 and world.probe.asked is None)
+    world.now += 6.0
+    world.server.routes["GET /metrics"] = Reply(METRICS.replace("} 12\n", "} 40\n") % 0)
+    for _look in range(3):
+        observer.look(False)
+        world.now += 2.0
+    assert asked() == 1
+    observer.look(False)
+    world.wait(lambda: asked() == 2)
+
+
 @pytest.mark.parametrize(
     ("said", "watts"),
     [((0, "22.0\n61.5\n", ""), 61.5), ((0, "[N/A]\n", ""), None), ((0, "", ""), None), ((9, "", "no driver"), None)],
