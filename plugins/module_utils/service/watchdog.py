@@ -436,7 +436,8 @@ class Watchdog:
 
     def _given_up(self) -> str:
         """Say that Ray gave a node up for its silence: GPUs of one that comes back under its address stay unused for ever, so Ray is ended."""
-        if not self.with_ray:
+        if not self.with_ray or not self.act:
+            # One that only says what it sees keeps no start waiting for what nobody does.
             return ""
         cluster = read_cluster(self._ray(3))
         silent = sorted({node.ip for node in cluster.nodes if not node.alive and SILENCE in node.message})

@@ -395,6 +395,18 @@ def test_ray_is_new_before_a_node_that_it_gave_up_is_back(world: World) -> None:
     assert "has not reported yet" in start(world)
 
 
+def test_one_that_does_not_act_keeps_no_start_waiting_for_a_new_ray(world: World) -> None:
+    world.dog = world.watchdog(act=False)
+    world.dog.cache.drop = lambda: None  # type: ignore[method-assign]
+    world.nodes = [
+        RayNode("a", WORKER, "DEAD", False, 1, 2, 0, "health check failed due to missing too many heartbeats")
+    ]
+    start(world)
+    world.pass_time(4, prepared="one")
+    assert start(world) == ""
+    assert world.ended == []
+
+
 def test_serving_again_is_told_with_its_seconds(world: World) -> None:
     world.serve()
     world.hang()
