@@ -44,6 +44,7 @@ ROLES = {
     "vllm_graphs": _NODES,
     "vllm_serve": _HEAD,
     "vllm_worker": _WORKERS,
+    "gateway": _HEAD,
     "vllm_watchdog": _NODES,
     "cluster_restart": _NODES,
     "vllm_verify": _HEAD,

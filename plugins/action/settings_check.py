@@ -89,6 +89,7 @@ FACTS = (
     "node_report_runtime",
     "node_report_docker",
     "node_report_own_nfs",
+    "node_report_units",
     "cluster_restart_plan",
     "cluster_restart_snapshot",
     "node_report_found",

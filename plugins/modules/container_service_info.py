@@ -83,6 +83,11 @@ failed_units:
   returned: success
   type: list
   elements: str
+others:
+  description: Names of the collection's other units on this node, C(spark-watchdog) and C(spark-gateway) among them.
+  returned: success
+  type: list
+  elements: str
 stop_flag:
   description: Whether the operator stopped the cluster with playbooks/stop.yml, so that no unit starts.
   returned: success

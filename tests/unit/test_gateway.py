@@ -26,14 +26,16 @@ import jinja2
 import pytest
 import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.gateway.keys import OPERATOR, Key, Keys, digest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.gateway.routes import HEALTH, USER
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.gateway.routes import OPERATOR as OPERATOR_ROUTES
 
 ROLE = Path(__file__).parents[2] / "roles" / "gateway"
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed here: apt install haproxy")
 KEY, CHIEF, INTERNAL = "sk-the-key-of-alice", "sk-the-key-of-the-operator", "the-internal-key"
 CHAT = "/v1/chat/completions"
+ROUTES = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["gateway_routes"]
+HEALTH = ROUTES["health"]
+USER: dict[str, list[str]] = ROUTES["user"]
+OPERATOR_ROUTES: dict[str, list[str]] = ROUTES["operator"]
 
 
 def free_port() -> int:
@@ -125,7 +127,7 @@ class Gateway:
         # The socket's name has to fit into 108 bytes (unix(7)).
         given = {
             **defaults,
-            "gateway_routes": {"user": USER, "operator": OPERATOR_ROUTES, "health": HEALTH},
+            "gateway_routes": ROUTES,
             "gateway_addresses": ["127.0.0.1"],
             "gateway_port": self.port,
             # What an ordinary user may open here.

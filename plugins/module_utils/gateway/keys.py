@@ -119,9 +119,8 @@ def parse(document: Any, path: Path) -> list[Key]:
         try:
             key = checked(Key(**row))
         except TypeError:
-            raise KeyProblem(
-                f"{path} holds a key with unknown or missing fields: {', '.join(sorted(row)) if isinstance(row, dict) else row!r}"
-            ) from None
+            fields = ", ".join(sorted(map(str, row))) if isinstance(row, dict) else repr(row)
+            raise KeyProblem(f"{path} holds a key with unknown or missing fields: {fields}") from None
         for other in found:
             if other.name == key.name:
                 raise KeyProblem(f"{path} has two keys of the name {key.name}: remove one of them")
@@ -221,6 +220,10 @@ class Keys(Changes):
                 f"the key given for {name} is not usable: expected at least {SHORTEST} printable characters without spaces at its ends"
             )
         self._add(Key(name, digest(value), role, made=_now()))
+
+    def server(self, value: str) -> None:
+        """Write the key of the server behind the gateway where its unit reads it."""
+        self.private(self.folder_path / "server.env", f"SPARK_GATEWAY_KEY={value}\n")
 
     def add(self, key: Key) -> str:
         """Make a key with this name and these limits, and return it: it is in no file.

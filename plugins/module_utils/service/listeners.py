@@ -33,9 +33,10 @@ class Listener:
     ``node``: ``head``, ``worker`` or ``any``. ``address``: what it binds: ``all``, ``fabric`` or ``loopback``. ``settings``: names whose value
     is the port, the first that is set counts; none where the port is fixed. ``default``: the port without a setting. ``last``: last port of
     a range. ``owners``: systemd units and containers that open it. ``reach``: who may reach it: ``anyone``, ``fabric`` (the
-    other nodes) or ``loopback`` (the node itself). ``executor``, ``share``, ``transport``: only with this ``vllm_serve_executor``,
-    ``model_share_method``, ``model_share_nfs_transport``. ``several``: only with more than one node. ``lasting``: whether it is open for good;
-    what is open for a while is never open at the same time as another such. ``checked``: whether the preflight asks that it is free.
+    other nodes) or ``loopback`` (the node itself). ``executor``, ``share``, ``transport``, ``gateway``: only with this ``vllm_serve_executor``,
+    ``model_share_method``, ``model_share_nfs_transport``, and with the gateway ``on`` or ``off``. ``several``: only with more than one node.
+    ``lasting``: whether it is open for good; what is open for a while is never open at the same time as another such. ``checked``: whether
+    the preflight asks that it is free.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Listener:
     executor: str | None = None
     share: str | None = None
     transport: str | None = None
+    gateway: str | None = None
     several: bool = False
     lasting: bool = True
     checked: bool = True
@@ -69,7 +71,18 @@ _RAY_NODE = {
 LISTENERS: tuple[Listener, ...] = (
     # Not the product's own, but no other may take it, and a packet filter that leaves it out locks everybody out.
     Listener("SSH", "any", "all", 22, ("ssh.service",), "anyone", checked=False),
-    Listener("endpoint", "head", "all", 8235, (_VLLM,), "anyone", ("vllm_serve_port", "spark_api_port")),
+    Listener("endpoint", "head", "all", 8235, (_VLLM,), "anyone", ("vllm_serve_port", "spark_api_port"), gateway="off"),
+    Listener("gateway", "head", "all", 8235, ("spark-gateway.service",), "anyone", ("spark_api_port",), gateway="on"),
+    Listener(
+        "vLLM behind the gateway",
+        "head",
+        "loopback",
+        8238,
+        (_VLLM,),
+        "loopback",
+        ("vllm_serve_port", "gateway_server_port"),
+        gateway="on",
+    ),
     Listener("Ray head (GCS)", "head", "all", 6379, (_RAY_HEAD,), "fabric", ("ray_head_port",), executor="ray"),
     Listener(
         "Ray dashboard",
@@ -244,6 +257,7 @@ def open_ports(values: Mapping[str, Any], kind: str, nodes: int) -> list[Open]:
         "executor": str(values.get("vllm_serve_executor") or "ray"),
         "share": str(values.get("model_share_method") or "nfs"),
         "transport": str(values.get("model_share_nfs_transport") or "tcp"),
+        "gateway": "on" if str(values.get("gateway_enabled")).lower() in ("true", "yes", "1") else "off",
     }
     found = []
     for listener in LISTENERS:
@@ -310,4 +324,8 @@ def port_needs(values: Mapping[str, Any], kind: str, nodes: int) -> list[dict[st
 def settings_asked() -> list[str]:
     """Return the names of all settings that decide which ports are open."""
     names = [name for listener in LISTENERS for name in listener.settings]
-    return list(dict.fromkeys([*names, "vllm_serve_executor", "model_share_method", "model_share_nfs_transport"]))
+    return list(
+        dict.fromkeys(
+            [*names, "vllm_serve_executor", "model_share_method", "model_share_nfs_transport", "gateway_enabled"]
+        )
+    )

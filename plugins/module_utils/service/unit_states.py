@@ -11,7 +11,7 @@ from typing import Any
 from ..docker.cli import GONE, inspect_container
 from ..docker.service import STOP_FLAG
 from ..docker.service_snapshot import snapshot
-from ..docker.service_state import RECORDS, judge_units, service_status
+from ..docker.service_state import RECORDS, UNITS, judge_units, service_status
 from ..hub.store import weights_bytes
 from ..report.finding import as_dicts
 from ..system.run import Runner
@@ -19,6 +19,7 @@ from ..vllm.load_strategy import load_facts
 from ..vllm.serving import ServingError, serving
 from ..vllm.start_causes import Cause, first_cause, kernel_command, starts, starts_command
 from ..vllm.startup_phases import journal_command, phases_line, start_report
+from .restart_plan import OTHERS
 
 #: Parameters of module container_service_info.
 ARGUMENTS: dict[str, Any] = {
@@ -125,6 +126,7 @@ def answer(params: Mapping[str, Any], run: Runner) -> dict[str, Any]:
         "startup": said,
         "start": figures,
         "findings": as_dicts([judge_units(units, stopped=stopped, message=message)]),
+        "others": [name for name in OTHERS if (UNITS / f"{name}.service").exists()],
         **({"snapshot": snapshot(run)} if params["snapshot"] else {}),
         "msg": message,
     }

@@ -21,6 +21,7 @@ STEPS = ["preflight", "fit", "fabric", "nodes", "weights", "units", "cluster", "
 SAYS = {
     "diagnose": "dgx-spark-diagnosis-",
     "fit": "could not be read",
+    "keys": "belong to the gateway, which is off",
     "plan": "could not be read",
     "preflight": "does not answer",
     "report": "does not answer",

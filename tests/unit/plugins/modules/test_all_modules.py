@@ -62,6 +62,7 @@ OPTIONS_ALONE = {
         ),
         "a report of one's own: role node_report asks through node_info",
     ),
+    "gateway_keys": dict.fromkeys(("folder", "server_key_file", "socket"), "a gateway of one's own"),
     "node_secrets": {"path": "secrets elsewhere"},
     "node_service": {"config_path": "a node of one's own"},
     "node_survey_info": {"interfaces": "ports that are not ConnectX", "netplan_files": "a report of one's own"},
