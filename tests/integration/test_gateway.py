@@ -1,0 +1,83 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway in front of the pair's vLLM: turned on, asked, given keys, and turned off again. (Hostile requests: tests/unit/test_gateway.py.)"""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from endpoint import URL, api_key, chat
+from testinfra.host import Host
+
+from tests.integration.conftest import Playbook, runner
+
+pytestmark = pytest.mark.long
+ON = {"gateway_enabled": True}
+KEYS = "playbooks/keys.yml"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Turn the gateway on, and off again."""
+    run = runner(tmp_path_factory.mktemp("gateway"))
+    on = run(extra=ON)
+    assert on.status == "successful", on.output[-3000:]
+    assert run(extra=ON).changed == set()
+    yield
+    off = run()
+    assert off.status == "successful", off.output[-3000:]
+
+
+def status(path: str, key: str = "") -> int:
+    request = urllib.request.Request(f"{URL}{path}", headers={"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_clients_go_on_with_the_key_they_have(head: Host) -> None:
+    assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
+    assert head.service("spark-gateway").is_running and head.service("spark-gateway").is_enabled
+
+
+def test_vllm_itself_is_on_loopback_alone(head: Host) -> None:
+    with head.sudo():
+        listening = head.check_output("ss --listening --tcp --numeric --no-header --processes").splitlines()
+    server = [line.split()[3] for line in listening if line.split()[3].endswith(":8238")]
+    assert server == ["127.0.0.1:8238"]
+    assert any("haproxy" in line and ":8235" in line for line in listening)
+
+
+def test_every_route_of_this_vllm_that_is_not_listed_is_shut(head: Host) -> None:
+    key = api_key(head)
+    with head.sudo():
+        page = head.check_output("curl -s http://127.0.0.1:8238/openapi.json")
+    routes = set(re.findall(r'"(/[^"{]*)"\s*:\s*\{"(?:get|post)', page))
+    assert {"/v1/models", "/metrics", "/tokenize"} & routes
+    open_to_users = {path for path in routes if status(path, key) not in (401, 404)}
+    assert open_to_users <= {"/health", "/v1/models"}, "only paths of GET are asked here"
+
+
+def test_a_key_is_made_limited_and_withdrawn(playbook: Playbook) -> None:
+    made = playbook(KEYS, extra={**ON, "keys_state": "present", "keys_name": "alice", "keys_at_once": 2})
+    assert made.status == "successful", made.output[-2000:]
+    (key,) = set(re.findall(r"sk-[\w-]{40,}", made.output))
+    assert status("/v1/models", key) == 200
+    listed = playbook(KEYS, extra=ON)
+    assert listed.changed == set()
+    assert "alice" in listed.output and key not in listed.output
+    gone = playbook(KEYS, extra={**ON, "keys_state": "absent", "keys_name": "alice"})
+    assert gone.changed_tasks == {"Read or change the keys"}
+    assert status("/v1/models", key) == 401
+
+
+def test_the_verification_and_status_reach_vllm_behind_it(playbook: Playbook) -> None:
+    for name in ("playbooks/verify.yml", "playbooks/status.yml"):
+        run = playbook(name, extra=ON)
+        assert run.status == "successful", run.output[-2000:]
