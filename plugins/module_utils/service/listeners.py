@@ -23,6 +23,7 @@ from .pulse import PORT as WATCHDOG_PORT
 #: Kinds of nodes. ``any`` in the table stands for both.
 KINDS = ("head", "worker")
 _RAY_UNITS = ("spark-ray-head.service", "spark-ray-worker.service")
+_GATEWAY = "spark-gateway.service"
 _VLLM, _RAY_HEAD, _VLLM_WORKER = "spark-vllm.service", "spark-ray-head.service", "spark-vllm-worker.service"
 
 
@@ -71,8 +72,18 @@ _RAY_NODE = {
 LISTENERS: tuple[Listener, ...] = (
     # Not the product's own, but no other may take it, and a packet filter that leaves it out locks everybody out.
     Listener("SSH", "any", "all", 22, ("ssh.service",), "anyone", checked=False),
-    Listener("endpoint", "head", "all", 8235, (_VLLM,), "anyone", ("vllm_serve_port", "spark_api_port"), gateway="off"),
-    Listener("gateway", "head", "all", 8235, ("spark-gateway.service",), "anyone", ("spark_api_port",), gateway="on"),
+    # The public port goes from one to the other when the gateway is turned on or off: for the preflight it is not taken by a stranger.
+    Listener(
+        "endpoint",
+        "head",
+        "all",
+        8235,
+        (_VLLM, _GATEWAY),
+        "anyone",
+        ("vllm_serve_port", "spark_api_port"),
+        gateway="off",
+    ),
+    Listener("gateway", "head", "all", 8235, (_GATEWAY, _VLLM), "anyone", ("spark_api_port",), gateway="on"),
     Listener(
         "vLLM behind the gateway",
         "head",
