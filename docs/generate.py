@@ -230,6 +230,7 @@ def ports() -> str:
         when = [f"executor {one.executor}"] if one.executor else []
         when += [f"weights by {one.share}"] if one.share else []
         when += [f"NFS over {one.transport}"] if one.transport else []
+        when += [f"gateway {one.gateway}"] if one.gateway else []
         when += ["several nodes"] if one.several else []
         when += [] if one.lasting else ["for a while"]
         names = ", ".join(f"`{name}`" for name in one.settings) or "fixed"

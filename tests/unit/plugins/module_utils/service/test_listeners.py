@@ -93,7 +93,11 @@ def test_the_preflight_asks_for_the_ports_of_the_executor() -> None:
     assert {need["port"] for need in head} == {8000, 6400, 8265, 8237, 10001} | agents
     assert {need["port"] for need in worker} == agents
     assert all(need["units"] == ["spark-ray-head.service", "spark-ray-worker.service"] for need in worker)
-    assert head[0] == {"port": 8000, "units": ["spark-vllm.service"]}
+    # The gateway's port too, should it be turned off just now.
+    assert head[0] == {"port": 8000, "units": ["spark-vllm.service", "spark-gateway.service"]}
+    guarded = port_needs({**values, "gateway_enabled": True}, "head", 2)
+    assert guarded[0] == {"port": 8000, "units": ["spark-gateway.service", "spark-vllm.service"]}
+    assert guarded[1] == {"port": 8238, "units": ["spark-vllm.service"]}
     without_ray = {"vllm_serve_executor": "mp", "vllm_serve_watch_port": 30000}
     assert {need["port"] for need in port_needs(without_ray, "head", 2)} == {8235, 8237, 29501, 30000}
     assert port_needs(without_ray, "worker", 2) == [{"port": 30000, "units": ["spark-vllm-worker.service"]}]
