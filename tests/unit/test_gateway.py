@@ -458,7 +458,7 @@ def test_limits_of_a_key_are_its_own(gateway: Gateway, server: Server) -> None:
     keys = gateway.keys()
     narrow, often = keys.add(Key("narrow", "", at_once=1)), keys.add(Key("often", "", per_minute=3))
     keys.save()
-    running = threading.Thread(target=gateway.ask, args=("POST", CHAT, {"wait": 2}, narrow))
+    running = threading.Thread(target=gateway.ask, args=("POST", CHAT, {"wait": 6}, narrow))
     arrived = len(server.seen)
     running.start()
     gateway.wait(lambda: len(server.seen) > arrived)
@@ -476,7 +476,7 @@ def test_more_requests_than_the_server_takes_are_told_to_come_again(
 ) -> None:
     small = make(gateway_max_requests=1)
     small.wait(lambda: small.ask("GET", HEALTH)[0] == 200)
-    running = threading.Thread(target=small.ask, args=("POST", CHAT, {"wait": 2}, KEY))
+    running = threading.Thread(target=small.ask, args=("POST", CHAT, {"wait": 6}, KEY))
     arrived = len(server.seen)
     running.start()
     small.wait(lambda: len(server.seen) > arrived)
