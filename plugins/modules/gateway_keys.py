@@ -41,7 +41,8 @@ options:
   server_key_file:
     description:
       - File with the key of the server behind the gateway, which the gateway sends in place of a client's.
-      - Where no key is there yet, it becomes the first one, named C(default), so that clients go on as before.
+      - A gateway that has never had keys takes it as the first one, named C(default), so that clients go on as before; that one changes with the
+        file until it is rotated.
     type: path
     default: /etc/dgx-spark/secrets/api_key
   folder:
@@ -87,6 +88,7 @@ keys:
     at_once: {description: "Most requests at the same time; 0 for no limit.", type: int}
     ends: {description: "Last day on which it is taken; empty for none.", type: str}
     made: {description: "When it was made, in UTC.", type: str}
+    follows: {description: "Whether it is the server's own key and changes with that.", type: bool}
 actions:
   description: What was done, or would be done in check mode, in words.
   returned: success
@@ -148,8 +150,6 @@ def main() -> None:
         if server_key.exists() or not module.check_mode:
             value = server_key.read_text(encoding="utf-8").strip()
             keys.server(value)
-            if not keys.keys:
-                keys.first("default", USER, value)
         made = change(keys, params)
         keys.save()
     except KeyProblem as error:

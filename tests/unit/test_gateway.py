@@ -12,6 +12,7 @@ import http.client
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -25,7 +26,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.gateway.keys import OPERATOR, Key, Keys, digest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.gateway.keys import OPERATOR, Key, KeyProblem, Keys, digest
 
 ROLE = Path(__file__).parents[2] / "roles" / "gateway"
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
@@ -51,6 +52,7 @@ class Server:
     port: int = field(default_factory=free_port)
     seen: list[tuple[str, str, Mapping[str, str], bytes]] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    busy: float = 0
 
     def start(self) -> None:
         outer = self
@@ -59,6 +61,7 @@ class Server:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                time.sleep(outer.busy)
                 if self.path != HEALTH:
                     outer.seen.append((self.command, self.path, dict(self.headers.items()), b""))
                 self.reply(b"{}")
@@ -154,15 +157,17 @@ class Gateway:
 
     def start(self) -> None:
         keys = self.keys()
-        keys.first("alice", "user", KEY)
-        keys.first("chief", OPERATOR, CHIEF)
+        keys.keys = [Key("alice", digest(KEY)), Key("chief", digest(CHIEF), OPERATOR)]
+        keys.server_key = INTERNAL
         keys.save()
+        self.start_again()
+
+    def start_again(self) -> None:
         self.log = (self.folder / "log").open("wb")
         self.process = subprocess.Popen(
             [str(HAPROXY), "-f", str(self.render())],
             stdout=self.log,
             stderr=subprocess.STDOUT,
-            env={"SPARK_GATEWAY_KEY": INTERNAL},
         )
         self.wait(lambda: self.ask("GET", HEALTH)[0] in (200, 503))
 
@@ -397,7 +402,7 @@ def test_a_hostile_request_ends_in_a_clean_refusal(gateway: Gateway, server: Ser
     assert len(server.seen) == before
 
 
-def test_others_streams_flow_on_while_thousands_of_connections_idle(gateway: Gateway) -> None:
+def test_others_streams_flow_on_while_hundreds_of_connections_idle(gateway: Gateway) -> None:
     line = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
     line.request("POST", CHAT, json.dumps({"stream": 30, "gap": 0.1}), {"Authorization": f"Bearer {KEY}"})
     answer = line.getresponse()
@@ -454,6 +459,56 @@ def test_keys_change_while_a_stream_flows(gateway: Gateway) -> None:
     assert again.actions == []
 
 
+@pytest.mark.parametrize(
+    "key", ["100%-of-it", "50%[src]-12", "a\"b#c'd 12", "a\\\\b\\ c;show info", "$HOME${HOME}", "#12345678"]
+)
+def test_any_key_of_the_server_reaches_it_as_it_is(gateway: Gateway, server: Server, key: str) -> None:
+    def sent() -> str:
+        assert gateway.ask("GET", "/v1/models", key=KEY)[0] == 200
+        return server.seen[-1][2]["authorization"]
+
+    # Told through the socket, and read from the file by a gateway that starts.
+    for value in (key, INTERNAL):
+        keys = gateway.keys()
+        keys.server(value)
+        keys.save()
+        assert sent() == f"Bearer {value}"
+        again = gateway.keys()
+        again.server(value)
+        again.save()
+        assert again.actions == []
+
+
+@pytest.mark.parametrize("key", ["100%-of-it", "a\"b#c'd 12", "a\\\\b\\ c;show info", "#12345678"])
+def test_any_key_of_the_server_is_read_at_the_start(make: Callable[..., Gateway], server: Server, key: str) -> None:
+    fresh = make()
+    fresh.stop()
+    keys = fresh.keys()
+    keys.server(key)
+    keys.save()
+    fresh.start_again()
+    fresh.wait(lambda: fresh.ask("GET", "/v1/models", key=KEY)[0] == 200)
+    assert server.seen[-1][2]["authorization"] == f"Bearer {key}"
+
+
+def test_a_gateway_that_hangs_is_told_when_keys_change(make: Callable[..., Gateway]) -> None:
+    stuck = make()
+    stuck.process.send_signal(signal.SIGSTOP)
+    try:
+        keys = stuck.keys()
+        keys.admin.seconds = 0.5
+        keys.withdraw("alice")
+        with pytest.raises(KeyProblem, match="still takes the earlier ones: restart spark-gateway"):
+            keys.save()
+    finally:
+        stuck.process.send_signal(signal.SIGCONT)
+    # The next run tells what that one could not.
+    keys = stuck.keys()
+    keys.save()
+    assert keys.actions
+    assert stuck.ask("GET", "/v1/models", key=KEY)[0] == 401
+
+
 def test_limits_of_a_key_are_its_own(gateway: Gateway, server: Server) -> None:
     keys = gateway.keys()
     narrow, often = keys.add(Key("narrow", "", at_once=1)), keys.add(Key("often", "", per_minute=3))
@@ -494,6 +549,20 @@ def test_while_the_server_is_away_it_says_so_at_once(make: Callable[..., Gateway
     assert away.ask("GET", HEALTH)[::2] == (503, "away")
     behind.start()
     away.wait(lambda: away.ask("POST", CHAT, {}, KEY)[0] == 200)
+    behind.stop()
+
+
+def test_a_server_that_is_busy_for_seconds_is_not_away(make: Callable[..., Gateway]) -> None:
+    behind = Server()
+    behind.start()
+    front = make(behind)
+    front.wait(lambda: front.ask("GET", HEALTH)[0] == 200)
+    # A prompt of a full context holds vLLM's event loop.
+    behind.busy = 3
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        assert front.ask("POST", CHAT, {}, KEY)[0] == 200
+        time.sleep(0.3)
     behind.stop()
 
 

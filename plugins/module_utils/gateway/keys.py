@@ -27,9 +27,13 @@ ROLES = (USER, OPERATOR)
 #: Bytes of a key, and the shortest that is taken from elsewhere, in characters (as role cluster_secrets asks).
 _BYTES, SHORTEST = 32, 8
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+#: Name of those who ask without a key (gateway_keyless): a key of this name would give them its role and its limits.
+KEYLESS = "keyless"
 _HASH = re.compile(r"[0-9a-f]{64}")
 #: HAProxy's maps: what each says of a key's name; the first leads from the hash to the name.
 MAPS = ("names", "roles", "rates", "slots", "ends")
+#: A map with one row: the key of the server behind the gateway. In a map it changes without a reload, and no character of it means anything to HAProxy.
+SERVER = "server"
 _MODE = 0o600
 
 
@@ -49,6 +53,7 @@ class Key:
         at_once: most requests at the same time; 0 for no limit.
         ends: last day on which it is taken, in UTC (``2027-01-31``); empty for none.
         made: when the key was made, in UTC.
+        follows: whether it is the server's own key and changes with that (spark_api_key); until it is rotated.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Key:
     at_once: int = 0
     ends: str = ""
     made: str = ""
+    follows: bool = False
 
     def listed(self) -> dict[str, Any]:
         """Return what may be shown of it: neither the key nor its hash."""
@@ -87,6 +93,8 @@ def checked(key: Key) -> Key:
         raise KeyProblem(
             f"name is {key.name!r}, expected up to 32 of a-z, 0-9, - and _, beginning with a letter or digit"
         )
+    if key.name == KEYLESS:
+        raise KeyProblem(f"name {KEYLESS} stands for requests without a key, expected another one")
     if key.role not in ROLES:
         raise KeyProblem(f"role of key {key.name} is {key.role!r}, expected {' or '.join(ROLES)}")
     for field in ("per_minute", "at_once"):
@@ -100,6 +108,8 @@ def checked(key: Key) -> Key:
             date.fromisoformat(key.ends)
         except (TypeError, ValueError):
             raise KeyProblem(f"ends of key {key.name} is {key.ends!r}, expected a day such as 2027-01-31") from None
+    if not isinstance(key.follows, bool):
+        raise KeyProblem(f"follows of key {key.name} is {key.follows!r}, expected true or false")
     if not _HASH.fullmatch(key.sha256):
         raise KeyProblem(f"sha256 of key {key.name} is no SHA-256 in hexadecimal digits: rotate the key")
     return key
@@ -161,8 +171,12 @@ class Admin:
 
     def map_rows(self, path: Path) -> set[tuple[str, str]]:
         """Return the rows of a map that it holds."""
-        # Each line: an address, the key, the value.
-        return {(row[1], row[2]) for line in self.ask(f"show map {path}").splitlines() if len(row := line.split()) == 3}
+        # Each line: an address, the key, the value, which may have spaces.
+        return {
+            (row[1], row[2])
+            for line in self.ask(f"show map {path}").splitlines()
+            if len(row := line.split(maxsplit=2)) == 3
+        }
 
     def replace_map(self, path: Path, rows: Sequence[tuple[str, str]]) -> None:
         """Replace a map whole: no request ever sees half of it.
@@ -175,7 +189,9 @@ class Admin:
         if not version:
             raise KeyProblem(f"the gateway does not take new keys: {said or 'no answer'}; restart spark-gateway")
         for name, value in rows:
-            if said := self.ask(f"add map @{version[1]} {path} {name} {value}"):
+            # What the socket's own language reads otherwise.
+            word = re.sub(r"([\\ ;])", r"\\\1", value)
+            if said := self.ask(f"add map @{version[1]} {path} {name} {word}"):
                 raise KeyProblem(f"the gateway does not take new keys: {said}; restart spark-gateway")
         if said := self.ask(f"commit map @{version[1]} {path}"):
             raise KeyProblem(f"the gateway does not take new keys: {said}; restart spark-gateway")
@@ -203,6 +219,7 @@ class Keys(Changes):
         if document is None and self.file.exists():
             raise KeyProblem(f"{self.file} is no JSON: restore it, or remove it and run site.yml for a new first key")
         self.keys = parse(document, self.file) if document is not None else []
+        self.server_key = ""
 
     def _index(self, name: str) -> int:
         for number, key in enumerate(self.keys):
@@ -211,19 +228,29 @@ class Keys(Changes):
         known = ", ".join(key.name for key in self.keys) or "none"
         raise KeyProblem(f"there is no key {name}, known are {known}")
 
-    def first(self, name: str, role: str, value: str) -> None:
-        """Take a key from elsewhere under this name, unless one of that name is there."""
-        if any(key.name == name for key in self.keys):
-            return
+    def server(self, value: str, first: str = "default") -> None:
+        """Take the key of the server behind the gateway, which clients have had so far.
+
+        A gateway that has never had keys knows it under the name ``first``; one whose keys were all withdrawn does not take it again. A key that
+        follows the server's becomes what that is now.
+
+        Raises:
+            KeyProblem: no header can carry it, or it is another name's key.
+        """
         if len(value) < SHORTEST or value != value.strip() or not value.isprintable():
             raise KeyProblem(
-                f"the key given for {name} is not usable: expected at least {SHORTEST} printable characters without spaces at its ends"
+                f"the server's key is not usable: expected at least {SHORTEST} printable characters without spaces at its ends"
             )
-        self._add(Key(name, digest(value), role, made=_now()))
-
-    def server(self, value: str) -> None:
-        """Write the key of the server behind the gateway where its unit reads it."""
-        self.private(self.folder_path / "server.env", f"SPARK_GATEWAY_KEY={value}\n")
+        self.server_key = value
+        if not self.file.exists():
+            self._add(Key(first, digest(value), made=_now(), follows=True))
+        for number, key in enumerate(self.keys):
+            if not key.follows or key.sha256 == digest(value):
+                continue
+            if any(other.sha256 == digest(value) for other in self.keys):
+                raise KeyProblem(f"the server's key is the key of another name than {key.name}: rotate that one")
+            self.keys[number] = replace(key, sha256=digest(value), made=_now())
+            self.actions.append(f"key {key.name} is the server's new key")
 
     def add(self, key: Key) -> str:
         """Make a key with this name and these limits, and return it: it is in no file.
@@ -239,15 +266,12 @@ class Keys(Changes):
 
     def _add(self, key: Key) -> None:
         self.keys.append(checked(key))
-        if len({other.sha256 for other in self.keys}) < len(self.keys):
-            self.keys.pop()
-            raise KeyProblem(f"the key given for {key.name} is another one's already: give each name its own")
         self.actions.append(f"added key {key.name}")
 
     def rotate(self, name: str) -> str:
         """Give a name another key, and return it; the earlier one is refused from now on."""
         number, value = self._index(name), _new()
-        self.keys[number] = replace(self.keys[number], sha256=digest(value), made=_now())
+        self.keys[number] = replace(self.keys[number], sha256=digest(value), made=_now(), follows=False)
         self.actions.append(f"rotated key {name}")
         return value
 
@@ -269,24 +293,31 @@ class Keys(Changes):
         """Write file and maps where they differ, and tell a running gateway.
 
         Raises:
-            KeyProblem: the gateway runs and refuses.
+            KeyProblem: the gateway runs and refuses, or does not answer.
             OSError: a file cannot be written.
         """
         self.private(self.file, json.dumps({"keys": [asdict(key) for key in self.keys]}, indent=1) + "\n")
         told = maps(self.keys)
-        for name in MAPS:
+        if self.server_key:
+            told[SERVER] = [("key", self.server_key)]
+        for name in told:
             self.private(self._map(name), "".join(f"{key} {value}\n" for key, value in told[name]))
         if not self.check and self.admin.path.exists():
             # Where it does not run, it reads the files when it starts.
-            with contextlib.suppress(OSError):
-                self._tell(told)
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                try:
+                    self._tell(told)
+                except TimeoutError:
+                    raise KeyProblem(
+                        "the keys are written, but the running gateway does not answer and still takes the earlier ones: restart spark-gateway"
+                    ) from None
 
     def _map(self, name: str) -> Path:
         return self.folder_path / f"{name}.map"
 
     def _tell(self, told: dict[str, list[tuple[str, str]]]) -> None:
         # Limits first: a new key is never taken without its limits. Compared with what it holds: a run may have ended between files and gateway.
-        for name in reversed(MAPS):
+        for name in reversed(told):
             if self.admin.map_rows(self._map(name)) != set(told[name]):
                 self.admin.replace_map(self._map(name), told[name])
                 self.actions.append(f"told the running gateway its {name}")

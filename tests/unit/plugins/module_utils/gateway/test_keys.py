@@ -41,6 +41,7 @@ def test_a_key_is_shown_once_and_kept_as_its_hash(tmp_path: Path) -> None:
         "at_once": 0,
         "ends": "",
         "made": "",
+        "follows": False,
     }
     # No difference shows what is in a file for root alone.
     assert held.diff == []
@@ -53,15 +54,35 @@ def test_the_last_day_is_whole() -> None:
     assert maps([key])["ends"] == [("a", "1801440000")]
 
 
-def test_the_first_key_comes_from_the_server_and_is_taken_once(tmp_path: Path) -> None:
+def test_the_first_key_is_the_servers_and_follows_it_until_it_is_rotated(tmp_path: Path) -> None:
+    def site(value: str) -> Keys:
+        held = keys(tmp_path)
+        held.server(value)
+        held.save()
+        return held
+
+    assert "added key default" in site("the-key-so-far").actions
+    assert site("the-key-so-far").actions == []
+    assert "key default is the server's new key" in site("another-key").actions
+    assert keys(tmp_path).keys[0].sha256 == digest("another-key")
+    assert (tmp_path / "server.map").read_text() == "key another-key\n"
+    assert (tmp_path / "server.map").stat().st_mode & 0o777 == 0o600
     held = keys(tmp_path)
-    held.first("default", "user", "the-key-so-far")
+    own = held.rotate("default")
     held.save()
-    again = keys(tmp_path)
-    again.first("default", "user", "another-key")
-    again.save()
-    assert again.actions == []
-    assert again.keys[0].sha256 == digest("the-key-so-far")
+    site("a-third-key")
+    assert keys(tmp_path).keys[0].sha256 == digest(own)
+
+
+def test_a_withdrawn_first_key_does_not_come_back(tmp_path: Path) -> None:
+    for step in ("made", "withdrawn", "site again"):
+        held = keys(tmp_path)
+        held.server("the-key-so-far")
+        if step == "withdrawn":
+            held.withdraw("default")
+        held.save()
+    assert keys(tmp_path).keys == []
+    assert (tmp_path / "names.map").read_text() == ""
 
 
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
@@ -78,6 +99,7 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
         ({"name": ""}, "name is ''"),
         ({"name": "a\nb"}, "name is 'a\\nb'"),
         ({"name": "a" * 33}, "up to 32"),
+        ({"name": "keyless"}, "stands for requests without a key"),
         ({"role": "root"}, "role of key a is 'root', expected user or operator"),
         ({"per_minute": -1}, "per_minute of key a is -1"),
         ({"at_once": True}, "at_once of key a is True"),
@@ -98,22 +120,26 @@ def test_what_is_not_usable_is_one_sentence_and_nothing_is_changed(
 
 def test_names_and_keys_are_one_s_own(tmp_path: Path) -> None:
     held = keys(tmp_path)
-    held.first("a", "user", "the-same-key")
+    held.server("the-same-key", first="a")
+    held.save()
     with pytest.raises(KeyProblem, match="there is a key a already"):
         held.add(Key("a", ""))
-    with pytest.raises(KeyProblem, match="another one's already"):
-        held.first("b", "user", "the-same-key")
+    with pytest.raises(KeyProblem, match="is the key of another name than a: rotate that one"):
+        held.keys.append(Key("c", digest("another-key")))
+        held.server("another-key")
+    del held.keys[1]
+    held.actions.clear()
     assert [key.name for key in held.keys] == ["a"]
     with pytest.raises(KeyProblem, match="there is no key b, known are a"):
         held.rotate("b")
     held.withdraw("b")
-    assert held.actions == ["added key a"]
+    assert held.actions == []
 
 
 @pytest.mark.parametrize("value", ["", "short", " padded-key ", "with\nbreak-in-it"])
 def test_a_first_key_that_no_client_could_send(tmp_path: Path, value: str) -> None:
     with pytest.raises(KeyProblem, match="is not usable"):
-        keys(tmp_path).first("default", "user", value)
+        keys(tmp_path).server(value)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +151,7 @@ def test_a_first_key_that_no_client_could_send(tmp_path: Path, value: str) -> No
         ({"keys": [{"name": "a", "sha256": HASH, "more": 1}]}, "unknown or missing fields: more, name, sha256"),
         ({"keys": ["a"]}, "unknown or missing fields"),
         ({"keys": [{"name": "a", "sha256": "x"}]}, "is no SHA-256"),
+        ({"keys": [{"name": "a", "sha256": HASH, "follows": "yes"}]}, "follows of key a is 'yes'"),
         ({"keys": [{"name": "a", "sha256": HASH}, {"name": "a", "sha256": "b" * 64}]}, "two keys of the name a"),
         ({"keys": [{"name": "a", "sha256": HASH}, {"name": "b", "sha256": HASH}]}, "one key under two names, a and b"),
     ],
