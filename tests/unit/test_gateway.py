@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -26,7 +27,12 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.gateway.certificate import judged
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.gateway.keys import OPERATOR, Key, KeyProblem, Keys, digest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.files import write_atomic
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.run import run
+
+from tests.unit.plugins.module_utils.gateway.test_certificate import made
 
 ROLE = Path(__file__).parents[2] / "roles" / "gateway"
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
@@ -124,6 +130,8 @@ class Gateway:
     server: Server
     settings: dict[str, Any] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    # As the unit runs it: a master takes reloads. Without one there is one process to end.
+    master: bool = False
 
     def render(self) -> Path:
         defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text()) or {}
@@ -165,7 +173,7 @@ class Gateway:
     def start_again(self) -> None:
         self.log = (self.folder / "log").open("wb")
         self.process = subprocess.Popen(
-            [str(HAPROXY), "-f", str(self.render())],
+            [str(HAPROXY), *(["-W"] if self.master else []), "-f", str(self.render())],
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )
@@ -190,7 +198,11 @@ class Gateway:
         self, method: str, path: str, body: Any = None, key: str = "", headers: Mapping[str, str] | None = None
     ) -> tuple[int, dict[str, str], str]:
         """Return status, headers (in lower case) and text of one answer."""
-        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        line = (
+            http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=ssl._create_unverified_context())
+            if self.settings.get("gateway_tls", "off") != "off"
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        )
         given = {**({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
         try:
             line.request(method, path, None if body is None else json.dumps(body), given)
@@ -612,3 +624,36 @@ def test_files_with_keys_are_for_root_alone(gateway: Gateway) -> None:
     for path in (gateway.folder / "keys.json", *gateway.folder.glob("*.map")):
         assert path.stat().st_mode & 0o777 == 0o600
         assert KEY not in path.read_text()
+
+
+def test_a_renewed_certificate_is_served_while_a_stream_flows(server: Server, tmp_path: Path) -> None:
+    def renew() -> str:
+        folder = tmp_path / "made"
+        shutil.rmtree(folder, ignore_errors=True)
+        certificate, key = made(folder)
+        write_atomic(tmp_path / "tls.pem", judged(certificate, key, run), 0o600)
+        return certificate
+
+    def served() -> str:
+        return ssl.get_server_certificate(("127.0.0.1", front.port), timeout=5)
+
+    front = Gateway(tmp_path, server, {"gateway_tls": "files"}, master=True)
+    first = renew()
+    front.start()
+    try:
+        assert served().split() == first.split()
+        trust = ssl.create_default_context(cadata=first)
+        trust.check_hostname = False
+        line = http.client.HTTPSConnection("127.0.0.1", front.port, timeout=30, context=trust)
+        front.wait(lambda: front.ask("GET", HEALTH)[0] == 200)
+        line.request("POST", CHAT, json.dumps({"stream": 40, "gap": 0.1}), {"Authorization": f"Bearer {KEY}"})
+        answer = line.getresponse()
+        second = renew()
+        front.process.send_signal(signal.SIGUSR2)
+        front.wait(lambda: served().split() == second.split())
+        assert answer.read().decode().endswith("data: [DONE]\n\n")
+        line.close()
+    finally:
+        front.process.terminate()
+        front.process.wait()
+        front.log.close()
