@@ -9,6 +9,7 @@ weights  download, verification, no-op and kills against `hf download`, openssl 
 copy     weights to the other node over the fabric, against rsync.
 preflight  the report on two nodes.
 image    the serving image to the second node over the fabric, against `docker save | ssh | docker load`; stops the cluster.
+gateway  what HAProxy adds to a request and takes from 64 streams, beside the bare port of a stand-in; needs no pair.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import copy, image, noop, preflight, start, weights
+from benchmarks import copy, gateway, image, noop, preflight, start, weights
 
 MEASUREMENTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "noop": noop.measure,
@@ -33,6 +34,7 @@ MEASUREMENTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "copy": copy.measure,
     "preflight": preflight.measure,
     "image": image.measure,
+    "gateway": gateway.measure,
 }
 
 

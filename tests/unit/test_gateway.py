@@ -399,8 +399,29 @@ def hostile() -> list[tuple[str, bytes]]:
     ]
 
 
+@pytest.fixture(scope="module")
+def words(gateway: Gateway) -> Iterator[list[bytes]]:
+    """Let another client's stream flow, and yield what it has got so far."""
+    got: list[bytes] = []
+    line = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+    line.request("POST", CHAT, json.dumps({"stream": 100_000, "gap": 0.05}), {"Authorization": f"Bearer {KEY}"})
+    answer = line.getresponse()
+
+    def read() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException, AttributeError, ValueError):
+            while word := answer.readline():
+                got.append(word)
+
+    threading.Thread(target=read, daemon=True).start()
+    yield got
+    line.close()
+
+
 @pytest.mark.parametrize("data", [data for _what, data in hostile()], ids=[what for what, _data in hostile()])
-def test_a_hostile_request_ends_in_a_clean_refusal(gateway: Gateway, server: Server, data: bytes) -> None:
+def test_a_hostile_request_ends_in_a_clean_refusal(
+    gateway: Gateway, server: Server, words: list[bytes], data: bytes
+) -> None:
+    gateway.wait(lambda: len(words) > 0)
     before = len(server.seen)
     answer = gateway.raw(data)
     # Nothing of what was smuggled behind it was answered otherwise.
@@ -412,6 +433,9 @@ def test_a_hostile_request_ends_in_a_clean_refusal(gateway: Gateway, server: Ser
     else:
         in_openai_form(int(head[9:12]), text.decode().partition("HTTP/1.1 4")[0])
     assert len(server.seen) == before
+    # And another's stream flows on.
+    seen = len(words)
+    gateway.wait(lambda: len(words) > seen)
 
 
 def test_others_streams_flow_on_while_hundreds_of_connections_idle(gateway: Gateway) -> None:
