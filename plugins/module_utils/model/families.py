@@ -71,13 +71,28 @@ _GDN = Family(qk_norm="head", moe="step", shared="gated", gated_query=True, stat
 FAMILIES: dict[str, Family] = {
     "llama": Family(),
     "mistral": Family(),
+    "ministral3": Family(),
     "mixtral": Family(moe="all"),
+    # Their fused projections are as large as the single ones.
+    "phi3": Family(qkv_bias=False, out_bias=False),
+    "granite": Family(),
+    "smollm3": Family(),
+    "seed_oss": Family(out_bias=False),
+    "olmo2": Family(qk_norm="whole"),
+    "olmo3": Family(qk_norm="whole", pattern=4),
+    "exaone4": Family(qkv_bias=False, out_bias=False, qk_norm="head", pattern=4),
+    "ernie4_5": Family(),
+    "ernie4_5_moe": Family(moe="first_dense", shared="count", correction_bias=True),
+    # One norm for attention and MLP, which stand side by side.
+    "cohere2": Family(qkv_bias=False, out_bias=False, norms=1, pattern=4),
+    "dots1": Family(qk_norm="head", moe="first_dense", shared="count", correction_bias=True),
     "qwen2": Family(qkv_bias=True, out_bias=False),
     "qwen2_moe": Family(qkv_bias=True, out_bias=False, moe="step", shared="gated"),
     "qwen3": Family(qk_norm="head"),
     "qwen3_moe": Family(qk_norm="head", moe="step"),
     "qwen3_next": _GDN,
     "gpt_oss": Family(moe="all", router_bias=True, expert_bias=True, sinks=True, alternate_window=True),
+    "gemma2": Family(norms=4, plain_norms=True, alternate_window=True),
     # Layers with a window rotate by another base: a table of their own.
     "gemma3_text": Family(qk_norm="head", norms=4, rotations=2, plain_norms=True, pattern=6),
     "gemma4_text": Family(qk_norm="head", norms=4, rotations=2, plain_norms=True, pattern=6, moe="beside"),
@@ -114,6 +129,7 @@ MULTIMODAL = {
     "qwen3_5_moe": "qwen3_next",
     "gemma3": "gemma3_text",
     "gemma4": "gemma4_text",
+    "mistral3": "mistral",
 }
 #: Multimodal models whose positions have three axes: their table of rotations is four times as long.
 THREE_AXES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
@@ -186,6 +202,21 @@ _GDN_KEYS = {
 DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": _LLAMA,
     "mistral": {**_MISTRAL, "sliding_window": 4096},
+    "ministral3": {**_MISTRAL, "vocab_size": 131072, "num_hidden_layers": 34, "head_dim": 128},
+    "seed_oss": {"num_key_value_heads": 8, "head_dim": 128, "attention_bias": True, "tie_word_embeddings": False},
+    "smollm3": {"num_key_value_heads": 4, "tie_word_embeddings": True},
+    "olmo3": {"sliding_window": 4096, "tie_word_embeddings": False},
+    "exaone4": {"sliding_window": 4096, "tie_word_embeddings": False},
+    "ernie4_5": {"head_dim": 128, "tie_word_embeddings": True},
+    "ernie4_5_moe": {
+        "num_key_value_heads": 4,
+        "moe_num_experts": 64,
+        "moe_k": 6,
+        "moe_num_shared_experts": 2,
+        "moe_layer_start_index": 1,
+        "tie_word_embeddings": True,
+    },
+    "cohere2": {"vocab_size": 256000, "sliding_window": 4096, "tie_word_embeddings": True},
     "mixtral": {**_MISTRAL, "num_local_experts": 8, "num_experts_per_tok": 2},
     "qwen2": _QWEN2,
     "qwen2_moe": {
@@ -262,6 +293,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "attention_bias": True,
         "tie_word_embeddings": False,
     },
+    "gemma2": {
+        **_GEMMA,
+        "vocab_size": 256000,
+        "num_hidden_layers": 26,
+        "sliding_window": 4096,
+        "max_position_embeddings": 8192,
+    },
     "gemma3_text": {**_GEMMA, "vocab_size": 262208, "num_hidden_layers": 26, "sliding_window": 4096},
     "gemma4_text": {
         **_GEMMA,
@@ -329,6 +367,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 #: Keys that name the same thing in other classes, by the name that is read here.
 ALIASES: dict[str, dict[str, str]] = {
     "kimi_linear": {"num_experts_per_token": "num_experts_per_tok", "num_shared_experts": "n_shared_experts"},
+    "ernie4_5_moe": {
+        "moe_num_experts": "num_experts",
+        "moe_k": "num_experts_per_tok",
+        "moe_num_shared_experts": "n_shared_experts",
+        "moe_layer_start_index": "first_k_dense_replace",
+    },
     "gemma4_text": {"top_k_experts": "num_experts_per_tok", "expert_intermediate_size": "moe_intermediate_size"},
     "granitemoehybrid": {
         "mamba_n_heads": "mamba_num_heads",
@@ -409,7 +453,7 @@ def attention_kinds(text: Mapping[str, Any], kind: str, layers: int, family: Fam
     if not window:
         return (FULL,) * layers
     if text.get("sliding_window_pattern") or family.pattern:
-        pattern = positive(text, "sliding_window_pattern") if text.get("sliding_window_pattern") else family.pattern
+        pattern = _pattern(text) or family.pattern
         found = [SLIDING if (layer + 1) % pattern else FULL for layer in range(layers)]
         if kind == "gemma4_text":
             found[-1] = FULL
@@ -421,7 +465,17 @@ def attention_kinds(text: Mapping[str, Any], kind: str, layers: int, family: Fam
             return (FULL,) * layers
         first = int(text.get("max_window_layers") or 0)
         return tuple(SLIDING if layer >= first else FULL for layer in range(layers))
-    return (SLIDING if kind in {"mistral", "mixtral"} else FULL,) * layers
+    return (SLIDING if kind in {"mistral", "ministral3", "mixtral"} else FULL,) * layers
+
+
+def _pattern(text: Mapping[str, Any]) -> int:
+    """Return after how many layers one has no window; EXAONE writes it out (``LLLG``). 0 where it is not stated."""
+    stated = text.get("sliding_window_pattern")
+    if stated in (None, 0, ""):
+        return 0
+    if isinstance(stated, str) and set(stated[:-1]) == {"L"} and stated[-1] == "G":
+        return len(stated)
+    return positive(text, "sliding_window_pattern")
 
 
 def _by_types(types: Sequence[Any], kind: str, layers: int, known: Mapping[str, str]) -> tuple[str, ...]:

@@ -182,6 +182,8 @@ class ModelShape:
             positive(text, key) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads")
         )
         rank = positive(text, "kv_lora_rank") if text.get("kv_lora_rank") else 0
+        if kind not in FAMILIES:
+            text = _readable(text, hidden)
         head_dim = hidden // heads if text.get("head_dim") is None else positive(text, "head_dim")
         rope = positive(text, "qk_rope_head_dim") if text.get("qk_rope_head_dim") else 0
         experts = _experts(text)
@@ -507,6 +509,8 @@ class ModelShape:
         """The tower of Qwen-VL (vllm/model_executor/models/qwen3_vl.py and qwen2_5_vl.py); no quantization touches it."""
         if self.vision is None:
             return []
+        if self.model_type in {"mistral", "ministral3"}:
+            return _pixtral_tower(self.vision, self.hidden)
         if self.model_type in {"gemma3_text", "gemma4_text"}:
             return _gemma_tower(self.vision, self.hidden, new=self.model_type == "gemma4_text")
         vision = self.vision
@@ -860,6 +864,31 @@ def _unknown(kind: str) -> str:
     )
 
 
+#: Names that other classes have for the number of KV heads.
+_KV_HEADS = ("num_attention_groups", "num_kv_heads", "n_head_kv", "multi_query_group_num", "num_query_groups")
+
+
+def _readable(text: Mapping[str, Any], hidden: int) -> dict[str, Any]:
+    """Return the config of a class that is not known, with a guess for what only weights need, whose bytes are those of the files.
+
+    What is stated layer by layer counts by its largest; KV heads go by several names, and all heads in their place would be a multiple of them.
+    """
+    found = dict(text)
+    for key, value in text.items():
+        if isinstance(value, list) and value and all(isinstance(one, int) for one in value):
+            found[key] = max(value)
+    for key in _KV_HEADS if found.get("num_key_value_heads") is None else ():
+        if isinstance(found.get(key), int):
+            found["num_key_value_heads"] = found[key]
+            break
+    if found.get("intermediate_size") is None and found.get("moe_intermediate_size") is None:
+        found["intermediate_size"] = 4 * hidden
+    if found.get("num_experts_per_tok") is None and found.get("experts_per_token") is None:
+        topk = next((found[key] for key in ("moe_topk", "moe_top_k", "top_k") if isinstance(found.get(key), int)), 1)
+        found["num_experts_per_tok"] = topk
+    return found
+
+
 def _gemma_tower(vision: Mapping[str, Any], hidden: int, *, new: bool) -> list[Weight]:
     """The towers of Gemma 3 (SigLIP, vllm/model_executor/models/siglip.py) and Gemma 4; keys that are missing are the classes' defaults."""
     depth = positive({"num_hidden_layers": 16 if new else 12, **vision}, "num_hidden_layers")
@@ -884,6 +913,30 @@ def _gemma_tower(vision: Mapping[str, Any], hidden: int, *, new: bool) -> list[W
     return [
         Weight(f"visual.{name}", rows, columns, split, bias, count, NEVER, linear=False)
         for name, rows, columns, split, bias, count in parts
+    ]
+
+
+def _pixtral_tower(vision: Mapping[str, Any], hidden: int) -> list[Weight]:
+    """The tower of Mistral 3 (vllm/model_executor/models/pixtral.py and mistral3.py); keys that are missing are the class's defaults."""
+    depth = positive({"num_hidden_layers": 24, **vision}, "num_hidden_layers")
+    width = positive({"hidden_size": 1024, **vision}, "hidden_size")
+    inner = positive({"intermediate_size": 4096, **vision}, "intermediate_size")
+    patch = positive({"patch_size": 16, **vision}, "patch_size")
+    parts = [
+        ("patch_conv", width, 3 * patch * patch, WHOLE, 1),
+        ("attention.qkv", 3 * width, width, OUT, depth),
+        ("attention.o_proj", width, width, IN, depth),
+        ("feed_forward.up", inner, width, OUT, 2 * depth),
+        ("feed_forward.down", width, inner, IN, depth),
+        ("norms", 2 * width, 1, WHOLE, depth),
+        ("outer_norms", 2 * width, 1, WHOLE, 1),
+        ("merging_layer", width, 4 * width, WHOLE, 1),
+        ("linear_1", hidden, width, OUT, 1),
+        ("linear_2", hidden, hidden, IN, 1),
+    ]
+    return [
+        Weight(f"visual.{name}", rows, columns, split, count=count, read=NEVER, linear=False)
+        for name, rows, columns, split, count in parts
     ]
 
 

@@ -54,6 +54,227 @@ def test_parameters_of_published_models(config: dict[str, Any], parameters: int)
     assert shape(config).parameter_count() == parameters
 
 
+#: Plain classes with their number of parameters, and the layers that keep every token or a window.
+PLAIN_CLASSES: list[tuple[str, dict[str, Any], int, dict[str, int]]] = [
+    (
+        "phi-4",
+        {
+            "model_type": "phi3",
+            "hidden_size": 5120,
+            "intermediate_size": 17920,
+            "num_hidden_layers": 40,
+            "num_attention_heads": 40,
+            "num_key_value_heads": 10,
+            "vocab_size": 100352,
+            "sliding_window": None,
+        },
+        14_659_507_200,
+        {"full": 40},
+    ),
+    (
+        "Seed-OSS-36B",
+        {
+            "model_type": "seed_oss",
+            "hidden_size": 5120,
+            "intermediate_size": 27648,
+            "num_hidden_layers": 64,
+            "num_attention_heads": 80,
+            "vocab_size": 155136,
+        },
+        36_151_104_512,
+        {"full": 64},
+    ),
+    (
+        "gemma-2-27b",
+        {
+            "model_type": "gemma2",
+            "hidden_size": 4608,
+            "intermediate_size": 36864,
+            "num_hidden_layers": 46,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 16,
+            "head_dim": 128,
+        },
+        27_227_128_320,
+        {"full": 23, "sliding": 23},
+    ),
+    (
+        "OLMo-2-7B",
+        {
+            "model_type": "olmo2",
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "vocab_size": 100352,
+        },
+        7_298_617_344,
+        {"full": 32},
+    ),
+    (
+        "Olmo-3-7B",
+        {
+            "model_type": "olmo3",
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "vocab_size": 100278,
+        },
+        7_298_011_136,
+        {"full": 8, "sliding": 24},
+    ),
+    (
+        "Mistral-Small-3.2-24B, tower included",
+        {
+            "model_type": "mistral3",
+            "text_config": {
+                "model_type": "mistral",
+                "hidden_size": 5120,
+                "intermediate_size": 32768,
+                "num_hidden_layers": 40,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "head_dim": 128,
+                "vocab_size": 131072,
+                "sliding_window": None,
+            },
+            "vision_config": {"model_type": "pixtral", "image_size": 1540, "patch_size": 14},
+        },
+        24_011_361_280,
+        {"full": 40},
+    ),
+    (
+        "granite-3.3-8b",
+        {
+            "model_type": "granite",
+            "hidden_size": 4096,
+            "intermediate_size": 12800,
+            "num_hidden_layers": 40,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "vocab_size": 49155,
+            "tie_word_embeddings": True,
+        },
+        8_170_848_256,
+        {"full": 40},
+    ),
+    (
+        "SmolLM3-3B",
+        {
+            "model_type": "smollm3",
+            "hidden_size": 2048,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 16,
+            "vocab_size": 128256,
+        },
+        3_075_098_624,
+        {"full": 36},
+    ),
+    (
+        "EXAONE-4.0-32B",
+        {
+            "model_type": "exaone4",
+            "hidden_size": 5120,
+            "intermediate_size": 27392,
+            "num_hidden_layers": 64,
+            "num_attention_heads": 40,
+            "num_key_value_heads": 8,
+            "vocab_size": 102400,
+            "sliding_window_pattern": "LLLG",
+        },
+        32_003_216_384,
+        {"full": 16, "sliding": 48},
+    ),
+    (
+        "command-a",
+        {
+            "model_type": "cohere2",
+            "hidden_size": 12288,
+            "intermediate_size": 36864,
+            "num_hidden_layers": 64,
+            "num_attention_heads": 96,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "sliding_window_pattern": 4,
+        },
+        111_057_580_032,
+        {"full": 16, "sliding": 48},
+    ),
+    (
+        "ERNIE-4.5-21B-A3B",
+        {
+            "model_type": "ernie4_5_moe",
+            "hidden_size": 2560,
+            "intermediate_size": 12288,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 20,
+            "vocab_size": 103424,
+            "moe_intermediate_size": 1536,
+        },
+        21_825_437_888,
+        {"full": 28},
+    ),
+    (
+        "dots.llm1",
+        {
+            "model_type": "dots1",
+            "hidden_size": 4096,
+            "intermediate_size": 10944,
+            "moe_intermediate_size": 1408,
+            "num_hidden_layers": 62,
+            "num_attention_heads": 32,
+            "head_dim": 128,
+            "n_routed_experts": 128,
+            "n_shared_experts": 2,
+            "num_experts_per_tok": 6,
+            "first_k_dense_replace": 1,
+            "vocab_size": 152064,
+        },
+        142_774_381_696,
+        {"full": 62},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters", "kinds"), [row[1:] for row in PLAIN_CLASSES], ids=[row[0] for row in PLAIN_CLASSES]
+)
+def test_plain_classes_with_ways_of_their_own(config: dict[str, Any], parameters: int, kinds: dict[str, int]) -> None:
+    found = ModelShape.from_config(config)
+    assert found.known
+    assert not found.notes
+    assert found.parameter_count() == parameters
+    assert {kind: found.layers_with(kind) for kind in kinds} == kinds
+    assert sum(kinds.values()) == found.layers
+
+
+def test_an_unknown_class_needs_no_key_that_only_weights_need() -> None:
+    plain = {key: value for key, value in TINY.items() if key not in {"intermediate_size", "num_key_value_heads"}}
+    found = ModelShape.from_config({**plain, "model_type": "brand_new", "num_attention_groups": 2})
+    # All heads in the place of the KV heads would be a multiple of the cache.
+    assert (found.known, found.kv_heads) == (False, 2)
+    mixed = ModelShape.from_config(
+        {
+            **TINY,
+            "model_type": "brand_new",
+            "num_experts": 8,
+            "moe_topk": [2, 2],
+            "moe_intermediate_size": [32, 64],
+        }
+    )
+    assert (mixed.experts_per_token, mixed.moe_intermediate) == (2, 64)
+
+
+def test_a_pattern_of_windows_is_a_number_or_written_out() -> None:
+    known = {key: value for key, value in PLAIN_CLASSES[8][1].items() if key != "sliding_window_pattern"}
+    assert ModelShape.from_config(known).layers_with("full") == 16
+    assert ModelShape.from_config({**known, "sliding_window_pattern": "LG"}).layers_with("full") == 32
+    with pytest.raises(ShapeError, match=r"sliding_window_pattern of config\.json is 'XYZ'"):
+        ModelShape.from_config({**known, "sliding_window_pattern": "XYZ"})
+
+
 def test_the_layer_for_speculation_is_not_served_and_counted_apart() -> None:
     air = shape(shapes.GLM_45_AIR)
     # The repository's 110,468,824,832 hold that layer, and an embedding and a head of its own.
