@@ -83,8 +83,10 @@ class Host:
 
     def translated(self) -> str:
         """Return the fact that the card's memory accesses go through the IOMMU; empty where they do not."""
-        if re.search(r"(?:^|\s)iommu\.passthrough=(?:0|n|off|false)\b", self.command_line):
-            return "the kernel was booted with iommu.passthrough=0"
+        # The last one counts, by its first letters (kstrtobool in the kernel's lib/kstrtox.c).
+        said = re.findall(r"(?:^|\s)iommu\.passthrough=(\S+)", self.command_line)
+        if said and re.match(r"[0nf]|of", said[-1], re.IGNORECASE):
+            return f"the kernel was booted with iommu.passthrough={said[-1]}"
         kinds = sorted({kind for kind in self.iommu.values() if kind not in _DIRECT})
         return f"the card's IOMMU group is of kind {', '.join(kinds)}, not identity" if kinds else ""
 

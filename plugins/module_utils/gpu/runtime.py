@@ -80,7 +80,10 @@ CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU as nvidia-smi tells it; None where it says [N/A]. Memory in MiB, power in W, degrees Celsius, clocks in MHz."""
+    """One GPU as nvidia-smi tells it; None where it says [N/A]. Memory in MiB, power in W, degrees Celsius, clocks in MHz.
+
+    ``trouble`` is what it says in the place of values where the GPU does not work (``GPU requires reset``).
+    """
 
     index: int
     name: str
@@ -95,6 +98,7 @@ class Gpu:
     clock_sm_mhz: int | None = None
     clock_sm_max_mhz: int | None = None
     reasons: int | None = None
+    trouble: str = ""
 
     @property
     def capability(self) -> tuple[int, ...]:
@@ -205,9 +209,21 @@ def parse_gpus(text: str, fields: Sequence[str]) -> list[Gpu]:
                 clock_sm_mhz=_whole(value["clocks.sm"]),
                 clock_sm_max_mhz=_whole(value["clocks.max.sm"]),
                 reasons=parse_reasons(reasons),
+                trouble=_trouble([value[name] for name in fields]),
             )
         )
     return gpus
+
+
+def _trouble(values: Sequence[str]) -> str:
+    """Return what stands in the place of values where a GPU does not work; empty where it does.
+
+    One value that cannot be read is no fault: drivers say [Unknown Error] of single sensors.
+    """
+    for said in ("GPU is lost", "GPU requires reset"):
+        if f"[{said}]" in values:
+            return said
+    return "Unknown Error" if 2 * values.count("[Unknown Error]") > len(values) else ""
 
 
 def parse_reasons(text: str) -> int | None:
@@ -343,7 +359,7 @@ def collect(host: Host) -> Runtime:
         if not runtime.cuda:
             code, table = host.smi()
             runtime.cuda = parse_cuda(table) if code == 0 else ""
-    if runtime.smi_found and not runtime.gpus:
+    if runtime.smi_found and (not runtime.gpus or any(gpu.trouble for gpu in runtime.gpus)):
         log = kernel_log(host.ask_patiently)
         runtime.xids = xids(log)
         runtime.gsp = lines_with(log, "RmInitAdapter failed", "GSP", "gsp_")[-3:]
@@ -424,7 +440,10 @@ def _judge_gpu(runtime: Runtime, required: bool) -> Iterator[Finding]:
         return
     for gpu in runtime.gpus:
         label = f"GPU {gpu.index} is {gpu.name}, compute capability {gpu.compute_capability or 'unknown'}"
-        if gpu.capability and gpu.capability < MIN_CAPABILITY:
+        if gpu.trouble:
+            said = f"GPU {gpu.index} does not work: nvidia-smi says [{gpu.trouble}] in the place of its values"
+            yield Finding("gpu.not_answering", RED, "gpu", f"{said}{_logged(runtime)}", _RESTART)
+        elif gpu.capability and gpu.capability < MIN_CAPABILITY:
             yield Finding(
                 "gpu.unsupported", RED, "gpu", label, "vLLM's AWQ kernels need 7.5 or newer; this GPU is not supported"
             )
@@ -474,16 +493,31 @@ def _without_smi(runtime: Runtime) -> Finding:
         )
     if error.lower().startswith("no devices") or not error:
         return _no_devices(runtime, where)
-    return Finding(
-        "gpu.not_answering",
-        RED,
-        "gpu",
-        f"nvidia-smi does not answer ({error})"
-        + (f"; Xid {', '.join(map(str, runtime.xids))} in the kernel's log" if runtime.xids else ""),
-        "look at `dmesg | grep -i -e nvrm -e xid`, and take the node off its power supply where a reboot does not help",
-    )
+    if error.startswith("no answer"):
+        return Finding(
+            "gpu.not_answering", RED, "gpu", f"nvidia-smi does not answer ({error}){_logged(runtime)}", _RESTART
+        )
+    remedy = next((remedy for word, remedy in _BY_WORD.items() if word in error.lower()), _RESTART)
+    if runtime.unfinished and remedy is not _RESTART:
+        remedy = f"an update was not finished ({', '.join(runtime.unfinished[:5])}): {_FINISH}"
+    return Finding("gpu.not_answering", RED, "gpu", f"nvidia-smi fails ({error}){_logged(runtime)}", remedy)
 
 
+def _logged(runtime: Runtime) -> str:
+    return f"; Xid {', '.join(map(str, runtime.xids))} in the kernel's log" if runtime.xids else ""
+
+
+_RESTART = (
+    "look at `dmesg | grep -i -e nvrm -e xid`, and take the node off its power supply where a reboot does not help"
+)
+_FINISH = "finish it (`sudo dpkg --configure -a`, then `sudo apt-get --fix-broken install`), then reboot"
+#: What helps where nvidia-smi names something else than the GPU.
+_BY_WORD = {
+    "libnvidia-ml": "the driver's libraries are missing or half installed: finish the update (`sudo dpkg --configure -a`), or install the libnvidia-compute "
+    "package of the driver's own release, then reboot",
+    "insufficient permissions": "the user may not open /dev/nvidia*: run the play as root (`become: true`), and see the modes of these files",
+    "blocked by the operating system": "the user may not open /dev/nvidia*: run the play as root (`become: true`), and see the modes of these files",
+}
 #: Errors of the driver with which its processor on the GPU (GSP) is gone: RPC timeout, its task's fault, and "recovery action required".
 _GSP_XIDS = (119, 120, 154)
 
@@ -500,7 +534,7 @@ def _no_devices(runtime: Runtime, where: str) -> Finding:
             RED,
             check,
             f"{said}; an update was not finished ({names})",
-            "finish it (`sudo dpkg --configure -a`, then `sudo apt-get --fix-broken install`), then reboot",
+            _FINISH,
         )
     lost = [number for number in runtime.xids if number in _GSP_XIDS]
     if lost or runtime.gsp:
@@ -550,7 +584,7 @@ def _judge_memory(runtime: Runtime, needed: float) -> Iterator[Finding]:
 
 def _judge_driver(runtime: Runtime) -> Iterator[Finding]:
     driver = runtime.gpus[0].driver
-    said = f"driver {driver}, CUDA {runtime.cuda or 'unknown'}"
+    said = f"driver {driver or 'unknown'}, CUDA {runtime.cuda or 'unknown'}"
     branch = number(driver)
     if runtime.kernel_module and driver and runtime.kernel_module != driver:
         yield Finding(
@@ -586,6 +620,8 @@ def _of_branch(branch: int) -> str:
 def _judge_clocks(runtime: Runtime) -> Iterator[Finding]:
     for gpu in runtime.gpus:
         bits = gpu.reasons
+        if gpu.trouble:
+            continue
         if bits is None:
             yield Finding(
                 "gpu.clock_unknown",

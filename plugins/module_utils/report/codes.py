@@ -300,9 +300,9 @@ CODES: dict[str, Meaning] = {
         "Nothing, unless the server hangs: then go back to the 580 branch.",
     ),
     "gpu.not_answering": Meaning(
-        "nvidia-smi does not answer",
-        "The driver is loaded and the GPU does not respond.",
-        "Read `dmesg | grep -i -e nvrm -e xid`, reboot, and where that does not help take the node off its power supply.",
+        "nvidia-smi does not answer or fails, or the GPU does not work",
+        "The driver is loaded and the GPU does not respond, is lost or requires a reset; or nvidia-smi has not the driver's libraries or no permission.",
+        "Do what the finding names; otherwise read `dmesg | grep -i -e nvrm -e xid`, reboot, and where that does not help take the node off its power supply.",
     ),
     "gpu.no_devices": Meaning(
         "nvidia-smi finds no GPU",

@@ -131,7 +131,7 @@ KNOWN: tuple[Known, ...] = (
     _known(
         "shared_memory",
         "/dev/shm ... No space left",
-        r"/dev/shm.*(?:No space left|Bus error)|No space left on device.*/dev/shm|insufficient shared memory",
+        r"/dev/shm.*(?:No space left|Bus error)|unable to write to file </torch_|No space left on device.*/dev/shm|insufficient shared memory",
         "the container's /dev/shm is full",
         "leave the container's ipc at host, as the roles do, and remove old files from /dev/shm",
     ),
@@ -190,9 +190,32 @@ KNOWN: tuple[Known, ...] = (
         "take an image that is built for it: playbooks/preflight.yml shows what role runtime_check found",
     ),
     _known(
+        "no_backend",
+        "No NvFp4 MoE backend supports the deployment configuration",
+        r"No \S+(?: Int8)? MoE backend supports|No valid attention backend found",
+        "the image has no kernel for this kind of weights or KV cache on this GPU",
+        "set vllm_serve_kv_cache_dtype to auto, take --moe-backend and --attention-backend out of vllm_serve_extra_arguments, or choose other weights or another "
+        "image: playbooks/preflight.yml says which kernels run here",
+    ),
+    _known(
+        "kernel_not_built",
+        "Ninja build failed",
+        r"Ninja build failed|ninja: build stopped|Error building extension|Error compiling objects for extension",
+        "a kernel that is built at the start did not compile",
+        "the compiler's lines below it say why: nvcc or a header that is missing wants an image with the CUDA toolkit; a compiler that was killed wants memory "
+        "(MAX_JOBS=4 in vllm_serve_environment)",
+    ),
+    _known(
+        "parts_differ",
+        "ImportError: vllm/_C.abi3.so: undefined symbol",
+        r"ImportError: .*(?:undefined symbol|lib(?:cudart|cublas|cudnn|nccl|nvrtc|torch)\S* cannot open shared object file)",
+        "parts of the image do not belong together: vLLM, or a kernel library, was built for another torch or CUDA",
+        "take an image as its maker built it, with nothing installed over it",
+    ),
+    _known(
         "driver_old",
         "driver version is insufficient",
-        r"driver version is insufficient|unsupported display driver|compiled with an unsupported toolchain|"
+        r"driver version is insufficient|NVIDIA driver on your system is too old|unsupported display driver|compiled with an unsupported toolchain|"
         r"forward compatibility was attempted on non supported HW",
         "the driver is older than the image's CUDA",
         "update the driver with the system (DGX OS holds both together), or take an image with an older CUDA",
@@ -201,6 +224,7 @@ KNOWN: tuple[Known, ...] = (
         "no_gpu",
         "Failed to infer device type",
         r"Failed to infer device type|No CUDA GPUs are available|CUDA unknown error|no CUDA-capable device|"
+        r"Found no NVIDIA driver on your system|CUDA driver initialization failed|"
         r"libcuda\.so\.1: cannot open",
         "the container sees no GPU",
         "run role container_runtime (playbooks/preflight.yml says what is missing: the toolkit, CDI, or the driver)",
@@ -212,6 +236,13 @@ KNOWN: tuple[Known, ...] = (
         r"\"(\S+)\"",
         "Docker does not know a device that the container was to have",
         "run site.yml again, whose role container_runtime regenerates the CDI specification; spark_devices says which devices are wanted",
+    ),
+    _known(
+        "image_missing",
+        "Error response from daemon: No such image: dgx-spark/serving:current",
+        r"Error response from daemon: No such image",
+        "the node has not the image that its unit starts",
+        "run site.yml again, which brings it to every node",
     ),
     # --- the nodes among themselves
     _known(
@@ -255,7 +286,7 @@ KNOWN: tuple[Known, ...] = (
         "placement_pending",
         "Cannot provide a placement group",
         r"Cannot provide a placement group|No available node types can fulfill|"
-        r"Waiting for creating a placement group of specs",
+        r"Waiting for creating a placement group of specs|Current node has no GPU available",
         "Ray has fewer GPUs than the server wants, or not under the address that it asks for",
         "look at the other nodes (playbooks/status.yml): spark-ray-worker must be active on each, with its GPU",
     ),
@@ -327,7 +358,7 @@ KNOWN: tuple[Known, ...] = (
     _known(
         "tool_parser",
         "invalid tool call parser:",
-        r"invalid tool call parser: *(\S*)",
+        r"invalid tool call parser: *(\S*)|Tool parser '(\S*)' not found",
         "this image has no tool call parser of that name",
         "set vllm_serve_tool_call_parser to one that the line names",
     ),
@@ -391,8 +422,16 @@ KNOWN: tuple[Known, ...] = (
     _known(
         "weights_missing",
         "Cannot find any model weights",
-        r"Cannot find any model weights|No such file or directory: '\S+\.(?:safetensors|bin)'|There is no module or parameter named",
+        r"Cannot find any model weights|No such file or directory: '\S+\.(?:safetensors|bin)'|There is no module or parameter named|"
+        r"weights were not initialized from checkpoint",
         "weights are missing, or do not belong to this config.json",
+        "run playbooks/weights.yml; where model_download_patterns leave something out, take it back",
+    ),
+    _known(
+        "model_files_missing",
+        "Can't load tokenizer for '/srv/models/m'",
+        r"Can't load (?:the )?(?:tokenizer|configuration|image processor|feature extractor|processor) (?:for|of)",
+        "files beside the weights are missing, such as the tokenizer's",
         "run playbooks/weights.yml; where model_download_patterns leave something out, take it back",
     ),
     _known(
@@ -412,7 +451,8 @@ KNOWN: tuple[Known, ...] = (
     _known(
         "no_model",
         "OfflineModeIsEnabled",
-        r"OfflineModeIsEnabled|HFValidationError|Repo id must|LocalEntryNotFoundError|is not a local folder",
+        r"OfflineModeIsEnabled|HFValidationError|Repo id must|LocalEntryNotFoundError|is not a local folder|"
+        r"Invalid repository ID or local directory specified",
         "the model's folder is not in the container, so that its name is looked up in the hub",
         "run role model_download and look at vllm_serve_model_path",
     ),
@@ -420,7 +460,7 @@ KNOWN: tuple[Known, ...] = (
     _known(
         "illegal_access",
         "illegal memory access",
-        r"illegal memory access|CUDA error: (?:unspecified launch failure|misaligned address)|\bXid\b",
+        r"illegal memory access|CUDA error: (?:unspecified launch failure|misaligned address|an illegal instruction)|\bXid\b",
         "a kernel accessed memory that is not its own, or failed, on the GPU",
         "start with vllm_serve_cuda_graphs: 'off'; where that fails too, with a newer image, and look at `journalctl -k` for Xid",
     ),
@@ -451,7 +491,9 @@ _CONSEQUENCE = re.compile(
 _BEGIN = re.compile(r"vLLM API server version|Initializing an? (?:V1 )?LLM engine")
 _BANNER = re.compile(r"vLLM API server version")
 #: Known lines that also come from a start that goes well after a while: they count as errors only, or where nothing else is found.
-_WAITS = frozenset({"placement_pending", "port_taken", "no_ninja", "no_nvcc", "remote_code", "ray_token"})
+_WAITS = frozenset(
+    {"placement_pending", "port_taken", "no_ninja", "no_nvcc", "kernel_not_built", "remote_code", "ray_token"}
+)
 #: What the other ranks say when one has failed: an error of a rank that stands before them is the cause.
 _OF_OTHERS = frozenset({"nccl_timeout", "nccl_error", "gloo_no_mesh", "rendezvous", "no_ray", "rank_gone"})
 #: The sentence of pydantic stands in the line after its exception.

@@ -346,8 +346,13 @@ def test_an_iommu_that_translates_is_told_before_anything_is_measured(spark: Spa
     spark.write("proc/cmdline", "ro iommu.passthrough=0")
     found = judge(spark.look(), Demands(RAILS))
     assert [(finding.level, finding.code) for finding in found] == [(YELLOW, "fabric.iommu")]
-    spark.write("proc/cmdline", "ro iommu.passthrough=1")
-    assert judge(spark.look(), Demands(RAILS)) == []
+    for word in ("N", "off", "1 iommu.passthrough=0"):
+        spark.write("proc/cmdline", f"ro iommu.passthrough={word}")
+        assert f"iommu.passthrough={word.rpartition('=')[2]}" in judge(spark.look(), Demands(RAILS))[0].found
+    # The last one counts.
+    for word in ("1", "on", "0 iommu.passthrough=1"):
+        spark.write("proc/cmdline", f"ro iommu.passthrough={word}")
+        assert judge(spark.look(), Demands(RAILS)) == []
 
 
 def test_a_narrow_pcie_link_stops_nobody(spark: Spark) -> None:

@@ -175,6 +175,21 @@ NO_DRIVER = (
             ["nvidia-smi answers that it finds no device, though driver 580.142 is loaded", "(1) finish"],
         ),
         ((124, "", ""), False, ["nvidia-smi does not answer (no answer within 30 s)", "power supply"]),
+        (
+            (15, "Unable to determine the device handle for GPU0: 000F:01:00.0: GPU is lost.  Reboot the system\n", ""),
+            True,
+            ["nvidia-smi fails (Unable to determine the device handle", "power supply"],
+        ),
+        (
+            (12, "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system.\n", ""),
+            True,
+            ["nvidia-smi fails (NVIDIA-SMI couldn't find", "libnvidia-compute package of the driver's own release"],
+        ),
+        (
+            (4, "Failed to initialize NVML: Insufficient Permissions\n", ""),
+            True,
+            ["nvidia-smi fails (Failed to initialize NVML", "run the play as root"],
+        ),
         ((127, "", "not found"), False, ["GPU at 000f:01:00.0, but nvidia-smi is not installed", "580 branch"]),
     ],
 )
@@ -188,6 +203,35 @@ def test_a_gpu_that_nvidia_smi_does_not_show(tmp_path: Path, answer: Answer, mod
     assert finding.level == RED
     for words in expected:
         assert words in finding.sentence()
+
+
+@pytest.mark.parametrize(
+    ("said", "first", "level"),
+    [
+        ("[GPU requires reset]", 1, RED),
+        ("[GPU is lost]", 2, RED),
+        ("[Unknown Error]", 5, RED),
+        # One sensor that cannot be read is no fault of the GPU.
+        ("[Unknown Error]", 12, GREEN),
+    ],
+)
+def test_a_gpu_that_does_not_work_says_so_in_the_place_of_values(
+    tmp_path: Path, said: str, first: int, level: str
+) -> None:
+    """The words are NVML's; which fields they stand in is invented."""
+    values = [part.strip() for part in recorded("smi_query_idle.csv").split(",")]
+    row = ", ".join([*values[:first], *[said] * (len(values) - first)])
+    answers = {
+        "nvidia-smi --query-gpu=": (0, f"{row}\n", ""),
+        "dmesg": (0, "[9.1] NVRM: Xid (PCI:000f:01:00): 79, GPU has fallen off the bus.\n", ""),
+    }
+    findings = judge(collect(Host(Programs(answers), spark(tmp_path))), checks=("gpu", "clocks"))
+    assert findings[0].level == level
+    if level == RED:
+        assert [finding.code for finding in findings] == ["gpu.not_answering"]
+        assert f"does not work: nvidia-smi says {said}" in findings[0].found
+        assert "Xid 79" in findings[0].found
+        assert "power supply" in findings[0].remedy
 
 
 def changed(runtime: Runtime, gpu: dict[str, Any] | None = None, **node: Any) -> Runtime:

@@ -103,6 +103,11 @@ LINES = {
     "no_model": "huggingface_hub.errors.HFValidationError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': '/srv/models/m'",
     "illegal_access": "torch.AcceleratorError: CUDA error: an illegal memory access was encountered",
     "engine_slow": "TimeoutError: Timed out waiting for engine core processes to start. This is often caused by slow weight loading",
+    "no_backend": "NotImplementedError: No NvFp4 MoE backend supports the deployment configuration.",
+    "kernel_not_built": "RuntimeError: Ninja build failed. Ninja output:",
+    "parts_differ": "ImportError: /usr/lib/python3/dist-packages/vllm/_C.abi3.so: undefined symbol: _ZN3c104cuda9SetDeviceEa",
+    "image_missing": "docker: Error response from daemon: No such image: dgx-spark/serving:current",
+    "model_files_missing": "OSError: Can't load tokenizer for '/srv/models/m'. If you were trying to load it from 'https://huggingface.co/models'",
     "shared_memory": "OSError: [Errno 28] No space left on device: '/dev/shm/psm_1234'",
 }
 #: Of the kernel: they stand in its own log.
@@ -126,6 +131,38 @@ def test_known_lines(code: str) -> None:
     assert (found.code, bool(found.cause), bool(found.remedy)) == (code, True, True)
     assert found.sentence().startswith(found.cause)
     assert found.as_dict()["sentence"] == found.sentence()
+
+
+#: Other words for the same, of other releases and of the libraries below (torch, transformers, vLLM 0.19 to 0.32).
+SISTERS = [
+    (
+        "driver_old",
+        "RuntimeError: The NVIDIA driver on your system is too old (found version 12080). Please update your GPU driver",
+    ),
+    ("no_gpu", "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"),
+    ("no_gpu", "RuntimeError: CUDA driver initialization failed, you might not have a CUDA gpu."),
+    ("illegal_access", "torch.AcceleratorError: CUDA error: an illegal instruction was encountered"),
+    ("shared_memory", "RuntimeError: unable to write to file </torch_1_2>: No space left on device (28)"),
+    ("tool_parser", "KeyError: \"Tool parser 'qwen4' not found.\""),
+    (
+        "weights_missing",
+        "ValueError: Following weights were not initialized from checkpoint: {'model.layers.1.mlp.gate'}",
+    ),
+    ("no_model", "ValueError: Invalid repository ID or local directory specified: '/srv/models/m'."),
+    ("placement_pending", "ValueError: Current node has no GPU available. current_node_resource={'CPU': 20.0}."),
+    ("no_backend", "ValueError: No valid attention backend found for cuda with AttentionSelectorConfig(head_size=256)"),
+    ("no_backend", "NotImplementedError: No WNA16 MoE backend supports the deployment configuration."),
+    ("no_backend", "NotImplementedError: No W4A8 Int8 MoE backend supports the deployment configuration."),
+    ("parts_differ", "ImportError: libcudart.so.12: cannot open shared object file: No such file or directory"),
+    ("no_gpu", "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory"),
+    ("cuda_out_of_memory", "torch.AcceleratorError: CUDA error: out of memory"),
+]
+
+
+@pytest.mark.parametrize(("code", "said"), SISTERS)
+def test_other_words_for_the_same(code: str, said: str) -> None:
+    found = cause(BANNER, CONFIG, RANK + said, END)
+    assert (found.code, found.line) == (code, said)
 
 
 @pytest.mark.parametrize("code", KERNEL)
