@@ -117,7 +117,12 @@ def matches(pattern: str, name: str) -> bool:
         rest = name.removeprefix("model.")
         names += [f"model.language_model.{rest}", f"language_model.model.{rest}"]
     if pattern.startswith("re:"):
-        return any(re.match(pattern[3:], one) for one in names)
+        try:
+            return any(re.match(pattern[3:], one) for one in names)
+        except re.error as error:
+            raise ShapeError(
+                f"quantization_config of config.json has {pattern!r}, which is no regular expression ({error}): compare the file with the model's repository"
+            ) from error
     pattern = pattern.strip(".")
     if "*" in pattern:
         return any(fnmatch.fnmatch(one, pattern) or fnmatch.fnmatch(one, f"{pattern}.*") for one in names)
@@ -186,7 +191,9 @@ def _algorithm(name: str) -> Scheme | None:
 
 
 def _names(raw: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
-    return tuple(str(name) for key in keys for name in (raw.get(key) or ()))
+    """Return the names in these lists; one that is a text is one name."""
+    stated = [raw.get(key) or () for key in keys]
+    return tuple(str(name) for names in stated for name in ((names,) if isinstance(names, str) else names))
 
 
 def _positive(raw: Mapping[str, Any], *keys: str) -> int:
@@ -211,6 +218,9 @@ def _gptq(raw: Mapping[str, Any], method: str, plain: tuple[str, ...]) -> Quanti
 
 def _fp8(block: Any) -> Scheme:
     """FP8 with a scale for each block, or one for the weights and one for the inputs."""
+    if isinstance(block, str):
+        # As older files have it: 128x128.
+        block = block.split("x")
     if block:
         return Scheme("fp8", 8, scale_bytes=4, block=(int(block[0]), int(block[1])))
     return Scheme("fp8", 8, extra=8)
@@ -220,9 +230,12 @@ def _compressed(raw: Mapping[str, Any]) -> tuple[tuple[tuple[str, ...], Scheme],
     """Schemes of compressed-tensors (vllm/model_executor/layers/quantization/compressed_tensors/)."""
     found = []
     for group in (raw.get("config_groups") or {}).values():
-        weights = group.get("weights") or {}
+        weights = group.get("weights")
+        if not weights:
+            # A group of activations alone, such as queries and keys for a cache in FP8.
+            continue
         bits, size = int(weights.get("num_bits") or 8), int(weights.get("group_size") or 0)
-        strategy = weights.get("strategy")
+        strategy = str(weights.get("strategy") or "").lower()
         if weights.get("type") == "float" and bits == 4:
             scheme = NVFP4 if size == 16 else MXFP4
         elif weights.get("type") == "float":
@@ -232,7 +245,7 @@ def _compressed(raw: Mapping[str, Any]) -> tuple[tuple[tuple[str, ...], Scheme],
             zero = 0 if weights.get("symmetric", True) else bits
             scheme = Scheme(f"int{bits}", bits, -1 if strategy == "channel" else size, 2, zero)
         found.append((tuple(str(target) for target in group.get("targets") or ["Linear"]), scheme))
-    if not found:
+    if not raw.get("config_groups"):
         raise ShapeError("quantization_config.config_groups is missing in config.json: add it, or give weights_bytes")
     return tuple(found)
 
@@ -259,5 +272,7 @@ def kv_cache_type(config: Mapping[str, Any]) -> str:
     if isinstance(found, Mapping):
         if found.get("type") != "float":
             return "auto"
-        return {8: "fp8", 4: "nvfp4"}.get(found.get("num_bits", 0), "auto")
+        # Without its word that the scales are fixed vLLM leaves the cache as it is.
+        fixed = found.get("dynamic") is False
+        return {8: "fp8" if fixed else "auto", 4: "nvfp4"}.get(found.get("num_bits", 0), "auto")
     return {"fp8": "fp8", "nvfp4": "nvfp4"}.get(str(found).lower(), "auto")

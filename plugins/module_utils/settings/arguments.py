@@ -75,6 +75,11 @@ RENDERED: dict[str, str] = {
 CONTRARY: dict[str, str] = {
     "--config": "whose file is read by the server alone, so that it could contradict every setting that is checked here: write its keys as settings, and what "
     "has no setting as flag and value in vllm_serve_extra_arguments",
+    "-O": "which decides on CUDA graphs as well: delete it and set vllm_serve_cuda_graphs",
+    "--optimization-level": "which decides on CUDA graphs as well: delete it and set vllm_serve_cuda_graphs",
+    "--data-parallel-size": "with which the server wants more GPUs than the plan and the gate before its start count: delete it",
+    "-dp": "with which the server wants more GPUs than the plan and the gate before its start count: delete it",
+    "--num-gpu-blocks-override": "which sets another pool than the one that the plan counts: delete it and set vllm_serve_kv_cache_memory_bytes",
     "--uds": "with which the server listens on a socket file and not on spark_api_port: delete it",
     "--grpc": "with which the endpoint speaks gRPC and no HTTP, which gates and proof ask: delete it",
     "--ssl-keyfile": "with which the endpoint speaks HTTPS, and gates and proof ask HTTP: delete it and put a proxy with TLS in front",

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.model.quantization import (
+    PLAIN,
+    Quantization,
     ShapeError,
     matches,
     quantization_of,
@@ -455,6 +457,24 @@ def test_names_of_what_is_not_converted(pattern: str, name: str, expected: bool)
     assert matches(pattern, name) is expected
 
 
+def test_other_forms_of_a_quantization() -> None:
+    def compressed(**weights: Any) -> Quantization:
+        groups = {"group_0": {"targets": ["Linear"], "weights": weights or None}}
+        return quantization_of({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": groups}})
+
+    blocks = {"num_bits": 8, "type": "float", "strategy": "BLOCK"}
+    as_text, as_list = compressed(**blocks, block_structure="128x64"), compressed(**blocks, block_structure=[128, 64])
+    assert as_text.scheme_of("x.y").block == as_list.scheme_of("x.y").block == (128, 64)
+    # A group of activations alone leaves the weights as they are.
+    assert compressed().scheme_of("x.y") is PLAIN
+    # One name that is a text is one name, and no list of letters.
+    fp8 = quantization_of({"quantization_config": {"quant_method": "fp8", "ignored_layers": "lm_head"}})
+    assert fp8.plain == ("lm_head",)
+    broken = quantization_of({"quantization_config": {"quant_method": "fp8", "ignore": ["re:(("]}})
+    with pytest.raises(ShapeError, match=r"has 're:\(\(', which is no regular expression"):
+        broken.scheme_of("x.y")
+
+
 def test_what_is_left_out_stays_bf16() -> None:
     plain = shape(TINY).rank_weights().total
     everything = shape(TINY, quantization_config={**AWQ, "group_size": 64}).rank_weights().total
@@ -734,7 +754,19 @@ def test_layers_of_gemma_4_differ() -> None:
             {"quant_method": "modelopt", "quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": "NVFP4"}},
             "nvfp4",
         ),
-        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": {"num_bits": 8, "type": "float"}}, "fp8"),
+        (
+            {
+                "quant_method": "modelopt",
+                "quant_algo": "FP8",
+                "kv_cache_scheme": {"num_bits": 8, "type": "float", "dynamic": False},
+            },
+            "fp8",
+        ),
+        # vLLM takes it only where it says that its scales are fixed (get_kv_cache_quant_algo_string).
+        (
+            {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": {"num_bits": 8, "type": "float"}},
+            "auto",
+        ),
         ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": {"num_bits": 8, "type": "int"}}, "auto"),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "auto"),
         (
