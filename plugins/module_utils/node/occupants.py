@@ -321,16 +321,26 @@ def configures(text: str, interface: str) -> bool:
 def connects(text: str, interface: str, mac: str = "") -> bool:
     """Say whether a NetworkManager profile (keyfile) is for an interface: by its name, by its MAC address, or for any Ethernet port.
 
-    Forms: nm-settings-keyfile(5); ``match`` sections with patterns of names count as well.
+    Forms: nm-settings-keyfile(5) and nm-settings(5); ``match`` sections with patterns of names count as well. A profile that does not connect by itself,
+    or that leaves this port out, is for none.
     """
     values: dict[str, str] = {}
     for line in text.splitlines():
         key, equals, value = (part.strip() for part in line.partition("="))
         if equals and not key.startswith("#"):
             values.setdefault(key, value)
-    names = [name for name in values.get("interface-name", "").replace(",", ";").split(";") if name]
+    if values.get("autoconnect", "").lower() in {"false", "no", "0", "off"}:
+        return False
+    refused = values.get("mac-address-denylist", values.get("mac-address-blacklist", ""))
+    if mac and mac.lower() in re.split(r"[;,\s]+", refused.lower()):
+        return False
+    names = [name.strip() for name in values.get("interface-name", "").replace(",", ";").split(";") if name.strip()]
+    # `!` leaves an interface out, `|` and `&` are for combinations.
+    if any(fnmatch.fnmatchcase(interface, name.lstrip("|&!")) for name in names if "!" in name[:2]):
+        return False
+    names = [name.lstrip("|&") for name in names if "!" not in name[:2]]
     if names:
-        return any(fnmatch.fnmatchcase(interface, name.strip()) for name in names)
+        return any(fnmatch.fnmatchcase(interface, name) for name in names)
     if address := values.get("mac-address", ""):
         return bool(mac) and address.lower() == mac.lower()
     return values.get("type") in {"ethernet", "802-3-ethernet"}

@@ -238,6 +238,24 @@ def test_profiles_of_networkmanager() -> None:
     assert not connects("[connection]\ninterface-name=enp1s0f1np11\n", "enp1s0f1np1")
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("[match]\ninterface-name=enp1s0f*;", True),
+        ("[match]\ninterface-name=en*;!enp1s0f1np1;", False),
+        ("[match]\ninterface-name=!enp1s0f1np1", False),
+        ("[match]\ninterface-name=!wl*", True),
+        ("[match]\ninterface-name=|enp1s0f1np1;|eth0", True),
+        ("autoconnect=false\ninterface-name=enp1s0f1np1", False),
+        ("[ethernet]\nmac-address-denylist=3C:6D:66:CC:B3:B7;", False),
+        ("[ethernet]\nmac-address-blacklist=3C:6D:66:00:00:00;", True),
+    ],
+)
+def test_profiles_that_leave_a_port_out(lines: str, expected: bool) -> None:
+    text = f"[connection]\nid=mine\ntype=ethernet\n{lines}\n"
+    assert connects(text, "enp1s0f1np1", "3c:6d:66:cc:b3:b7") is expected
+
+
 # --- collecting ---------------------------------------------------------------------------------------------------
 
 
