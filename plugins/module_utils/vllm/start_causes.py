@@ -194,8 +194,8 @@ KNOWN: tuple[Known, ...] = (
         "No NvFp4 MoE backend supports the deployment configuration",
         r"No \S+(?: Int8)? MoE backend supports|No valid attention backend found",
         "the image has no kernel for this kind of weights or KV cache on this GPU",
-        "set vllm_serve_kv_cache_dtype to auto, take --moe-backend and --attention-backend out of vllm_serve_extra_arguments, or choose other weights or another "
-        "image: playbooks/preflight.yml says which kernels run here",
+        "set vllm_serve_kv_cache_dtype to auto, take --moe-backend and --attention-backend out of vllm_serve_extra_arguments, or choose other weights or "
+        "another image: playbooks/preflight.yml says which kernels run here",
     ),
     _known(
         "kernel_not_built",
