@@ -119,7 +119,7 @@ class Asker(threading.Thread):
 
     def again(self, begun: float, *good: str) -> float | None:
         """Return the seconds from a moment to the end of the first good answer behind the last other one; 0.0 where none was missed."""
-        since = [answer for answer in list(self.answers) if answer[0] >= begun]
+        since = [answer for answer in list(self.answers) if answer[1] >= begun]
         missed = [place for place, answer in enumerate(since) if answer[2] not in good]
         if not missed:
             return 0.0 if since else None
@@ -127,12 +127,12 @@ class Asker(threading.Thread):
         return round(after[0][1] - begun, 1) if after else None
 
     def counts(self, begun: float) -> dict[str, int]:
-        """Return how many answers ended how since a moment."""
-        return dict(Counter(end for sent, _seen, end in self.answers if sent >= begun))
+        """Return how many answers ended how since a moment; one that was under way then counts."""
+        return dict(Counter(end for _sent, seen, end in self.answers if seen >= begun))
 
     def slowest(self, begun: float) -> float:
         """Return the most seconds that an answer took since a moment."""
-        return round(max((seen - sent for sent, seen, _end in list(self.answers) if sent >= begun), default=0.0), 1)
+        return round(max((seen - sent for sent, seen, _end in list(self.answers) if seen >= begun), default=0.0), 1)
 
     def stop(self) -> None:
         """End asking."""

