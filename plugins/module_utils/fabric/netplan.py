@@ -403,14 +403,13 @@ class Rollback:
             f"rm -f {self._guard_link()} {self._guard()}",
             "",
         ]
-        self.script.write_text("\n".join(lines), encoding="utf-8")
-        self.script.chmod(0o700)
+        write_atomic(self.script, "\n".join(lines), 0o700)
         # A unit that systemd finds at the next boot without a daemon-reload now: that would take the GPU from containers with the legacy hook.
-        self._guard().write_text(
+        write_atomic(
+            self._guard(),
             "[Unit]\nDescription=Takes back a change of the fabric's netplan that was not confirmed before the reboot\n"
             f"ConditionPathExists=|{self.pending_file}\nConditionPathExists=|{self.restoring_file}\nAfter=network.target\n\n"
             f"[Service]\nType=oneshot\nExecStart=/bin/sh {self.script}\n",
-            encoding="utf-8",
         )
         self._guard_link().parent.mkdir(parents=True, exist_ok=True)
         self._guard_link().unlink(missing_ok=True)

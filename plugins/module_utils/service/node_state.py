@@ -13,7 +13,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..docker.cli import DOCKER, DockerError, inspect_container
+from ..docker.cli import DOCKER, GONE, DockerError, inspect_container
 from ..system.run import Runner
 
 #: How the processes of ranks begin (vllm/utils/system_utils.py set_process_title; Ray's actors). The engine core holds no memory of the GPU.
@@ -121,7 +121,7 @@ def end_container(run: Runner, name: str) -> str:
     A daemon that gives no answer is not waited for: the ranks' processes are ended directly.
     """
     status, _out, err = run([DOCKER, "kill", name], 20)
-    if status == 0 or "No such container" in err or "is not running" in err:
+    if status == 0 or GONE in err or "is not running" in err:
         return ""
     for pid in ranks():
         with contextlib.suppress(OSError):
