@@ -105,6 +105,7 @@ class Meter:
                 self.seen.popleft()
             (began, first) = self.seen[0]
             rate = max(0, round((held - first) / (now - began))) if now - began >= SETTLED else 0
+            # Without write_atomic: its sync would wait for the data of the download, and a note that is lost costs nothing.
             temporary = self.path.with_suffix(".tmp")
             temporary.write_text(json.dumps(asdict(Watch(self.revision, self.total, held, rate))))
             temporary.replace(self.path)
