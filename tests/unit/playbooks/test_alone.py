@@ -142,6 +142,31 @@ def test_no_setting_switches_the_check_off(sparks: Path, tmp_path: Path, value: 
     refused(outcome, "vllm_serve_max_model_ln does not exist")
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("keys_state=foo", "keys_state is foo, expected one of listed, present, rotated, absent."),
+        ("keys_state=present", "keys_name is not given, expected up to 32"),
+        ("keys_state=absent keys_name=a/b", "keys_name is a/b, expected up to 32"),
+        ("keys_naem=alice", "keys_naem is no parameter of this playbook"),
+        ("keys_state=present keys_name=alice keys_role=root", "keys_role is root, expected user or operator."),
+    ],
+)
+def test_wrong_parameters_of_keys_touch_no_node(sparks: Path, tmp_path: Path, given: str, sentence: str) -> None:
+    code, text = ansible(tmp_path, "-i", str(sparks), book("keys"), "-e", "gateway_enabled=true", "-e", given)
+    assert code != 0
+    assert sentence in " ".join(text.split()), text
+    assert "No node was touched." in " ".join(text.split())
+    assert not re.search("undefined|Traceback|UNREACHABLE|Connection refused", text), text
+
+
+def test_right_parameters_of_keys_reach_the_node(sparks: Path, tmp_path: Path) -> None:
+    given = "keys_state=present keys_name=alice_2-b keys_role=operator keys_per_minute=60"
+    code, text = ansible(tmp_path, "-i", str(sparks), book("keys"), "-e", "gateway_enabled=true", "-e", given)
+    assert code != 0
+    assert "Connection refused" in " ".join(text.split()), text
+
+
 def test_each_playbook_checks_the_settings_first(sparks: Path, tmp_path: Path) -> None:
     code, text = ansible(tmp_path, "-i", str(sparks), "--list-tasks", *map(book, PLAYBOOKS))
     assert code == 0, text
