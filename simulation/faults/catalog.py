@@ -110,6 +110,43 @@ def _unplug(node: Node, seconds: float) -> Callable[[Pair], object]:
     return put
 
 
+def _lossy(seconds: float, *chains: str, share: float = 1.0) -> Callable[[Pair], object]:
+    """Let packets of the link vanish at the worker while its carrier stays: all, or a share; INPUT, OUTPUT or both."""
+    address = WORKER.address(FABRIC)
+    matches = {"INPUT": ["!", "-i", "lo", "-d", address], "OUTPUT": ["!", "-o", "lo", "-s", address]}
+    some = [] if share >= 1 else ["-m", "statistic", "--mode", "random", "--probability", str(share)]
+
+    def put(pair: Pair) -> None:
+        for chain in chains:
+            rule = [chain, *matches[chain], *some, "-j", "DROP"]
+            pair.run(WORKER, "iptables", "-I", *rule)
+            pair.later(
+                seconds,
+                lambda rule=rule: pair.quietly(lambda: pair.run(WORKER, "iptables", "-D", *rule)),  # type: ignore[misc]
+            )
+
+    return put
+
+
+def _cut_in_a_start(after: float, seconds: float) -> Callable[[Pair], object]:
+    def put(pair: Pair) -> None:
+        pair.signal(HEAD, API, "KILL")
+        pair.later(after, lambda: _cut(seconds)(pair))
+
+    return put
+
+
+def _unplug_both(first: Node, second: Node) -> Callable[[Pair], object]:
+    """Pull both plugs; the first is back after 20 s, the second 40 s later."""
+
+    def put(pair: Pair) -> None:
+        nodes.unplug(pair.docker, pair.say, [first, second], hard=True)
+        pair.later(20, lambda: nodes.plug(pair.docker, pair.say, [first], wait=False))
+        pair.later(60, lambda: nodes.plug(pair.docker, pair.say, [second], wait=False))
+
+    return put
+
+
 def _units(node: Node, *argv: str) -> Callable[[Pair], object]:
     return lambda pair: pair.run(node, *argv)
 
@@ -162,14 +199,24 @@ FAULTS: tuple[Fault, ...] = (
     Fault("restart of Docker on spark-2", _units(WORKER, "systemctl", "restart", "docker"), quick=False),
     Fault("restart of Docker on spark-1", _units(HEAD, "systemctl", "restart", "docker"), quick=False),
     Fault("docker stop of the Ray worker", _units(WORKER, "docker", "stop", "spark-ray-worker"), quick=False),
+    Fault("docker kill of the Ray worker", _units(WORKER, "docker", "kill", "spark-ray-worker"), quick=False),
     Fault("docker stop of the Ray head", _units(HEAD, "docker", "stop", "spark-ray-head"), quick=False),
     Fault("plug pulled on spark-2 for 60 s", _unplug(WORKER, 60), quick=False, restarts=2),
     Fault("plug pulled on spark-1 for 45 s", _unplug(HEAD, 45), quick=False, restarts=2),
+    Fault("both plugs pulled, spark-1 back first", _unplug_both(HEAD, WORKER), quick=False, restarts=2),
+    Fault("both plugs pulled, spark-2 back first", _unplug_both(WORKER, HEAD), quick=False, restarts=2),
     Fault("link cut for 5 s", _cut(5), restarts=0, notice_s=20.0),
     Fault("link cut for 30 s", _cut(30), quick=False),
+    Fault("link cut for 55 s", _cut(55), quick=False, restarts=2),
     Fault("link cut for 60 s", _cut(60), quick=False, restarts=2),
+    Fault("link cut for 63 s", _cut(63), quick=False, restarts=2),
+    Fault("link cut for 66 s", _cut(66), quick=False, restarts=2),
     Fault("link cut for 75 s", _cut(75), restarts=2),
     Fault("link cut for 120 s", _cut(120), quick=False, restarts=2),
+    Fault("link cut for 30 s in the middle of a start", _cut_in_a_start(20, 30), quick=False, restarts=3),
+    Fault("link silent for 75 s, carrier up", _lossy(75, "INPUT", "OUTPUT"), quick=False, restarts=2),
+    Fault("link silent in one direction for 75 s", _lossy(75, "INPUT"), quick=False, restarts=2),
+    Fault("20 % of the link's packets lost for 60 s", _lossy(60, "INPUT", share=0.2), quick=False, notice_s=60.0),
     Fault(
         "kill -9 of the watchdog",
         _units(HEAD, "systemctl", "kill", "-s", "KILL", "spark-watchdog"),

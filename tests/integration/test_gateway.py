@@ -97,3 +97,16 @@ def test_the_verification_and_status_reach_vllm_behind_it(playbook: Playbook) ->
     for name in ("playbooks/verify.yml", "playbooks/status.yml"):
         run = playbook(name, extra=ON)
         assert run.status == "successful", run.output[-2000:]
+
+
+def test_a_certificate_that_is_none_changes_nothing(playbook: Playbook, head: Host, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    certificate.write_text("-----BEGIN CERTIFICATE-----\nbm90IG9uZQ==\n-----END CERTIFICATE-----\n", encoding="utf-8")
+    key.touch(mode=0o600)
+    key.write_text("none\n", encoding="utf-8")
+    files = {"gateway_tls": "files", "gateway_tls_certificate": str(certificate), "gateway_tls_key": str(key)}
+    run = playbook(extra={**ON, **files})
+    assert run.status == "failed"
+    assert run.changed == set()
+    assert "certificate" in run.failures[-1]
+    assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]

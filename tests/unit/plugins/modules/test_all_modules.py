@@ -44,6 +44,10 @@ OPTIONS_ALONE = {
     "hf_model_copy": {"reverify": "a disk in doubt"},
     "image_sync": {"peer_token_file": "a token elsewhere"},
     "node_guard_info": {"hours": "another span"},
+    "run_lock": {
+        "path": "a lock of one's own",
+        **dict.fromkeys(("run", "instead_of"), "its action plugin fills it in"),
+    },
     "node_diagnosis_info": {"secrets_folder": "secrets elsewhere", "units": "units of one's own"},
     "node_preflight_info": dict.fromkeys(
         (
@@ -115,7 +119,7 @@ def passed() -> dict[str, set[str] | None]:
     for path in [
         *ROOT.glob("roles/*/tasks/*.yml"),
         *ROOT.glob("roles/*/handlers/*.yml"),
-        *ROOT.glob("playbooks/*.yml"),
+        *ROOT.glob("playbooks/**/*.yml"),
     ]:
         for name, options in calls(yaml.safe_load(path.read_text(encoding="utf-8"))):
             before = found.get(name, set())

@@ -1,0 +1,76 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Says which run this is, and whether another one of this controller still lives; documented in plugins/modules/run_lock.py."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ansible import context
+from ansible.plugins.action import ActionBase
+
+from ..module_utils.system.run import MISSING, run
+
+
+def process_began(pid: int) -> str:
+    """Return when a process of this controller began, as ``ps`` says it on Linux and macOS; empty where there is none."""
+    status, said, _error = run(["ps", "-o", "lstart=", "-p", str(pid)], 10)
+    if status == MISSING:
+        return "unknown" if _there(pid) else ""
+    return " ".join(said.split())
+
+
+def _there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def user() -> str:
+    """Return the name of the user of this controller, its number where it has no name (a container)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def this_run() -> dict[str, Any]:
+    """Return which run this is: the process of ansible-playbook, whose worker this is."""
+    pid = os.getppid()
+    playbooks = [Path(str(name)).name for name in context.CLIARGS.get("args") or []]
+    return {
+        "controller": f"{socket.gethostname()}/{uuid.getnode():x}",
+        "pid": pid,
+        "began": process_began(pid),
+        "user": user(),
+        "playbook": ", ".join(playbooks) or "a run of the API",
+    }
+
+
+class ActionModule(ActionBase):
+    """One call of the module; a second one where a run of this controller is gone that still holds the lock."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        del tmp
+        arguments = {**self._task.args, "run": this_run()}
+        result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
+        holder = result.get("held_by") or {}
+        if (
+            holder.get("controller") == arguments["run"]["controller"]
+            and process_began(int(holder["pid"])) != holder["began"]
+        ):
+            return dict(self._execute_module(module_args={**arguments, "instead_of": holder}, task_vars=task_vars))
+        return result
