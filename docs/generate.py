@@ -33,6 +33,7 @@ ROLES = {
     "fabric": _NODES,
     "node_tools": _NODES,
     "node_guard": _NODES,
+    "packet_filter": _NODES,
     "cluster_secrets": _NODES,
     "container_runtime": _NODES,
     "serving_image": _NODES,

@@ -59,6 +59,7 @@ from ..module_utils.settings.values import (
     raw_problem,
     served_name_problem,
     served_names,
+    source_problems,
     speculative_problem,
 )
 
@@ -363,6 +364,8 @@ def value_problems(name: str, option: dict[str, Any], values: Mapping[str, Any])
         return [_sentence(option, value, error) for error in outcome.errors.errors]
     if name == "vllm_serve_speculative":
         return [said for said in (speculative_problem(value),) if said]
+    if name == "packet_filter_allowed_sources":
+        return source_problems(value)
     if option.get("no_log") and isinstance(value, str):
         return [said for said in (key_problem(value),) if said]
     return environment_problems(value) if name.endswith("_environment") and isinstance(value, Mapping) else []

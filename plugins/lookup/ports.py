@@ -14,7 +14,9 @@ description:
   - Needs C(spark_head_name) and C(spark_node_addresses), which the settings play derives.
 options:
   _terms:
-    description: Nothing.
+    description:
+      - V(needs), or nothing, for the ports that must be free on the node.
+      - V(filter) for all ports that its services listen on, and who may reach them.
     type: list
     elements: str
 """
@@ -27,7 +29,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One dictionary for each port, with C(port) and C(units) that may hold it.
+  description:
+    - One dictionary for each port, with C(port) and C(units) that may hold it.
+    - For V(filter) with C(protocol), C(first), C(last), C(name) and C(reach) - V(anyone), V(fabric) for the nodes of the cluster, V(loopback) for the
+      node itself.
   type: list
   elements: dict
 """
@@ -37,7 +42,7 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ..module_utils.service.listeners import port_needs, settings_asked
+from ..module_utils.service.listeners import filter_rows, port_needs, settings_asked
 
 
 class LookupModule(LookupBase):
@@ -48,7 +53,10 @@ class LookupModule(LookupBase):
         wanted = [*settings_asked(), "spark_head_name", "spark_node_addresses"]
         values = {name: self._templar.template(given[name]) for name in wanted if name in given}
         kind = "head" if values.get("spark_head_name") == given.get("inventory_hostname") else "worker"
+        if set(terms) - {"needs", "filter"} or len(terms) > 1:
+            raise AnsibleLookupError(f"ports: {', '.join(map(str, terms))} is asked for, expected needs or filter")
+        rows = filter_rows if terms == ["filter"] else port_needs
         try:
-            return port_needs(values, kind, len(values.get("spark_node_addresses") or []))
+            return rows(values, kind, len(values.get("spark_node_addresses") or []))
         except (TypeError, ValueError) as error:
             raise AnsibleLookupError(f"ports: {error}") from None

@@ -332,6 +332,24 @@ def port_needs(values: Mapping[str, Any], kind: str, nodes: int) -> list[dict[st
     ]
 
 
+def filter_rows(values: Mapping[str, Any], kind: str, nodes: int) -> list[dict[str, Any]]:
+    """Return who may reach which ports of a node: dicts of ``protocol``, ``first``, ``last``, ``name`` and ``reach``; see ``open_ports``.
+
+    NFS over RDMA is not among them: what goes by RDMA passes no packet filter.
+    """
+    return [
+        {
+            "protocol": found.listener.protocol,
+            "first": found.first,
+            "last": found.last,
+            "name": found.listener.name,
+            "reach": found.listener.reach,
+        }
+        for found in open_ports(values, kind, nodes)
+        if found.listener.protocol != "rdma"
+    ]
+
+
 def settings_asked() -> list[str]:
     """Return the names of all settings that decide which ports are open."""
     names = [name for listener in LISTENERS for name in listener.settings]

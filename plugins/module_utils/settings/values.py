@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,6 +39,14 @@ _LEAST: dict[str, int] = {
     "vllm_serve_start_timeout": 1,
     "vllm_serve_trial_timeout": 1,
     "vllm_serve_start_limit": 1,
+    "gateway_max_requests": 1,
+    "gateway_max_connections": 1,
+    "gateway_max_body_mib": 1,
+    "gateway_max_header_kib": 1,
+    "gateway_client_timeout": 1,
+    "gateway_hold_seconds": 0,
+    "gateway_retry_after": 1,
+    "packet_filter_confirm_seconds": 10,
 }
 #: Paths on the nodes; paths on the controller may be relative.
 _NODE_PATHS = ("spark_store_path", "spark_ca_bundle")
@@ -186,6 +195,20 @@ def environment_problems(environment: Mapping[Any, Any]) -> list[str]:
             )
         elif isinstance(value, str) and re.search(r"[\0\r\n]", value):
             problems.append(f"has {name} with a line break in it, expected one line")
+    return problems
+
+
+def source_problems(sources: Sequence[str]) -> list[str]:
+    """Return what is wrong with addresses and networks of those who may reach the cluster, to stand behind the setting's name."""
+    problems = []
+    for source in sources:
+        try:
+            found = ipaddress.ip_network(source)
+        except ValueError as error:
+            problems.append(f"has {source!r}, which is no address and no network ({error}): write 192.168.1.20 or 192.168.1.0/24")
+            continue
+        if found.prefixlen == 0:
+            problems.append(f"has {source}, which is everybody: set packet_filter_enabled to false where that is meant")
     return problems
 
 

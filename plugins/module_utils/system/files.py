@@ -101,7 +101,7 @@ class Changes:
         before = read_text(path)
         if path.is_file() and before == text and path.stat().st_mode & 0o777 == mode:
             return False
-        self._note(f"wrote {path}", path, before, text)
+        self.note(f"wrote {path}", path, before, text)
         if not self.check:
             write_atomic(path, text, mode)
         return True
@@ -110,11 +110,12 @@ class Changes:
         """Remove a file where it is there; return whether it was."""
         if not path.exists():
             return False
-        self._note(f"removed {path}", path, read_text(path), "")
+        self.note(f"removed {path}", path, read_text(path), "")
         if not self.check:
             path.unlink()
         return True
 
-    def _note(self, action: str, path: Path, before: str, after: str) -> None:
+    def note(self, action: str, path: Path, before: str, after: str) -> None:
+        """Say that something is done, with the difference of a file."""
         self.actions.append(action)
         self.diff.append({"before": before, "after": after, "before_header": str(path), "after_header": str(path)})
