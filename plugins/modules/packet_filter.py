@@ -38,7 +38,7 @@ options:
     elements: str
     default: []
   dynamic_ports:
-    description: Whether the TCP ports that the kernel hands out (C(net.ipv4.ip_local_port_range)), where NCCL, Gloo and ranks listen, are the cluster's as well.
+    description: Whether the TCP ports that the kernel hands out (C(net.ipv4.ip_local_port_range)) are the cluster's as well; NCCL, Gloo and ranks listen there.
     type: bool
     default: true
   seconds:

@@ -300,8 +300,8 @@ class Filter:
         if self.live() != digest_of(text):
             self.new.unlink(missing_ok=True)
             raise FilterError(
-                "no new connection confirmed the packet filter in time, so it was taken back: see whether the node's SSH port is among packet_filter_open_ports, "
-                "or give it longer (packet_filter_confirm_seconds)"
+                "no new connection confirmed the packet filter in time, so it was taken back: see whether the node's SSH port is among "
+                "packet_filter_open_ports, or give it longer (packet_filter_confirm_seconds)"
             )
         self.changes.write(self.config, text, 0o600)
         self.new.unlink(missing_ok=True)

@@ -205,7 +205,9 @@ def source_problems(sources: Sequence[str]) -> list[str]:
         try:
             found = ipaddress.ip_network(source)
         except ValueError as error:
-            problems.append(f"has {source!r}, which is no address and no network ({error}): write 192.168.1.20 or 192.168.1.0/24")
+            problems.append(
+                f"has {source!r}, which is no address and no network ({error}): write 192.168.1.20 or 192.168.1.0/24"
+            )
             continue
         if found.prefixlen == 0:
             problems.append(f"has {source}, which is everybody: set packet_filter_enabled to false where that is meant")
