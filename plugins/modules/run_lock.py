@@ -12,8 +12,8 @@ version_added: 0.2.0
 description:
   - With O(state=taken) writes on the node (the head) which run works on the cluster, and fails where another one does - two runs at once would stop and start
     units of one another.
-  - A run of the same controller counts as long as its process lives; one from elsewhere as long as its SSH session to the node does, or for an hour where the
-    connection is none of SSH. What is left of a run that was killed is taken over.
+  - A run of the same controller counts as long as its process lives; one from elsewhere as long as an SSH session without a terminal is there beside the own one,
+    or for an hour where it did not come by SSH. What is left of a run that was killed is taken over.
   - A run that holds the lock may take it again.
   - Nothing of the node's configuration changes, so it never reports a change. The lock does not survive a reboot.
 options:

@@ -71,7 +71,7 @@ def wait_for(process: subprocess.Popen[str], head: Host) -> dict[str, Any]:
 def test_a_second_run_is_told_who_works_on_the_nodes(playbook: Playbook, head: Host, tmp_path: Path) -> None:
     with begun(tmp_path) as first:
         holder = wait_for(first, head)
-        assert holder["session"] > 0, "it came by SSH, so its session is what another controller goes by"
+        assert holder["ssh"] is True, "so another controller goes by SSH sessions"
         second = playbook("playbooks/restart.yml")
         assert first.wait(timeout=600) == 0, (tmp_path / "said.txt").read_text()[-3000:]
     assert second.status == "failed"

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run at a time: who works on the nodes is written on the head, and whether that run still lives is looked at, not guessed.
 
-A run on the same controller lives as long as its process does (the controller sees that). One from elsewhere lives as long as the SSH
-session does through which it took the lock: Ansible keeps one connection for a whole run, and sshd ends when it is gone. Where there is
-no such session (another kind of connection), an hour counts.
+A run on the same controller lives as long as its process does (the controller sees that). One from elsewhere that came by SSH lives as
+long as there is an SSH session without a terminal beside the one that asks: Ansible keeps a connection for a whole run, which ends soon
+after its controller is gone. Where it came by another kind of connection, an hour counts.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ class Run:
     user: str
     playbook: str
     at: float = 0.0
-    #: Process of the SSH session on the head, and when it began (clock ticks since boot); 0 and empty where there is none.
-    session: int = 0
-    session_began: str = ""
+    #: Whether it came by SSH.
+    ssh: bool = False
 
     def same_as(self, other: Run) -> bool:
         """Say whether this is the same run."""
@@ -62,17 +61,11 @@ def read(path: Path = LOCK) -> Run | None:
         return None
 
 
-def began(pid: int, proc: Path = Path("/proc")) -> str:
-    """Return when a process began, in clock ticks since boot; empty where there is none."""
-    # The name in brackets may hold blanks and brackets itself.
-    after = read_text(proc / str(pid) / "stat").rpartition(")")[2].split()
-    return after[19] if len(after) > 19 else ""
-
-
 def session_of(pid: int, proc: Path = Path("/proc")) -> int:
     """Return the SSH session that a process belongs to (``sshd`` or ``sshd-session``), 0 where it belongs to none."""
     while pid > 1:
         stat = read_text(proc / str(pid) / "stat")
+        # The name in brackets may hold blanks and brackets itself.
         name, rest = stat.partition("(")[2].rpartition(")")[0], stat.rpartition(")")[2].split()
         if name.startswith("sshd"):
             return pid
@@ -80,11 +73,26 @@ def session_of(pid: int, proc: Path = Path("/proc")) -> int:
     return 0
 
 
-def lives(run: Run, now: float, proc: Path = Path("/proc")) -> bool:
-    """Say whether a run of another controller still goes on, as far as the head can see."""
-    if run.session:
-        return began(run.session, proc) == run.session_began
-    return 0 <= now - run.at < UNSEEN_S
+def sessions(proc: Path = Path("/proc")) -> set[int]:
+    """Return the SSH sessions without a terminal (``sshd: spark@notty``), as Ansible's are."""
+    found = set()
+    for path in proc.glob("[0-9]*/cmdline"):
+        title = read_text(path)
+        if title.startswith("sshd") and "@notty" in title:
+            found.add(int(path.parent.name))
+    return found
+
+
+def lives(run: Run, now: float, own: int, proc: Path = Path("/proc")) -> bool:
+    """Say whether a run of another controller still goes on, as far as the head can see.
+
+    Args:
+        run: that run.
+        now: seconds of the epoch.
+        own: the SSH session of who asks; 0 for none.
+        proc: where the kernel shows processes.
+    """
+    return bool(sessions(proc) - {own}) if run.ssh else 0 <= now - run.at < UNSEEN_S
 
 
 @contextmanager
@@ -110,13 +118,12 @@ def take(wanted: Run, instead_of: Mapping[str, object] | None = None, force: boo
         OSError: the file cannot be written.
     """
     with _alone(path):
-        holder, now = read(path), time.time()
+        holder, now, session = read(path), time.time(), session_of(os.getpid())
         if holder is not None and not holder.same_as(wanted) and not force:
             gone = dict(instead_of or {}) == asdict(holder)
-            if not gone and lives(holder, now):
+            if not gone and lives(holder, now, session):
                 return holder
-        session = session_of(os.getpid())
-        taken = Run(**{**asdict(wanted), "at": now, "session": session, "session_began": began(session)})
+        taken = Run(**{**asdict(wanted), "at": now, "ssh": session > 0})
         write_atomic(path, json.dumps(asdict(taken), indent=1) + "\n")
         return taken
 

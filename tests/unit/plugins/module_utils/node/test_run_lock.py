@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -70,19 +69,30 @@ def test_force(lock: Path) -> None:
     assert take(BEN, force=True, path=lock).same_as(BEN)
 
 
-def test_a_run_from_elsewhere_lives_as_long_as_its_session(tmp_path: Path) -> None:
-    process(tmp_path, 50, "sshd-session", 1, 777)
-    held = replace(ANNA, at=1000.0, session=50, session_began="777")
-    assert lives(held, 1e9, tmp_path), "age says nothing where the session is there"
-    assert not lives(replace(held, session_began="778"), 1000.0, tmp_path), "another process got the number"
-    assert not lives(replace(held, session=51), 1000.0, tmp_path)
+def session(proc: Path, pid: int, title: str) -> None:
+    """Write an SSH session with its title."""
+    process(proc, pid, title.partition(":")[0], 1, 777)
+    (proc / str(pid) / "cmdline").write_text(f"{title}\0")
+
+
+def test_a_run_from_elsewhere_lives_as_long_as_an_ssh_session_that_is_not_ours(tmp_path: Path) -> None:
+    held = replace(ANNA, at=1000.0, ssh=True)
+    session(tmp_path, 50, "sshd: spark@notty")
+    session(tmp_path, 60, "sshd-session: ben@notty")
+    session(tmp_path, 70, "sshd: spark@pts/0")
+    session(tmp_path, 71, "sshd: spark [priv]")
+    assert run_lock.sessions(tmp_path) == {50, 60}
+    assert lives(held, 1e9, 60, tmp_path), "age says nothing where a session is there"
+    (tmp_path / "50" / "cmdline").unlink()
+    assert not lives(held, 1000.0, 60, tmp_path), "what is left is who asks, and who has a terminal"
+    assert lives(held, 1000.0, 0, tmp_path)
 
 
 def test_without_a_session_an_hour_counts(tmp_path: Path) -> None:
     held = replace(ANNA, at=10_000.0)
-    assert lives(held, 10_000.0 + 3599, tmp_path)
-    assert not lives(held, 10_000.0 + 3601, tmp_path)
-    assert not lives(held, 9_000.0, tmp_path), "the clock was set back: nothing can be said, and nobody waits for it"
+    assert lives(held, 10_000.0 + 3599, 0, tmp_path)
+    assert not lives(held, 10_000.0 + 3601, 0, tmp_path)
+    assert not lives(held, 9_000.0, 0, tmp_path), "the clock was set back: nothing can be said, and nobody waits for it"
 
 
 def test_the_session_is_the_nearest_sshd(tmp_path: Path) -> None:
@@ -91,7 +101,6 @@ def test_the_session_is_the_nearest_sshd(tmp_path: Path) -> None:
     process(tmp_path, 30, "sh (a b) c", 20, 3)
     process(tmp_path, 40, "sudo", 30, 4)
     assert run_lock.session_of(40, tmp_path) == 20
-    assert run_lock.began(30, tmp_path) == "3"
     process(tmp_path, 60, "systemd", 1, 5)
     assert run_lock.session_of(60, tmp_path) == 0
     assert run_lock.session_of(4242, tmp_path) == 0
@@ -104,14 +113,10 @@ def test_the_session_is_the_nearest_sshd(tmp_path: Path) -> None:
         "{",
         "[]",
         '{"controller": "a"}',
-        '{"controller": "a", "pid": "x", "began": "", "user": "", "playbook": "", "at": 0, "session": 0, "session_began": ""}',
+        '{"controller": "a", "pid": "x", "began": "", "user": "", "playbook": "", "at": 0, "ssh": false}',
     ],
 )
 def test_a_file_that_says_nothing_holds_nobody_up(lock: Path, text: str) -> None:
     lock.parent.mkdir()
     lock.write_text(text)
     assert take(BEN, path=lock).same_as(BEN)
-
-
-def test_this_process_began() -> None:
-    assert run_lock.began(os.getpid()).isdigit()
