@@ -6,33 +6,13 @@ from __future__ import annotations
 
 import getpass
 import os
-import socket
-import uuid
 from pathlib import Path
 from typing import Any
 
 from ansible import context
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.system.run import MISSING, run
-
-
-def process_began(pid: int) -> str:
-    """Return when a process of this controller began, as ``ps`` says it on Linux and macOS; empty where there is none."""
-    status, said, _error = run(["ps", "-o", "lstart=", "-p", str(pid)], 10)
-    if status == MISSING:
-        return "unknown" if _there(pid) else ""
-    return " ".join(said.split())
-
-
-def _there(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
+from ..module_utils.node.run_lock import identity, process_began
 
 
 def user() -> str:
@@ -48,7 +28,7 @@ def this_run() -> dict[str, Any]:
     pid = os.getppid()
     playbooks = [Path(str(name)).name for name in context.CLIARGS.get("args") or []]
     return {
-        "controller": f"{socket.gethostname()}/{uuid.getnode():x}",
+        "controller": identity(),
         "pid": pid,
         "began": process_began(pid),
         "user": user(),

@@ -72,6 +72,10 @@ findings:
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
     subject: {description: Which one of several it is about., type: str}
+content:
+  description: Digest of layers and run configuration, equal on all nodes that have the same image.
+  returned: success
+  type: str
 image_id:
   description: Id of the image on this node.
   type: str
@@ -106,6 +110,7 @@ from typing import NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.docker.cli import DockerError, inspect_image
+from ..module_utils.docker.image_digest import content_of_inspect
 from ..module_utils.docker.image_layer import CHECK, architecture, judge_architecture, judge_image, probe_image
 from ..module_utils.report.finding import RED, YELLOW, Finding, as_dicts, fine, sentences
 from ..module_utils.system.run import run
@@ -162,6 +167,7 @@ def main() -> None:
         problems=problems,
         notes=sentences(findings, YELLOW),
         image_id=str(inspected["Id"]),
+        content=content_of_inspect(inspected),
         facts=facts.as_facts(),
         msg=f"image {name!r} cannot serve: {'; '.join(problems)}" if problems else f"image {name!r} has {holds}",
     )

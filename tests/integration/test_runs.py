@@ -79,7 +79,6 @@ def test_a_second_run_is_told_who_works_on_the_nodes(playbook: Playbook, head: H
     (said,) = set(second.failures)
     assert f"Another run works on these nodes: site.yml of {holder['user']}@" in said
     assert "Nothing was changed." in said
-    assert held(head) == {}, "a run that ends gives the nodes back"
 
 
 @pytest.mark.long
@@ -101,4 +100,3 @@ def test_a_run_that_is_broken_off_anywhere_is_taken_up_by_the_next(
     assert whole.status == "successful", whole.output[-3000:]
     assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
     assert playbook().changed == set()
-    assert held(head) == {}

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run at a time: who works on the nodes is written on the head, and whether that run still lives is looked at, not guessed.
 
-A run on the same controller lives as long as its process does (the controller sees that). One from elsewhere that came by SSH lives as
-long as there is an SSH session without a terminal beside the one that asks: Ansible keeps a connection for a whole run, which ends soon
-after its controller is gone. Where it came by another kind of connection, an hour counts.
+A run of the controller that asks, or of this very node, lives as long as its process does. One from elsewhere that came by SSH lives as
+long as there is an SSH session without a terminal beside the one that asks: Ansible keeps a connection for a whole run, closes it at the
+end, and it ends soon after its controller is gone. Where it came by another kind of connection, an hour counts. So nobody has to give
+the lock back.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -20,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..system.files import make_folder, read_json, read_text, write_atomic
+from ..system.run import MISSING, Runner, run
 
 LOCK = Path("/run/dgx-spark/playbook-run.json")
 #: Seconds after which a run counts as gone of which nothing can be seen.
@@ -61,6 +65,29 @@ def read(path: Path = LOCK) -> Run | None:
         return None
 
 
+def identity() -> str:
+    """Return which machine this is."""
+    return f"{socket.gethostname()}/{uuid.getnode():x}"
+
+
+def process_began(pid: int, ask: Runner = run) -> str:
+    """Return when a process of this machine began, as ``ps`` says it on Linux and macOS; empty where there is none."""
+    status, said, _error = ask(["ps", "-o", "lstart=", "-p", str(pid)], 10)
+    if status == MISSING:
+        return "unknown" if _there(pid) else ""
+    return " ".join(said.split())
+
+
+def _there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def session_of(pid: int, proc: Path = Path("/proc")) -> int:
     """Return the SSH session that a process belongs to (``sshd`` or ``sshd-session``), 0 where it belongs to none."""
     while pid > 1:
@@ -83,16 +110,18 @@ def sessions(proc: Path = Path("/proc")) -> set[int]:
     return found
 
 
-def lives(run: Run, now: float, own: int, proc: Path = Path("/proc")) -> bool:
+def lives(holder: Run, now: float, own: int, proc: Path = Path("/proc")) -> bool:
     """Say whether a run of another controller still goes on, as far as the head can see.
 
     Args:
-        run: that run.
+        holder: that run.
         now: seconds of the epoch.
         own: the SSH session of who asks; 0 for none.
         proc: where the kernel shows processes.
     """
-    return bool(sessions(proc) - {own}) if run.ssh else 0 <= now - run.at < UNSEEN_S
+    if holder.controller == identity():
+        return process_began(holder.pid) == holder.began
+    return bool(sessions(proc) - {own}) if holder.ssh else 0 <= now - holder.at < UNSEEN_S
 
 
 @contextmanager
@@ -126,15 +155,3 @@ def take(wanted: Run, instead_of: Mapping[str, object] | None = None, force: boo
         taken = Run(**{**asdict(wanted), "at": now, "ssh": session > 0})
         write_atomic(path, json.dumps(asdict(taken), indent=1) + "\n")
         return taken
-
-
-def release(wanted: Run, path: Path = LOCK) -> None:
-    """Give the lock back where this run holds it.
-
-    Raises:
-        OSError: the file cannot be removed.
-    """
-    with _alone(path):
-        holder = read(path)
-        if holder is not None and holder.same_as(wanted):
-            path.unlink(missing_ok=True)

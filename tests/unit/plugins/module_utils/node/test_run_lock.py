@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.node import run_lock
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.run_lock import Run, lives, read, release, take
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.run_lock import Run, lives, read, take
 
 ANNA = Run("laptop/2c3b", 4711, "Thu Nov 26 10:00:00 2026", "anna", "site.yml")
 BEN = Run("desk/77", 99, "Thu Nov 26 10:05:00 2026", "ben", "restart.yml")
@@ -45,14 +46,18 @@ def test_a_second_run_is_told_who_holds_it(lock: Path) -> None:
     assert held is not None and held.same_as(ANNA)
 
 
-def test_only_its_holder_gives_it_back(lock: Path) -> None:
-    take(ANNA, path=lock)
-    release(BEN, lock)
-    assert read(lock) is not None
-    release(ANNA, lock)
-    assert read(lock) is None
-    release(ANNA, lock)
-    assert take(BEN, path=lock).same_as(BEN)
+def test_a_run_of_this_very_node_lives_as_long_as_its_process(lock: Path) -> None:
+    mine = replace(ANNA, controller=run_lock.identity(), pid=os.getpid(), began=run_lock.process_began(os.getpid()))
+    take(mine, path=lock)
+    assert take(BEN, path=lock).same_as(mine)
+    take(replace(mine, began="Thu Jan  1 00:00:00 1970"), force=True, path=lock)
+    assert take(BEN, path=lock).same_as(BEN), "another process got the number"
+
+
+def test_a_process_that_is_not_there_never_began() -> None:
+    assert run_lock.process_began(2**22 + 1) == ""
+    assert run_lock.process_began(os.getpid(), lambda *_words: (run_lock.MISSING, "", "ps: not found")) == "unknown"
+    assert run_lock.process_began(2**22 + 1, lambda *_words: (run_lock.MISSING, "", "ps: not found")) == ""
 
 
 def test_a_run_that_its_controller_saw_gone_gives_way(lock: Path) -> None:
