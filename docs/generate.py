@@ -49,6 +49,7 @@ ROLES = {
     "vllm_watchdog": _NODES,
     "cluster_restart": _NODES,
     "vllm_verify": _HEAD,
+    "port_scan": _NODES,
     "vllm_benchmark": _NODES,
     "node_diagnosis": _NODES,
     "remove": _NODES,

@@ -66,6 +66,10 @@ def addresses() -> list[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def open_again(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("before")
+    seen = runner(folder)("playbooks/ports.yml")
+    assert seen.status == "successful", seen.output[-3000:]
+    assert "is reached from this machine" in seen.output and "set packet_filter_enabled to true" in seen.output
     yield
     folder = tmp_path_factory.mktemp("open")
     run = runner(folder)(book(folder, PLAY), extra={"what": "remove"})
@@ -94,6 +98,14 @@ def test_what_listens_is_reached_by_nobody_outside(addresses: list[str], head: H
         ports = {int(line.split()[3].rpartition(":")[2]) for line in listening}
         assert len(ports) > 8
         assert {port for port in ports if reached(address, port) == "open"} <= {22, 8235}
+
+
+def test_the_scan_says_what_is_reached_from_where(playbook: Playbook) -> None:
+    on = playbook("playbooks/ports.yml", extra={"packet_filter_enabled": True})
+    assert on.status == "successful", on.output[-3000:]
+    ray = next(line for line in on.output.splitlines() if "Ray head (GCS)" in line)
+    assert "the other nodes" in ray and "this machine" not in ray
+    assert on.changed == set()
 
 
 def test_rules_that_lock_everybody_out_are_taken_back(

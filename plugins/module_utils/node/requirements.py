@@ -340,14 +340,14 @@ class Machine:
             raise CollectError(f"the interfaces of this node cannot be read ({words}): install iproute2")
         return parse_ip_addresses(out)
 
-    def listeners(self, wanted: Sequence[PortNeed]) -> list[Listener]:
-        """Return the listening sockets on the wanted ports, with their owners as far as this user may see them."""
-        ports = {need.port for need in wanted}
+    def listeners(self, wanted: Sequence[PortNeed] | None) -> list[Listener]:
+        """Return the listening sockets on the wanted ports, or on all, with their owners as far as this user may see them."""
+        ports = {need.port for need in wanted or ()}
         rows = [
             row
             for table in ("/proc/net/tcp", "/proc/net/tcp6")
             for row in parse_proc_net_tcp(self.text(table))
-            if row[1] in ports
+            if wanted is None or row[1] in ports
         ]
         if not rows:
             return []

@@ -37,6 +37,16 @@ SOURCES: dict[str, str] = {
 
 CODES: dict[str, Meaning] = {
     # --- node: reached, and what is asked of it ---
+    "node.port_open": Meaning(
+        "A port of the cluster is open to others",
+        "A connection came about from where nobody should reach it: Ray, the ranks and NFS are for the cluster's nodes alone.",
+        "Set `packet_filter_enabled: true` and run `playbooks/nodes.yml`; `playbooks/ports.yml` shows all ports.",
+    ),
+    "node.port_of_others": Meaning(
+        "A port of another program is open",
+        "Something that is not this collection's listens on the node and is reached from another machine.",
+        "See whether that is meant; `ufw` or the program's own setting closes it.",
+    ),
     "node.unreachable": Meaning(
         "The node does not answer",
         "Ansible gets no SSH connection to the node; the finding quotes SSH's own reason.",
