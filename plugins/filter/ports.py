@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.node.port_scan import CONTROLLER, NODES, Node, Socket, rows_of, table
+from ..module_utils.node.port_scan import CONTROLLER, NODES, Node, Socket, judge, rows_of, table
 from ..module_utils.report.finding import GREEN, as_dicts
 
 
@@ -47,10 +47,11 @@ def port_rows(
             node = _node(name, answer, rows.get(name) or ())
             others = [at for other, list_of in reached.items() if other != name for at in list_of]
             seen = {CONTROLLER: places(outside, node.addresses), NODES: places(others, node.addresses)}
-            told += rows_of(Node(**{**vars(node), "reached": seen}), closed)
+            told += rows_of(Node(**{**vars(node), "reached": seen}))
     except (KeyError, TypeError, ValueError) as error:
         raise AnsibleFilterError(f"port_rows: {error!r} is missing in what was found") from None
-    return {"table": table(told), "findings": as_dicts([row.finding for row in told if row.finding.level != GREEN])}
+    findings = [finding for row in told if (finding := judge(row, closed)).level != GREEN]
+    return {"table": table(told), "findings": as_dicts(findings)}
 
 
 class FilterModule:

@@ -178,9 +178,15 @@ class Suite:
             )
             if names != wanted:
                 found.append(f"{node.name} has containers {', '.join(sorted(names)) or 'none'}")
-            ranks = nodes.execute(
-                self.docker, node, ["sh", "-c", "pgrep -fc ^ray::RayWorkerProc || true"], "count ranks"
-            ).strip()
+            ranks = ""
+            # A busy engine was seen to hand over nothing of what a command printed.
+            for _again in range(3):
+                ranks = (
+                    ranks
+                    or nodes.execute(
+                        self.docker, node, ["sh", "-c", "pgrep -fc ^ray::RayWorkerProc || true"], "count ranks"
+                    ).strip()
+                )
             if ranks != "1":
                 found.append(f"{node.name} has {ranks} ranks")
         return found

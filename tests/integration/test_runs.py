@@ -68,6 +68,7 @@ def wait_for(process: subprocess.Popen[str], head: Host) -> dict[str, Any]:
     raise AssertionError("it does not take the lock")
 
 
+@pytest.mark.long
 def test_a_second_run_is_told_who_works_on_the_nodes(playbook: Playbook, head: Host, tmp_path: Path) -> None:
     with begun(tmp_path) as first:
         holder = wait_for(first, head)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
 from endpoint import MODEL, URL, api_key, chat
 from testinfra.host import Host
 
@@ -168,6 +169,7 @@ def test_a_restart_is_refused_while_the_stop_flag_is_set(playbook: Playbook) -> 
     assert run.changed == set()
 
 
+@pytest.mark.long
 def test_without_a_drain_requests_are_cut_and_none_hangs(playbook: Playbook, head: Host) -> None:
     # Stopped as it is, the pair takes the setting into its units and starts nothing.
     assert "stop flag is set" in playbook(extra={"vllm_serve_drain_timeout": 0}).failures[-1]

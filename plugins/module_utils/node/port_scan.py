@@ -19,9 +19,11 @@ from ..report.finding import RED, YELLOW, Finding, fine
 #: Connections at once: a scan of two nodes ends within a few seconds, and no machine notices it.
 AT_ONCE = 64
 #: From where a port is tried, in the order in which it is told.
-CONTROLLER, NODES = "this machine", "the other nodes"
+CONTROLLER, NODES = "outside", "the nodes"
+#: Ports of a row that are named.
+_SHOWN = 3
 #: What those who may reach a port are called, by the reach of the table of listeners.
-_MAY = {"anyone": "anyone", "fabric": "the cluster's nodes", "loopback": "the node itself"}
+_MAY = {"anyone": "anyone", "fabric": "the nodes", "loopback": "the node itself"}
 
 
 def connects(address: str, port: int, seconds: float) -> bool:
@@ -103,79 +105,89 @@ class Node:
 
 @dataclass(frozen=True)
 class Row:
-    """A port in the table: its owner, from where it is reached, who may, and why; with the finding that it is."""
+    """Ports in the table that are alike: their owner, from where they are reached, who may, and why."""
 
     node: str
-    port: int
+    ports: tuple[int, ...]
     owner: str
-    reached_from: str
-    may: str
+    places: tuple[str, ...]
+    reach: str
     reason: str
-    finding: Finding
+
+    @property
+    def named(self) -> str:
+        """The ports in a few words: a program may have dozens that the kernel handed out."""
+        shown = ", ".join(map(str, self.ports[:_SHOWN]))
+        return f"{shown} and {len(self.ports) - _SHOWN} more" if len(self.ports) > _SHOWN else shown
 
 
-def rows_of(node: Node, closed: bool) -> list[Row]:
-    """Return the table of a node's ports that are open beyond itself, or that nobody has a reason for.
-
-    Args:
-        node: the node.
-        closed: whether the packet filter is on: a port that is open nevertheless is red, and yellow without it.
-    """
-    found = []
+def rows_of(node: Node) -> list[Row]:
+    """Return the table of a node's ports; those that differ in nothing but their number are one row."""
+    alike: dict[tuple[str, tuple[str, ...], str, str], list[int]] = {}
     for port in sorted({one.port for one in node.sockets}):
         holders = [one for one in node.sockets if one.port == port]
-        places = [place for place in (CONTROLLER, NODES) if any(at[1] == port for at in node.reached.get(place, ()))]
+        places = tuple(
+            place for place in (CONTROLLER, NODES) if any(at[1] == port for at in node.reached.get(place, ()))
+        )
         row = next(
             (row for row in node.rows if int(row["first"]) <= port <= int(row["last"]) and row["protocol"] == "tcp"),
             None,
         )
-        owner = next((one.owner for one in holders if one.ours), holders[0].owner)
-        reach, reason = ("", "")
+        ours = next((one.owner for one in holders if one.ours), "")
+        reach, reason = "", ""
         if row is not None:
             reach, reason = str(row["reach"]), str(row["name"])
-        elif any(one.ours for one in holders) and node.dynamic[0] <= port <= node.dynamic[1]:
-            reach, reason = "fabric", "a port that the kernel handed out"
-        elif any(one.ours for one in holders):
+        elif ours and node.dynamic[0] <= port <= node.dynamic[1]:
+            reach, reason = "fabric", "handed out by the kernel"
+        elif ours:
             reach = "loopback"
-        finding = _judge(node.name, port, owner, reach, reason, places, closed)
-        found.append(
-            Row(node.name, port, owner, " and ".join(places) or "-", _MAY.get(reach, "-"), reason or "-", finding)
-        )
-    return found
+        alike.setdefault((ours or holders[0].owner, places, reach, reason), []).append(port)
+    return [Row(node.name, tuple(ports), *key) for key, ports in alike.items()]
 
 
-def _judge(node: str, port: int, owner: str, reach: str, reason: str, places: Sequence[str], closed: bool) -> Finding:
-    what = f"port {port} of {node} ({owner})"
-    if not reach:
-        if not places:
-            return fine("node", "ports", f"{what} is reached by nobody else")
+def judge(row: Row, closed: bool) -> Finding:
+    """Return what is to be said of a row.
+
+    Args:
+        row: of the table.
+        closed: whether the packet filter is on: a port that is open nevertheless is red, and yellow without it.
+    """
+    many = len(row.ports) > 1
+    what = f"port{'s' * many} {row.named} of {row.node} ({row.owner}{f', {row.reason}' if row.reason else ''})"
+    is_reached = f"{'are' if many else 'is'} reached from"
+    if not row.reach:
+        if not row.places:
+            return fine("node", "ports", f"{what}: reached by nobody else")
         return Finding(
             "node.port_of_others",
             YELLOW,
             "ports",
-            f"{what} is reached from {' and '.join(places)} and is not this collection's",
+            f"{what} {is_reached} {' and '.join(row.places)}, and no part of this collection",
             "see whether that is meant; ufw, or the program's own setting, closes it",
-            subject=str(port),
+            subject=row.node,
         )
-    allowed = {"anyone": {CONTROLLER, NODES}, "fabric": {NODES}, "loopback": set()}[reach]
-    beyond = [place for place in places if place not in allowed]
+    allowed = {"anyone": {CONTROLLER, NODES}, "fabric": {NODES}, "loopback": set()}[row.reach]
+    beyond = [place for place in row.places if place not in allowed]
     if not beyond:
-        return fine("node", "ports", f"{what} is reached by those who may alone")
+        return fine("node", "ports", f"{what}: reached by those who may alone")
     return Finding(
         "node.port_open",
-        RED if closed or not reason else YELLOW,
+        RED if closed or not row.reason else YELLOW,
         "ports",
-        f"{what} is reached from {' and '.join(beyond)}, and {reason or 'nothing of it is known'}: it is for {_MAY[reach]} alone",
+        f"{what} {is_reached} {' and '.join(beyond)}, and for {_MAY[row.reach]} alone",
         "run playbooks/nodes.yml, which puts the packet filter in force"
         if closed
         else "set packet_filter_enabled to true, and run playbooks/nodes.yml",
-        subject=str(port),
+        subject=row.node,
     )
 
 
 def table(rows: Iterable[Row]) -> list[str]:
     """Return the table as lines of text, with columns of one width."""
     head = ("node", "port", "owner", "reached from", "who may", "reason")
-    lines = [head, *((row.node, str(row.port), row.owner, row.reached_from, row.may, row.reason) for row in rows)]
+    lines = [head] + [
+        (row.node, row.named, row.owner, " and ".join(row.places) or "-", _MAY.get(row.reach, "-"), row.reason or "-")
+        for row in rows
+    ]
     widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

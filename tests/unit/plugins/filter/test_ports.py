@@ -31,7 +31,7 @@ def test_each_address_belongs_to_its_node() -> None:
     found = port_rows(FOUND, {"spark-1": [RAY], "spark-2": [RAY]}, {"spark-1": at, "spark-2": []}, at, True)
     assert [finding["found"][:23] for finding in found["findings"]] == ["port 6379 of spark-2 (s"]
     assert found["table"][1].split()[:4] == ["spark-1", "6379", "spark-ray-head", "-"]
-    assert "this machine and the other nodes" in found["table"][2]
+    assert "outside and the nodes" in found["table"][2]
 
 
 def test_what_was_not_found_is_told() -> None:

@@ -14,6 +14,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.port_scan impo
     Node,
     Socket,
     is_outside,
+    judge,
     reached,
     rows_of,
     table,
@@ -53,19 +54,35 @@ def node(port: int, owner: str, *places: str) -> Node:
     ],
 )
 def test_who_reaches_what(port: int, owner: str, places: tuple[str, ...], closed: bool, level: str, code: str) -> None:
-    (row,) = rows_of(node(port, owner, *places), closed)
-    assert (row.finding.level, row.finding.code) == (level, code), row.finding.sentence()
-    assert row.finding.level == "green" or row.finding.remedy
+    (row,) = rows_of(node(port, owner, *places))
+    finding = judge(row, closed)
+    assert (finding.level, finding.code) == (level, code), finding.sentence()
+    assert finding.level == "green" or finding.remedy
 
 
 def test_the_remedy_fits() -> None:
-    (on,) = rows_of(node(6379, "spark-ray-head", CONTROLLER), True)
-    (off,) = rows_of(node(6379, "spark-ray-head", CONTROLLER), False)
-    assert on.finding.remedy.startswith("run playbooks/nodes.yml") and off.finding.remedy.startswith(
-        "set packet_filter_enabled"
+    (row,) = rows_of(node(6379, "spark-ray-head", CONTROLLER))
+    assert judge(row, True).remedy.startswith("run playbooks/nodes.yml")
+    assert judge(row, False).remedy.startswith("set packet_filter_enabled")
+    assert (
+        judge(row, True).found
+        == "port 6379 of spark-1 (spark-ray-head, Ray head (GCS)) is reached from outside, and for the nodes alone"
     )
-    (unknown,) = rows_of(node(7777, "spark-vllm", CONTROLLER), False)
-    assert "nothing of it is known" in unknown.finding.found
+
+
+def test_ports_that_are_alike_are_one_row() -> None:
+    ports = (41000, 41001, 41002, 41003, 41004)
+    sockets = tuple(Socket("0.0.0.0", port, "spark-vllm", True) for port in ports)
+    at = {CONTROLLER: frozenset((LAN, port) for port in ports if port != 41003)}
+    rows = rows_of(replace(node(1, "a"), sockets=sockets, reached=at))
+    assert [(row.named, row.places) for row in rows] == [
+        ("41000, 41001, 41002 and 1 more", (CONTROLLER,)),
+        ("41003", ()),
+    ]
+    assert (
+        "ports 41000, 41001, 41002 and 1 more of spark-1 (spark-vllm, handed out by the kernel) are reached"
+        in judge(rows[0], True).found
+    )
 
 
 def test_what_is_tried() -> None:
@@ -105,7 +122,7 @@ def test_the_owner_is_the_container_then_the_unit_then_the_process() -> None:
 
 
 def test_a_table_has_a_line_for_each_port() -> None:
-    lines = table(rows_of(node(6379, "spark-ray-head", CONTROLLER, NODES), True))
+    lines = table(rows_of(node(6379, "spark-ray-head", CONTROLLER, NODES)))
     assert lines[0].split() == ["node", "port", "owner", "reached", "from", "who", "may", "reason"]
     assert lines[1].split("  ")[0] == "spark-1" and lines[1].endswith("Ray head (GCS)")
 
