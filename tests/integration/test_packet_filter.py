@@ -71,7 +71,10 @@ def open_again(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     seen = runner(folder)("playbooks/ports.yml")
     assert seen.status == "successful", seen.output[-3000:]
     flat = " ".join(seen.output.split())
-    assert "is reached from outside, and for the nodes alone" in flat and flat.count("set packet_filter_enabled to true") == 1
+    assert (
+        "is reached from outside, and for the nodes alone" in flat
+        and flat.count("set packet_filter_enabled to true") == 1
+    )
     yield
     folder = tmp_path_factory.mktemp("open")
     run = runner(folder)(book(folder, PLAY), extra={"what": "remove"})

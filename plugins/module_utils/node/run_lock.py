@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..system.files import make_folder, read_json, read_text, write_atomic
-from ..system.run import MISSING, Runner, run
+from ..system.run import Runner, run
 
 LOCK = Path("/run/dgx-spark/playbook-run.json")
 #: Seconds after which a run counts as gone of which nothing can be seen.
@@ -70,22 +70,16 @@ def identity() -> str:
     return f"{socket.gethostname()}/{uuid.getnode():x}"
 
 
-def process_began(pid: int, ask: Runner = run) -> str:
-    """Return when a process of this machine began, as ``ps`` says it on Linux and macOS; empty where there is none."""
-    status, said, _error = ask(["ps", "-o", "lstart=", "-p", str(pid)], 10)
-    if status == MISSING:
-        return "unknown" if _there(pid) else ""
-    return " ".join(said.split())
+def process_began(pid: int, ask: Runner = run, proc: Path = Path("/proc")) -> str:
+    """Return when a process of this machine began: the kernel's clock ticks, or where it shows none (macOS) what ``ps`` says; empty for no process.
 
-
-def _there(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
+    The date that ps works out of the ticks differs by a second from one call to the next, and counts only where there is nothing better.
+    """
+    if proc.is_dir():
+        # The name in brackets may hold blanks and brackets itself; the begin is the 22nd field.
+        after = read_text(proc / str(pid) / "stat").rpartition(")")[2].split()
+        return after[19] if len(after) > 19 else ""
+    return " ".join(ask(["ps", "-o", "lstart=", "-p", str(pid)], 10)[1].split())
 
 
 def session_of(pid: int, proc: Path = Path("/proc")) -> int:

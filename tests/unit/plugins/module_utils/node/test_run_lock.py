@@ -54,10 +54,13 @@ def test_a_run_of_this_very_node_lives_as_long_as_its_process(lock: Path) -> Non
     assert take(BEN, path=lock).same_as(BEN), "another process got the number"
 
 
-def test_a_process_that_is_not_there_never_began() -> None:
-    assert run_lock.process_began(2**22 + 1) == ""
-    assert run_lock.process_began(os.getpid(), lambda *_words: (run_lock.MISSING, "", "ps: not found")) == "unknown"
-    assert run_lock.process_began(2**22 + 1, lambda *_words: (run_lock.MISSING, "", "ps: not found")) == ""
+def test_when_a_process_began(tmp_path: Path) -> None:
+    process(tmp_path, 30, "sh (a b) c", 20, 3)
+    assert run_lock.process_began(30, proc=tmp_path) == "3"
+    assert run_lock.process_began(31, proc=tmp_path) == ""
+    assert run_lock.process_began(os.getpid()) == run_lock.process_began(os.getpid()) != ""
+    said = (0, "Thu Nov 26  10:00:00 2026\n", "")
+    assert run_lock.process_began(30, lambda *_words: said, tmp_path / "none") == "Thu Nov 26 10:00:00 2026"  # type: ignore[arg-type, misc]
 
 
 def test_a_run_that_its_controller_saw_gone_gives_way(lock: Path) -> None:
