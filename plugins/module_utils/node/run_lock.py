@@ -144,7 +144,8 @@ def take(wanted: Run, instead_of: Mapping[str, object] | None = None, force: boo
         holder, now, session = read(path), time.time(), session_of(os.getpid())
         if holder is not None and not holder.same_as(wanted) and not force:
             gone = dict(instead_of or {}) == asdict(holder)
-            if not gone and lives(holder, now, session):
+            # Runs of one controller share one SSH session: only the controller can tell them apart.
+            if not gone and (holder.controller == wanted.controller or lives(holder, now, session)):
                 return holder
         taken = Run(**{**asdict(wanted), "at": now, "ssh": session > 0})
         write_atomic(path, json.dumps(asdict(taken), indent=1) + "\n")

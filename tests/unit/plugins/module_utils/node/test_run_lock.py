@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import asdict, replace
@@ -70,6 +71,14 @@ def test_a_run_that_its_controller_saw_gone_gives_way(lock: Path) -> None:
         "another run than was looked at"
     )
     assert take(again, instead_of=asdict(gone), path=lock).same_as(again)
+
+
+def test_runs_of_one_controller_are_told_apart_by_it_alone(lock: Path) -> None:
+    take(ANNA, path=lock)
+    # Older than an hour, and without a session of its own: both runs go through one connection.
+    lock.write_text(json.dumps({**asdict(ANNA), "at": 1.0, "ssh": True}))
+    assert take(replace(ANNA, pid=4712), path=lock).same_as(ANNA)
+    assert take(BEN, path=lock).same_as(BEN)
 
 
 def test_force(lock: Path) -> None:
