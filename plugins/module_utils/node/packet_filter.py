@@ -191,7 +191,10 @@ def unit_text() -> str:
                     ("Wants", "network-pre.target"),
                     ("Before", "network-pre.target shutdown.target"),
                     ("Conflicts", "shutdown.target"),
-                    ("After", "local-fs.target"),
+                    ("After", "local-fs.target nftables.service"),
+                    # Whenever it starts or reloads, nftables.service flushes every table.
+                    ("PartOf", "nftables.service"),
+                    ("ReloadPropagatedFrom", "nftables.service"),
                     ("RequiresMountsFor", str(CONFIG.parent)),
                 ],
             ),

@@ -217,6 +217,13 @@ def test_a_table_that_is_confirmed_stays_and_comes_back_at_boot(machine: Machine
     assert on(machine, tmp_path).confirm() is False
 
 
+def test_a_start_or_reload_of_nftables_service_does_not_end_the_table() -> None:
+    """That one flushes every table; ours has to come after it, and again with it."""
+    said = dict(line.split("=", 1) for line in unit_text().splitlines() if "=" in line)
+    assert "nftables.service" in said["After"].split()
+    assert said["PartOf"] == said["ReloadPropagatedFrom"] == "nftables.service"
+
+
 def test_a_table_that_nobody_confirms_is_taken_back(machine: Machine, tmp_path: Path) -> None:
     on(machine, tmp_path).apply(WANTED, 60)
     machine.passes()
