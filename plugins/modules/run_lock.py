@@ -11,11 +11,16 @@ short_description: Let one run at a time work on the nodes
 version_added: 0.2.0
 description:
   - Writes on the node (the head) which run works on the cluster, and fails where another one does - two runs at once would stop and start units of one another.
-  - Nobody gives it back. A run of the same controller counts as long as its process lives. One from elsewhere counts as long as an SSH session without a
+  - A run of the same controller counts as long as its process lives. One from elsewhere counts as long as an SSH session without a
     terminal is there beside the own one, or for an hour where it did not come by SSH. What is left of a run that was killed is taken over.
   - A run that holds the lock may take it again.
   - Nothing of the node's configuration changes, so it never reports a change. The lock does not survive a reboot.
 options:
+  state:
+    description: Whether this run holds the lock, or gives it back.
+    type: str
+    choices: [taken, released]
+    default: taken
   force:
     description: Take it from whoever holds it.
     type: bool
@@ -68,9 +73,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.node.run_lock import LOCK, Run, take
+from ..module_utils.node.run_lock import LOCK, Run, release, take
 
 ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["taken", "released"], "default": "taken"},
     "force": {"type": "bool", "default": False},
     "path": {"type": "path", "default": str(LOCK)},
     "run": {"type": "dict"},
@@ -90,6 +96,9 @@ def main() -> None:
         module.exit_json(changed=False, holder={}, msg="check mode takes no lock")
     path = Path(module.params["path"])
     try:
+        if module.params["state"] == "released":
+            release(wanted, path)
+            module.exit_json(changed=False, holder={}, msg="this run holds the nodes no more")
         holder = take(wanted, module.params["instead_of"], module.params["force"], path)
     except OSError as error:
         module.fail_json(

@@ -80,6 +80,7 @@ def test_a_second_run_is_told_who_works_on_the_nodes(playbook: Playbook, head: H
     (said,) = set(second.failures)
     assert f"Another run works on these nodes: site.yml of {holder['user']}@" in said
     assert "Nothing was changed." in said
+    assert held(head) == {}, "a run that ends well gives the nodes back"
 
 
 @pytest.mark.long

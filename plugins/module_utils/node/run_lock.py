@@ -3,9 +3,8 @@
 """One run at a time: who works on the nodes is written on the head, and whether that run still lives is looked at, not guessed.
 
 A run of the controller that asks, or of this very node, lives as long as its process does. One from elsewhere that came by SSH lives as
-long as there is an SSH session without a terminal beside the one that asks: Ansible keeps a connection for a whole run, closes it at the
-end, and it ends soon after its controller is gone. Where it came by another kind of connection, an hour counts. So nobody has to give
-the lock back.
+long as there is an SSH session without a terminal beside the one that asks: Ansible keeps a connection for a whole run, which ends soon
+after its controller is gone. Where it came by another kind of connection, an hour counts. A run that ends well gives the lock back.
 """
 
 from __future__ import annotations
@@ -150,3 +149,15 @@ def take(wanted: Run, instead_of: Mapping[str, object] | None = None, force: boo
         taken = Run(**{**asdict(wanted), "at": now, "ssh": session > 0})
         write_atomic(path, json.dumps(asdict(taken), indent=1) + "\n")
         return taken
+
+
+def release(wanted: Run, path: Path = LOCK) -> None:
+    """Give the lock back where this run holds it.
+
+    Raises:
+        OSError: the file cannot be removed.
+    """
+    with _alone(path):
+        holder = read(path)
+        if holder is not None and holder.same_as(wanted):
+            path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.node import run_lock
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.run_lock import Run, lives, read, take
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.run_lock import Run, lives, read, release, take
 
 ANNA = Run("laptop/2c3b", 4711, "Thu Nov 26 10:00:00 2026", "anna", "site.yml")
 BEN = Run("desk/77", 99, "Thu Nov 26 10:05:00 2026", "ben", "restart.yml")
@@ -45,6 +45,16 @@ def test_a_second_run_is_told_who_holds_it(lock: Path) -> None:
     assert "site.yml of anna@laptop (process 4711), since 20" in holder.sentence()
     held = read(lock)
     assert held is not None and held.same_as(ANNA)
+
+
+def test_only_its_holder_gives_it_back(lock: Path) -> None:
+    take(ANNA, path=lock)
+    release(BEN, lock)
+    assert read(lock) is not None
+    release(ANNA, lock)
+    assert read(lock) is None
+    release(ANNA, lock)
+    assert take(BEN, path=lock).same_as(BEN)
 
 
 def test_a_run_of_this_very_node_lives_as_long_as_its_process(lock: Path) -> None:
