@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 #: Playbooks that change what runs on the nodes, and so may not run beside one another; stop.yml has to work at all times.
-CHANGING = ("site", "upgrade", "restart", "remove", "start", "fabric", "nodes", "weights", "units", "cluster")
+CHANGING = ("site", "upgrade", "restart", "start", "fabric", "nodes", "weights", "units", "cluster")
 BOOK = """
 - hosts: localhost
   gather_facts: false
