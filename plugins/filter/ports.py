@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -47,7 +48,7 @@ def port_rows(
             node = _node(name, answer, rows.get(name) or ())
             others = [at for other, list_of in reached.items() if other != name for at in list_of]
             seen = {CONTROLLER: places(outside, node.addresses), NODES: places(others, node.addresses)}
-            told += rows_of(Node(**{**vars(node), "reached": seen}))
+            told += rows_of(replace(node, reached=seen))
     except (KeyError, TypeError, ValueError) as error:
         raise AnsibleFilterError(f"port_rows: {error!r} is missing in what was found") from None
     findings = [finding for row in told if (finding := judge(row, closed)).level != GREEN]

@@ -269,7 +269,8 @@ class Filter:
         text = rules(wanted, dynamic_ports(read_text(self.port_range)) if wanted.dynamic else None)
         before = read_text(self.config)
         if self.live() == digest_of(text) and before == text and not self.new.exists():
-            return self._unit()
+            self._unit()
+            return False
         self.changes.note(f"put the table inet {TABLE} in force", self.config, before, text)
         if self.check:
             return False
@@ -332,8 +333,8 @@ class Filter:
             self.changes.remove(path)
         return bool(self.actions)
 
-    def _unit(self) -> bool:
-        """Have the unit bring the table back at boot; never waits for a confirmation."""
+    def _unit(self) -> None:
+        """Have the unit bring the table back at boot."""
         written = self.changes.write(self.unit_file, unit_text())
         if written:
             self._systemctl("daemon-reload")
@@ -345,7 +346,6 @@ class Filter:
         if status:
             self.actions.append(f"started {UNIT}")
             self._systemctl("start", UNIT)
-        return False
 
     def _systemctl(self, *arguments: str) -> None:
         if self.check:
