@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..system import timer
 from ..system.files import read_json, write_atomic
-from ..system.run import Runner, last_line, said
+from ..system.run import Runner, said
 from .link import FabricError, Rail
 
 #: Ours. It sorts after NVIDIA Sync's 99-nvidia-sync-cluster.yaml: of a scalar the last file's counts.
@@ -416,26 +417,10 @@ class Rollback:
         self._guard_link().symlink_to(self._guard())
         waiting = {"since": int(time.time()), "seconds": seconds, "files": [str(step.path) for step in steps]}
         write_atomic(self.pending_file, json.dumps(waiting))
-        self.run(["systemctl", "stop", f"{ROLLBACK}.timer"], 20)
-        status, out, err = self.run(
-            [
-                "systemd-run",
-                "--quiet",
-                "--collect",
-                f"--unit={ROLLBACK}",
-                f"--on-active={seconds}",
-                "--timer-property=AccuracySec=1s",
-                "--description=Takes back a change of the fabric's netplan that nobody confirmed",
-                "/bin/sh",
-                str(self.script),
-            ],
-            20,
-        )
-        if status:
+        description = "Takes back a change of the fabric's netplan that nobody confirmed"
+        if why := timer.arm(self.run, ROLLBACK, seconds, description, self.script):
             self.disarm()
-            raise FabricError(
-                f"the rollback could not be scheduled ({last_line(out, err, 'no reason given')}), so netplan was left as it is"
-            )
+            raise FabricError(f"the rollback could not be scheduled ({why}), so netplan was left as it is")
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Write the files, let netplan check them, and apply them; whatever fails is taken back at once.
@@ -460,7 +445,7 @@ class Rollback:
     def restore(self) -> None:
         """Take the change back now."""
         self.run(["/bin/sh", str(self.script)], 180)
-        self.run(["systemctl", "stop", f"{ROLLBACK}.timer"], 20)
+        timer.disarm(self.run, ROLLBACK)
 
     def disarm(self) -> bool:
         """Confirm the change; return whether one waited."""
@@ -468,7 +453,7 @@ class Rollback:
             self.pending_file.replace(self.state / "confirmed.json")
         except FileNotFoundError:
             return False
-        self.run(["systemctl", "stop", f"{ROLLBACK}.timer"], 20)
+        timer.disarm(self.run, ROLLBACK)
         self._guard_link().unlink(missing_ok=True)
         self._guard().unlink(missing_ok=True)
         return True

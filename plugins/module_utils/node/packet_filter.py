@@ -20,6 +20,7 @@ from typing import Any
 from ..system.files import Changes, read_text, write_atomic
 from ..system.run import MISSING, Runner, last_line
 from ..system.systemd_unit import render
+from ..system.timer import arm, disarm
 
 TABLE, UNIT, PACKAGE, PROGRAM = "dgx_spark", "spark-packet-filter.service", "nftables", "/usr/sbin/nft"
 CONFIG = Path("/etc/dgx-spark/packet-filter.nft")
@@ -300,7 +301,7 @@ class Filter:
             return False
         if self.check:
             return True
-        self.run(["systemctl", "stop", f"{UNDO}.timer"], 20)
+        disarm(self.run, UNDO)
         if self.live() != digest_of(text):
             self.new.unlink(missing_ok=True)
             raise FilterError(
@@ -365,19 +366,10 @@ class Filter:
     def _arm(self, seconds: int) -> None:
         script = self.state / "undo.sh"
         write_atomic(script, self._script(), 0o700)
-        self.run(["systemctl", "stop", f"{UNDO}.timer"], 20)
-        argv = [
-            *("systemd-run", "--quiet", "--collect", f"--unit={UNDO}", f"--on-active={seconds}"),
-            *("--timer-property=AccuracySec=1s", "--description=Takes back a packet filter that nobody confirmed"),
-            *("/bin/sh", str(script)),
-        ]
-        status, out, err = self.run(argv, 20)
-        if status:
+        if why := arm(self.run, UNDO, seconds, "Takes back a packet filter that nobody confirmed", script):
             self.new.unlink(missing_ok=True)
-            raise FilterError(
-                f"the timer that would take it back could not be started ({last_line(out, err)}), so nothing was changed"
-            )
+            raise FilterError(f"the timer that would take it back could not be started ({why}), so nothing was changed")
 
     def _undo_now(self) -> None:
         self.run(["/bin/sh", str(self.state / "undo.sh")], 30)
-        self.run(["systemctl", "stop", f"{UNDO}.timer"], 20)
+        disarm(self.run, UNDO)
