@@ -162,8 +162,8 @@ _NETPLAN = _in(
     ),
     (
         "netplan: a change without a timer",
-        "        if status:\n            self.disarm()\n            raise",
-        "        if False:\n            raise",
+        "        if why := timer.arm(self.run, ROLLBACK, seconds, description, self.script):\n            self.disarm()\n            raise",
+        "        why = timer.arm(self.run, ROLLBACK, seconds, description, self.script)\n        if False:\n            raise",
     ),
     ("netplan: no guard for the next boot", "self._guard_link().symlink_to(self._guard())", "pass"),
     (
