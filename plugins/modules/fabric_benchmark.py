@@ -154,6 +154,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.docker.cli import DOCKER
 from ..module_utils.fabric.bench import without_bandwidth
 from ..module_utils.fabric.bench_end import TITLES, Benchmark
 from ..module_utils.fabric.link import FabricError, Machine
@@ -196,7 +197,7 @@ def main() -> None:
         "result": {},
         "missing_packages": [],
     }
-    program, package = PACKAGES.get(params["test"], ("docker", ""))
+    program, package = PACKAGES.get(params["test"], (DOCKER, ""))
     if module.get_bin_path(program) is None:
         if not package:
             module.fail_json(msg="docker is missing on this node: run role container_runtime first")

@@ -35,6 +35,11 @@ def silent(err: str) -> DockerError:
     return DockerError(f"Docker does not answer: {err.strip() or 'no reason given'}; look at `systemctl status docker`")
 
 
+def ask(run: Runner, *arguments: str) -> tuple[int, str, str]:
+    """Run a command of Docker's whose failure is an answer as well; return its status, output and errors."""
+    return run([DOCKER, *arguments])
+
+
 def docker(run: Runner, *arguments: str, purpose: str = "", seconds: float | None = SECONDS) -> str:
     """Run a command of Docker's that must work; return its output.
 

@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The QSFP link: what it is, its netplan, and its bandwidth and transport.
 
-Imports: system, report.
+Imports: system, report, docker.
 May be imported by: benchmark, modules, filters.
 """

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ..docker.cli import DOCKER
 from ..report.finding import RED, YELLOW, Finding
 from .host import Host, remedy_for, slow_causes
 from .link import PORT_MBPS, FabricError
@@ -612,7 +613,7 @@ def probe_job(
 ) -> Job:
     """Return the run of the probe in the serving image, with what the serving containers have."""
     argv = [
-        "docker",
+        DOCKER,
         "run",
         "--rm",
         "--interactive",

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..docker.cli import remove_container
 from ..report.finding import RED, Finding
 from . import nccl_probe
 from .bench import (
@@ -177,7 +178,7 @@ class Benchmark:
         status, output = self.run([job])[0]
         if status == 124:
             # The client of Docker is gone, its container may not be.
-            self.machine.run(["docker", "rm", "--force", CONTAINER])
+            remove_container(self.machine.run, CONTAINER)
         self.log = [line.strip()[:300] for line in output.splitlines() if TELLING.search(line)][:60]
         self.result = parse_probe(output)
         self.findings += judge_container(self.result)

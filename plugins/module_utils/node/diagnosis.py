@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..docker.cli import DOCKER
 from ..system.redact import MIN_SECRET, Redactor
 from ..system.run import GIVEN_UP
 from .requirements import Runner
@@ -82,16 +83,16 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "--no-pager",
         "--lines=20",
     ),
-    "docker/version.json": ("docker", "version", "--format", "{{json .}}"),
-    "docker/info.json": ("docker", "info", "--format", "{{json .}}"),
+    "docker/version.json": (DOCKER, "version", "--format", "{{json .}}"),
+    "docker/info.json": (DOCKER, "info", "--format", "{{json .}}"),
     "docker/containers.txt": (
-        "docker",
+        DOCKER,
         "ps",
         "--all",
         "--format",
         "{{.Names}}\t{{.Image}}\t{{.Status}}\t{{.RunningFor}}",
     ),
-    "docker/images.txt": ("docker", "images", "--digests"),
+    "docker/images.txt": (DOCKER, "images", "--digests"),
     "network/addresses.json": ("ip", "-json", "address", "show"),
     "network/links.txt": ("ip", "-statistics", "-details", "link", "show"),
     "network/routes.txt": ("ip", "route", "show", "table", "all"),
@@ -278,13 +279,13 @@ def _dynamic(run: Runner, root: Path, units: Sequence[str]) -> Iterator[tuple[st
         if name.startswith("en"):
             yield f"network/ethtool-{name}.txt", ("ethtool", name)
             yield f"network/ethtool-{name}-driver.txt", ("ethtool", "--driver", name)
-    _status, listed = run_bounded(run, ("docker", "ps", "--all", "--format", "{{.Names}}"))
+    _status, listed = run_bounded(run, (DOCKER, "ps", "--all", "--format", "{{.Names}}"))
     own = {unit.removesuffix(".service") for unit in units}
     names = sorted(name for name in listed.split() if name in own)
     if names:
         yield (
             "docker/our-containers.txt",
-            ("docker", "inspect", "--type", "container", "--format", _DOCKER_STATE, *names),
+            (DOCKER, "inspect", "--type", "container", "--format", _DOCKER_STATE, *names),
         )
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..docker.cli import DOCKER, ask
 from ..docker.service import DIGEST_LABEL
 from ..nfs.share import EXPORTS, UNITS, Mounted, own_paths, parse_exports, parse_mountinfo, unescape
 from ..report.finding import LEVELS, RED, YELLOW, Finding, as_dicts, fine
@@ -386,11 +387,11 @@ class Surveyor(Machine):
 
     def containers(self) -> tuple[list[Container], dict[str, str]]:
         """Return all containers, and their names by id."""
-        ids = self.output("docker", "ps", "--all", "--quiet", "--no-trunc").split()
+        ids = self.output(DOCKER, "ps", "--all", "--quiet", "--no-trunc").split()
         if not ids:
             return [], {}
         # One that was removed meanwhile makes inspect fail; it still prints the others.
-        _status, out, _err = self.run(["docker", "inspect", "--type", "container", *ids])
+        _status, out, _err = ask(self.run, "inspect", "--type", "container", *ids)
         rows = [row for row in _inspected(out) if row.get("Id")]
         return parse_containers(out), {str(row["Id"]): str(row.get("Name") or "").lstrip("/") for row in rows}
 

@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..docker.cli import ask
 from ..nfs.share import Mounted, over_nfs, parse_mountinfo
 from ..report.finding import RED, Finding, as_dicts, fine, sentences
-from ..system.run import Runner
+from ..system.run import MISSING, Runner
 
 GIB = 1024**3
 #: Where role vllm_plan keeps what the last start of a server here logged.
@@ -391,20 +392,20 @@ class Machine:
         """Return names by id. Docker passes over ids that it does not know (those of an outer container) with status 1."""
         if not ids:
             return {}
-        _status, out, _err = self.run(
-            ["docker", "inspect", "--type", "container", "--format", "{{.Id}} {{.Name}}", *sorted(ids)]
+        _status, out, _err = ask(
+            self.run, "inspect", "--type", "container", "--format", "{{.Id}} {{.Name}}", *sorted(ids)
         )
         pairs = [line.split() for line in out.splitlines()]
         return {pair[0]: pair[1].lstrip("/") for pair in pairs if len(pair) == 2}
 
     def _publisher(self, port: int) -> str:
-        status, out, _err = self.run(["docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}"])
+        status, out, _err = ask(self.run, "ps", "--filter", f"publish={port}", "--format", "{{.Names}}")
         return out.split()[0] if status == 0 and out.split() else ""
 
     def docker(self) -> tuple[str | None, str | None]:
         """Return the versions of Docker's command and of its daemon; None for what is missing or does not answer."""
-        status, out, _err = self.run(["docker", "version", "--format", "{{json .}}"])
-        if status == 127:
+        status, out, _err = ask(self.run, "version", "--format", "{{json .}}")
+        if status == MISSING:
             return None, None
         try:
             data = json.loads(out.strip().splitlines()[0]) if out.strip() else {}
@@ -419,7 +420,7 @@ class Machine:
 
         Docker 29 keeps those of a new installation with containerd, whatever its own data-root says.
         """
-        status, out, _err = self.run(["docker", "info", "--format", "{{.DockerRootDir}} {{json .DriverStatus}}"])
+        status, out, _err = ask(self.run, "info", "--format", "{{.DockerRootDir}} {{json .DriverStatus}}")
         root, _space, driver = out.strip().partition(" ")
         if status == 0 and root.startswith("/"):
             return _CONTAINERD_ROOT if "io.containerd.snapshotter" in driver else root

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..docker.cli import DockerError, inspect_container
+from ..docker.cli import DOCKER, DockerError, inspect_container
 from ..docker.service import DIGEST_LABEL
 from .occupants import OUR_CONTAINERS, OURS, protected
 from .requirements import Runner
@@ -68,10 +68,10 @@ def _container(run: Runner, name: str) -> Iterator[Step]:
     if not running and not returns:
         return
     quoted = shlex.quote(name)
-    commands: list[tuple[str, ...]] = [("docker", "update", "--restart=no", name)] if returns else []
+    commands: list[tuple[str, ...]] = [(DOCKER, "update", "--restart=no", name)] if returns else []
     undo = [f"docker update --restart={restart} {quoted}"] if returns else []
     if running:
-        commands.append(("docker", "stop", name))
+        commands.append((DOCKER, "stop", name))
         undo.append(f"docker start {quoted}")
     yield Step(f"container {name}", tuple(commands), tuple(undo))
 

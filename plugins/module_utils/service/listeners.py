@@ -68,6 +68,9 @@ _RAY_NODE = {
     "runtime-env-agent-port": ("Ray runtime environment agent", "loopback"),
 }
 
+#: Where clients ask, whatever answers there; the default of spark_api_port.
+ENDPOINT_PORT = 8235
+
 # Ray's servers bind all addresses even with --node-ip-address (seen: gcs_server *:6379), and so does torch's rendezvous; the dashboard is put on loopback.
 LISTENERS: tuple[Listener, ...] = (
     # Not the product's own, but no other may take it, and a packet filter that leaves it out locks everybody out.
@@ -77,13 +80,13 @@ LISTENERS: tuple[Listener, ...] = (
         "endpoint",
         "head",
         "all",
-        8235,
+        ENDPOINT_PORT,
         (_VLLM, _GATEWAY),
         "anyone",
         ("vllm_serve_port", "spark_api_port"),
         gateway="off",
     ),
-    Listener("gateway", "head", "all", 8235, (_GATEWAY, _VLLM), "anyone", ("spark_api_port",), gateway="on"),
+    Listener("gateway", "head", "all", ENDPOINT_PORT, (_GATEWAY, _VLLM), "anyone", ("spark_api_port",), gateway="on"),
     Listener(
         "vLLM behind the gateway",
         "head",

@@ -49,8 +49,8 @@ class ServeIntents:
     #: Several names: the endpoint answers to each of them, and calls itself by the first.
     served_model_name: str | list[str]
     tensor_parallel_size: int
+    port: int
     host: str = "0.0.0.0"
-    port: int = 8235
     #: "auto" leaves it to vLLM: the longest that its KV cache holds.
     max_model_len: int | str | None = None
     gpu_memory_utilization: float | None = None

@@ -13,6 +13,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[4] / "plugins" / "module_utils"
+PLUGINS = ROOT.parent
+DOCKER_COMMANDS = {
+    *[
+        "build",
+        "exec",
+        "image",
+        "images",
+        "info",
+        "inspect",
+        "kill",
+        "load",
+        "logs",
+        "ps",
+        "pull",
+        "rm",
+        "run",
+        "save",
+        "start",
+        "stop",
+        "tag",
+        "update",
+        "version",
+    ]
+}
 ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 #: The only places where a third party is imported, always inside of a function: what they need lies in the node's virtual environment.
 THIRD_PARTIES = {"hub/client.py": {"huggingface_hub"}, "hub/fetch.py": {"huggingface_hub"}}
@@ -119,3 +143,15 @@ def test_what_goes_to_the_nodes_brings_all_that_it_imports() -> None:
             needed = wanted / "__init__.py" if wanted.is_dir() else wanted.with_suffix(".py")
             assert str(needed.relative_to(ROOT)) in brought, f"{place} imports {name}, which node_tools does not bring"
         assert f"{place.partition('/')[0]}/__init__.py" in brought
+
+
+@pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_docker_is_asked_by_the_path_that_the_units_run(path: Path) -> None:
+    """A `docker` of the PATH may be another one, a snap's for example, and would answer for what the units never reach."""
+    if path == ROOT / "docker/cli.py":
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Tuple | ast.List) and len(node.elts) > 1:
+            program, command = (getattr(word, "value", None) for word in node.elts[:2])
+            asked = program in ("docker", "/usr/bin/docker") and command in DOCKER_COMMANDS
+            assert not asked, f"line {node.lineno}: take DOCKER or ask() of docker/cli.py"

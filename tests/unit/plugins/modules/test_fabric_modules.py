@@ -22,6 +22,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.link import 
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import Finding
 from ansible_collections.dgx_spark.vllm.plugins.modules import fabric_benchmark, fabric_info, fabric_netplan
 
+from tests.unit.plugins.fake_docker import use_docker
 from tests.unit.plugins.module_utils.fabric.world import FIRST, FIXTURES, SECOND, Spark
 
 Run = Callable[..., dict[str, Any]]
@@ -305,6 +306,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "tools"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    use_docker(str(folder / "docker"), monkeypatch)
     return folder
 
 

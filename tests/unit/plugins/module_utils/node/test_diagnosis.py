@@ -40,8 +40,9 @@ class Node:
 
     def run(self, argv: Sequence[str], seconds: float = 0) -> tuple[int, str, str]:
         assert seconds == 20, "a command that hangs must not hold up the others"
+        argv = [Path(argv[0]).name, *argv[1:]]
         line = " ".join(argv)
-        self.asked.append(list(argv))
+        self.asked.append(argv)
         return next((said for start, said in self.said.items() if line.startswith(start)), (127, "", "not found"))
 
     def diagnosis(self, lines: int = 100) -> Diagnosis:

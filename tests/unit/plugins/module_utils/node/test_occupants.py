@@ -323,6 +323,7 @@ class Used:
         self.write(f"proc/{pid}/cgroup", f"{cgroup}\n")
 
     def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
+        argv = [Path(argv[0]).name, *argv[1:]]
         for length in (2, 1):
             if tuple(argv[:length]) in self.answers:
                 status, out = self.answers[tuple(argv[:length])]

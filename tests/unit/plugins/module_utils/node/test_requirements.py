@@ -179,7 +179,8 @@ class Fake:
         self.machine = Machine(self.run, root)
 
     def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
-        self.ran.append(list(argv))
+        argv = [Path(argv[0]).name, *argv[1:]]
+        self.ran.append(argv)
         for start, (status, out) in self.commands.items():
             if " ".join(argv).startswith(start):
                 return status, out, "" if status == 0 else "some error"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.cli import DOCKER
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.takeover import Step, TakeoverError, plan
 
 
@@ -41,13 +42,13 @@ class Machine:
 @pytest.mark.parametrize(
     ("container", "commands", "undo"),
     [
-        ("node-20817", [("docker", "stop", "node-20817")], ["docker start node-20817"]),
+        ("node-20817", [(DOCKER, "stop", "node-20817")], ["docker start node-20817"]),
         (
             "ollama",
-            [("docker", "update", "--restart=no", "ollama"), ("docker", "stop", "ollama")],
+            [(DOCKER, "update", "--restart=no", "ollama"), (DOCKER, "stop", "ollama")],
             ["docker update --restart=unless-stopped ollama", "docker start ollama"],
         ),
-        ("comfy", [("docker", "update", "--restart=no", "comfy")], ["docker update --restart=on-failure:3 comfy"]),
+        ("comfy", [(DOCKER, "update", "--restart=no", "comfy")], ["docker update --restart=on-failure:3 comfy"]),
     ],
 )
 def test_containers(container: str, commands: list[tuple[str, ...]], undo: list[str]) -> None:

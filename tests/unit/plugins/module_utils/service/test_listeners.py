@@ -18,6 +18,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.listeners i
     port_needs,
     port_problems,
 )
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.shared import SHARED
 
 ROOT = Path(__file__).parents[5]
 #: Settings that name a port which another setting opens.
@@ -118,6 +119,7 @@ def test_every_port_of_a_role_is_in_the_table() -> None:
     stated = {name: value for name, value in found.items() if isinstance(value, int)}
     assert {"ray_head_port", "vllm_serve_watch_port", "model_share_port"} <= set(stated)
     assert stated == {name: table[name] for name in stated}
+    assert SHARED["spark_api_port"]["default"] == table["spark_api_port"]
 
 
 def test_ports_that_programs_know_are_those_of_the_table() -> None:

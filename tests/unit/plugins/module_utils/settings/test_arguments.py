@@ -47,6 +47,7 @@ def test_every_flag_that_is_rendered_is_in_the_table() -> None:
     for graphs in GRAPH_MODES:
         intents = ServeIntents(
             model_path="/m",
+            port=8235,
             served_model_name=["m", "n"],
             tensor_parallel_size=2,
             pipeline_parallel_size=2,

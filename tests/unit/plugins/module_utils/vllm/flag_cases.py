@@ -10,7 +10,13 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import S
 
 
 def _case(**given: Any) -> ServeIntents:
-    base = {"model_path": "/srv/models/m", "served_model_name": "m", "tensor_parallel_size": 2, "nodes": 2}
+    base = {
+        "model_path": "/srv/models/m",
+        "served_model_name": "m",
+        "tensor_parallel_size": 2,
+        "nodes": 2,
+        "port": 8235,
+    }
     return ServeIntents(**{**base, **given})
 
 

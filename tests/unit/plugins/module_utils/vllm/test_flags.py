@@ -27,7 +27,13 @@ SNAPSHOTS = sorted(
 
 def intents(**changes: Any) -> ServeIntents:
     return ServeIntents(
-        **{"model_path": "/srv/models/m", "served_model_name": "qwen3-235b-awq", "tensor_parallel_size": 2, **changes}
+        **{
+            "model_path": "/srv/models/m",
+            "served_model_name": "qwen3-235b-awq",
+            "tensor_parallel_size": 2,
+            "port": 8235,
+            **changes,
+        }
     )
 
 
