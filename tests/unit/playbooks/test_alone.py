@@ -150,6 +150,10 @@ def test_no_setting_switches_the_check_off(sparks: Path, tmp_path: Path, value: 
         ("keys_state=absent keys_name=a/b", "keys_name is a/b, expected up to 32"),
         ("keys_naem=alice", "keys_naem is no parameter of this playbook"),
         ("keys_state=present keys_name=alice keys_role=root", "keys_role is root, expected user or operator."),
+        ("keys_state=present keys_name=-a", "keys_name is -a, expected up to 32 of a-z, 0-9, - and _, beginning with"),
+        ("keys_state=present keys_name=alice keys_per_minute=ten", "keys_per_minute is ten, expected a whole number"),
+        ("keys_state=present keys_name=alice keys_at_once=-1", "keys_at_once is -1, expected a whole number from 0"),
+        ("keys_state=present keys_name=alice keys_ends=31.1.2027", "keys_ends is 31.1.2027, expected a day such as"),
     ],
 )
 def test_wrong_parameters_of_keys_touch_no_node(sparks: Path, tmp_path: Path, given: str, sentence: str) -> None:
@@ -161,7 +165,7 @@ def test_wrong_parameters_of_keys_touch_no_node(sparks: Path, tmp_path: Path, gi
 
 
 def test_right_parameters_of_keys_reach_the_node(sparks: Path, tmp_path: Path) -> None:
-    given = "keys_state=present keys_name=alice_2-b keys_role=operator keys_per_minute=60"
+    given = "keys_state=present keys_name=alice_2-b keys_role=operator keys_per_minute=60 keys_at_once=4 keys_ends=2027-01-31"
     code, text = ansible(tmp_path, "-i", str(sparks), book("keys"), "-e", "gateway_enabled=true", "-e", given)
     assert code != 0
     assert "Connection refused" in " ".join(text.split()), text
