@@ -119,7 +119,7 @@ snapshot:
   returned: with O(snapshot=true)
   type: dict
 findings:
-  description: One on all units together.
+  description: One on all units together, and one where code from the model's repository may run.
   type: list
   elements: dict
   returned: success

@@ -193,3 +193,16 @@ def judge_units(units: Sequence[Mapping[str, Any]], *, stopped: bool, message: s
     if not all(unit["settled"] for unit in units):
         return Finding("service.waits", YELLOW, CHECK, message, "wait for it, or read `systemctl status` of what waits")
     return fine("service", CHECK, message)
+
+
+def judge_remote_code(
+    names: Sequence[str], records: Path = RECORDS, trial_records: Path = TRIAL_RECORDS
+) -> list[Finding]:
+    """Return one finding where a container lets code from the model's repository run, else none."""
+    wanted = {name: read_record(name, trial_records) or read_record(name, records) or {} for name in names}
+    trusting = [name for name, record in wanted.items() if "--trust-remote-code" in record.get("argv", [])]
+    if not trusting:
+        return []
+    found = f"{' and '.join(trusting)} run{'s' if len(trusting) == 1 else ''} code from the model's repository, with the rights of the container"
+    remedy = "set vllm_serve_trust_remote_code: false where vLLM has the model's class itself, else read that code and pin model_download_revision to its commit"
+    return [Finding("service.remote_code", YELLOW, "code of the model", found, remedy, subject=", ".join(trusting))]

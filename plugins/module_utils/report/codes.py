@@ -860,6 +860,11 @@ CODES: dict[str, Meaning] = {
         "`playbooks/stop.yml` ran; no unit starts until the flag is removed.",
         "Run `playbooks/start.yml`.",
     ),
+    "service.remote_code": Meaning(
+        "Code from the model's repository runs",
+        "`vllm_serve_trust_remote_code` is on: Python files of the repository on the hub run in the serving containers.",
+        "Set it to false where vLLM has the model's class itself; else read that code, and set `model_download_revision` to the commit that you read.",
+    ),
     "service.waits": Meaning(
         "A unit is starting, or differs from its desired state",
         "A gate waits for something, readiness is being proven, or what runs differs from the settings.",

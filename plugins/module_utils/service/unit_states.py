@@ -11,7 +11,7 @@ from typing import Any
 from ..docker.cli import GONE, inspect_container
 from ..docker.service import STOP_FLAG
 from ..docker.service_snapshot import snapshot
-from ..docker.service_state import RECORDS, UNITS, judge_units, service_status
+from ..docker.service_state import RECORDS, UNITS, judge_remote_code, judge_units, service_status
 from ..hub.store import weights_bytes
 from ..report.finding import as_dicts
 from ..system.run import Runner
@@ -125,7 +125,9 @@ def answer(params: Mapping[str, Any], run: Runner) -> dict[str, Any]:
         "journal": journals,
         "startup": said,
         "start": figures,
-        "findings": as_dicts([judge_units(units, stopped=stopped, message=message)]),
+        "findings": as_dicts(
+            [judge_units(units, stopped=stopped, message=message), *judge_remote_code(names, RECORDS)]
+        ),
         "others": [name for name in OTHERS if (UNITS / f"{name}.service").exists()],
         **({"snapshot": snapshot(run)} if params["snapshot"] else {}),
         "msg": message,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,15 @@ def test_the_verified_state_comes_along_where_it_is_asked_for(monkeypatch: pytes
     found = unit_states.answer({**ASKED, "snapshot": True}, silent)["snapshot"]
     assert (found["digest"], found["unproven"], found["kept"]) == ("", [], True)
     assert found["good"]["problem"] == "no verified state is recorded on this node"
+
+
+def test_code_of_the_models_repository_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(unit_states, "service_status", lambda _run, name: unit(name, settled=True))
+    for name, flags in (("spark-ray-head", []), ("spark-vllm", ["--trust-remote-code"])):
+        record = {"digest": "d", "argv": ["vllm", "serve", "/srv/models/m", *flags]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    first, second = unit_states.answer(ASKED, silent)["findings"]
+    assert (first["code"], second["code"], second["level"]) == ("service.ok", "service.remote_code", "yellow")
+    assert second["found"].startswith("spark-vllm runs code from the model's repository")
+    (tmp_path / "spark-vllm.json").unlink()
+    assert len(unit_states.answer(ASKED, silent)["findings"]) == 1
