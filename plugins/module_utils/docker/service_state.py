@@ -204,5 +204,5 @@ def judge_remote_code(
     if not trusting:
         return []
     found = f"{' and '.join(trusting)} run{'s' if len(trusting) == 1 else ''} code from the model's repository, with the rights of the container"
-    remedy = "set vllm_serve_trust_remote_code: false where vLLM has the model's class itself, else read that code and pin model_download_revision to its commit"
+    remedy = "set vllm_serve_trust_remote_code: false where vLLM has the class, else read that code and pin model_download_revision to its commit"
     return [Finding("service.remote_code", YELLOW, "code of the model", found, remedy, subject=", ".join(trusting))]
