@@ -1,5 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible's default output, except that waiting reads as waiting, a refusal is printed once, and check mode says what it could not see."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ DOCUMENTATION = r"""
 name: console
 type: stdout
 author: dgx_spark.vllm contributors (@dgx-spark)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Ansible's default output, with what a task waits for instead of retries
 description:
   - The default output prints C(FAILED - RETRYING) at each try of a task that waits. This one prints what is waited for, when it changes and

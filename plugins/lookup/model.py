@@ -1,5 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What is known of a model, from models/<name>.yml."""
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: model
 author: dgx_spark.vllm contributors (@dgx-spark)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: What is known of a model
 description:
   - Returns the content of C(models/<name>.yml), from the folder C(models) beside the inventory when it is there, else from this collection.

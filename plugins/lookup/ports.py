@@ -1,5 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The ports that a node must have free, from the table of listeners."""
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: ports
 author: dgx_spark.vllm contributors (@dgx-spark)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Ports that a node must have free
 description:
   - Returns the TCP ports that the services of this node will listen on, from the collection's table of listeners and the settings that are in force.

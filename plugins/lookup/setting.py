@@ -1,5 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A setting of another role, with the default that its owner gives it."""
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: setting
 author: dgx_spark.vllm contributors (@dgx-spark)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: A setting of another role, as it is in force
 description:
   - Returns what the inventory, the command line or the play says of a setting, and where nobody says anything the default of the role that owns it.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: a container gets the GPU and its limits, and keeps the GPU through a daemon-reload."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: container_gpu_check
 short_description: Prove that a container gets the GPU and its limits, and keeps the GPU through a daemon-reload
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Starts a container that sleeps, looks into it, runs C(systemctl daemon-reload), looks again, and removes it.
   - With the legacy hook and systemd's cgroups a running container loses its GPU at that moment, and each installation of a unit is one.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what Docker, NVIDIA's container toolkit and CDI are on a node, and what keeps containers from the GPU."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: container_runtime_info
 short_description: Docker, NVIDIA's container toolkit and CDI of a node, and what keeps containers from the GPU
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Reads what C(docker info), C(nvidia-ctk --version), systemd and the CDI specifications say, and judges whether a container can get the given devices.
   - What is wrong is a finding and no failure, so that all of it is reported at once.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One container under one systemd unit."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: container_service
 short_description: Manage one container under one systemd unit
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Writes the systemd unit that runs one container in the foreground, with its gates, secrets and retry limits, and the record that
     M(dgx_spark.vllm.container_service_info) compares the running container with.

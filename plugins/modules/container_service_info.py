@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the running containers compare with their desired state."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: container_service_info
 short_description: Compare the running containers with their desired state
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Compares each container that M(dgx_spark.vllm.container_service) wrote with what runs, by what C(docker inspect) shows of it.
   - Only reads.

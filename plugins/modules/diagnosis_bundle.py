@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name, which does the work on the controller."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: diagnosis_bundle
 short_description: Pack the nodes' diagnosis into one archive without secrets
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Packs answers of M(dgx_spark.vllm.node_diagnosis_info) and results of other modules into one C(.tar.gz) on the controller.
   - Everything is redacted once more, with the secrets that the controller knows. Where a secret would still leave, nothing is written.

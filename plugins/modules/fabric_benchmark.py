@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what the link between two nodes really does."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: fabric_benchmark
 short_description: Measure the link between two nodes
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Loads the link, or looks into the serving container, and compares with what was published for a Spark.
   - Both ends run the same task at the same time, as Ansible does with two hosts of a play.

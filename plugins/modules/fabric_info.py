@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: the QSFP link of a node, and what is wrong with it."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: fabric_info
 short_description: The QSFP link of a node, and what is wrong with it
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Finds the ConnectX-7 ports, the two network devices behind each, their RDMA devices and addresses, and the cables.
   - Works out which address belongs on which interface, and judges what is there against it.

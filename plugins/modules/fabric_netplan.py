@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: Configure the fabric's interfaces in netplan, and roll back a change that nobody confirms."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: fabric_netplan
 short_description: Configure the fabric's interfaces in netplan, and roll back a change that nobody confirms
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Adds what the netplan files of others do not say yet, in the file C(/etc/netplan/99-zz-dgx-spark-fabric.yaml).
   - Where they say all of it, there is no such file.

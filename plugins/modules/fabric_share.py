@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Share weights and images with the other nodes over the fabric, for as long as they ask."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: fabric_share
 short_description: Share weights and images with the other nodes over the fabric, for as long as they ask
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Starts or stops a read-only HTTP server on the fabric address, as the transient systemd unit C(spark-fabric-share). Nothing is left on the disk.
   - Whoever asks must show a token derived from the cluster's token. The server ends by itself when nobody asks for O(idle_timeout) seconds.

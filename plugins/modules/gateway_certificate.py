@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Certificate of the gateway."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gateway_certificate
 short_description: Write the certificate of the gateway with its key
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Checks that the key belongs to the certificate and that the certificate is in force, and writes both into one file for root alone.
   - What is not in order is one sentence, and nothing is changed.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Named keys of the gateway."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gateway_keys
 short_description: Add, change, rotate, withdraw and list the named keys of the gateway
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Keeps the keys in one file for root alone, as SHA-256, and tells a running gateway, which takes a change without a reload and cuts no stream.
   - A key is returned when it is made and never again.

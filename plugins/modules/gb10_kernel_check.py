@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what really runs on this machine's GPU with the serving image."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gb10_kernel_check
 short_description: Run small kernels in the serving image and say what may be used
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Runs a probe in a container of the serving image. It tells the versions in the image and the architectures compiled into it, and
     runs a bfloat16 product, a layer of experts with AWQ weights by Marlin, an NVFP4 product, a CUDA graph, and a few seconds of

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what GPU, driver and container toolkit a node has, and how its memory and clocks are."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gb10_runtime_info
 short_description: What GPU, driver and container toolkit a node has
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Asks nvidia-smi, nvidia-ctk and the kernel for GPU, compute capability, driver, CUDA, container toolkit, CDI devices, memory,
     clocks and the reasons why a clock is low, and judges them.

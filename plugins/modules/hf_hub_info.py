@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a revision on a Hugging Face hub is, and whether it fits on this node."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hf_hub_info
 short_description: What a revision on a Hugging Face hub is, and whether it fits on this node
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Asks the hub from this node, with the system's Python and before anything is installed or written there, so that a wrong name, a missing token,
     an unreachable hub or a full disk shows up before the first change.

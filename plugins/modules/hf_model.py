@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Download a model's snapshot at a commit into the store, complete and verified."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hf_model
 short_description: Download a model's snapshot at a commit into the store, complete and verified
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Downloads what is missing with huggingface_hub, verifies every file by its content and only then stamps the snapshot as verified.
   - A run that finds everything in place asks nobody and reads no weights; a file whose size, modification or change time differs from what the

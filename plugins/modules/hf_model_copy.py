@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Copy a verified snapshot from another node over the fabric."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hf_model_copy
 short_description: Copy a verified snapshot from another node over the fabric
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Fetches what is missing or damaged from a node that runs M(dgx_spark.vllm.fabric_share), in parallel streams that go on where an earlier run broke off.
   - The link is not trusted. The manifest must have O(manifest_sha256), which M(dgx_spark.vllm.hf_model) returned on the other node, and every file

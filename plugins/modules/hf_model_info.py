@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the store holds of a snapshot, and whether it is right."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hf_model_info
 short_description: What the store holds of a snapshot, and whether it is right
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Compares a snapshot with its manifest, without any network and through a read-only mount as well.
   - Returns what is wrong rather than failing; fails only where the store cannot be read.

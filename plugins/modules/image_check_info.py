@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what a serving image holds, and what it lacks."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: image_check_info
 short_description: What a serving image holds, and what it lacks
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Reads versions of vLLM, Ray, torch, NCCL and others from an image on this node, and judges whether it can serve over several nodes.
   - A container of the image runs for about a second to read what is installed, without network and GPU; nothing is imported and nothing changed.

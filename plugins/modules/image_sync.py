@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Bring the serving image to this node, verified by content."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: image_sync
 short_description: Bring the serving image to this node, verified by content
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes sure that an image is on this node, from an archive that C(docker save) wrote, by adding Ray to a base image that lacks it, by a pull, or
     from a peer that runs M(dgx_spark.vllm.fabric_share).

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The packages of the operating system that roles installed on a node."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: installed_packages
 short_description: Record which packages a role installed
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Adds the packages that apt installed anew, dependencies included, to C(/etc/dgx-spark/installed.json), so that M(dgx_spark.vllm.node_remove) can
     remove them and no others.

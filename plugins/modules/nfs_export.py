@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Export a folder read-only over NFS 4.2."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nfs_export
 short_description: Export a folder read-only over NFS 4.2
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Writes the export and the server's settings, keeps the services of older NFS versions from running, and sees that the kernel's server runs
     with exactly that; one call does all.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Mount a folder of another node read-only over NFS 4.2."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nfs_mount
 short_description: Mount a folder of another node read-only over NFS 4.2
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Writes and enables an automount unit and its mount unit, mounts now, and makes sure that the mount is in the desired state and that the server answers.
   - A boot never waits for the server, and a start that failed is never given up. Services that need the folder wait at C(spark-gate mount).

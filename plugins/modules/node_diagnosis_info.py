@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what somebody who was not there needs to see of a node, without its secrets."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_diagnosis_info
 short_description: What somebody who was not there needs to see of a node, without its secrets
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Reads versions, states and logs of system, GPU, Docker, network and the services of this collection, and redacts them on the node, before they
     go over any wire.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Keep a machine with unified memory alive when memory runs out."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_guard
 short_description: Keep a machine with unified memory alive when memory runs out
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Has earlyoom end the ranks of a server before memory is full, has the kernel keep some memory free for itself, and has systemd feed the hardware
     watchdog, so that a machine that froze nevertheless restarts by itself.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What guards a machine's memory, what it did, and what in the kernel's log announces a freeze."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_guard_info
 short_description: Read what guards a machine's memory and what announces a freeze
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Reads whether the parts that M(dgx_spark.vllm.node_guard) set up are in force, which processes earlyoom ended, and lines of the kernel's log that were
     seen before machines with unified memory froze.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what a node is, and in what it falls short of what is asked of it."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_info
 short_description: Several checks of a node in one call
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Does what M(dgx_spark.vllm.node_preflight_info), M(dgx_spark.vllm.node_survey_info), M(dgx_spark.vllm.gb10_runtime_info),
     M(dgx_spark.vllm.container_runtime_info) and M(dgx_spark.vllm.container_service_info) do, in one call over the connection.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the collection put on a node is taken away."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_remove
 short_description: Take away what the collection put on a node
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Removes units, containers, files, folders, and what O(keep) does not name of weights, images, packages, secrets and caches.
   - Nothing of anybody else's is touched. A file beside those of others is removed where its first lines or its name say that it is the collection's.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Secrets of the cluster as files that only root reads."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_secrets
 short_description: Write the cluster's secrets as files that only root reads
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Writes secrets to files of mode 0400 in a folder of mode 0700, and makes up those that have no value and no file yet.
   - Never returns a secret; returns a fingerprint of each, by which two nodes can be compared.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One of the node's own programs as a service."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_service
 short_description: Run one of the node's own programs as a service
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Writes the configuration and the systemd unit of a program that M(dgx_spark.vllm.node_tools) installed, enables it, and restarts it when its
     configuration, its unit or the installed programs changed.

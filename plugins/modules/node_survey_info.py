@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what stands in the way on a node that was used before."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_survey_info
 short_description: What blocks the cluster on a node that was used before
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Looks for what other uses of the machine left behind - containers of vLLM's C(run_cluster.sh) and others that have the GPU, programs that hold
     memory, Hugging Face caches shared over NFS, files that configure the ConnectX ports, a driver that was exchanged under the running kernel,

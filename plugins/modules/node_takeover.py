@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what others run on a node is stopped, and does not come back at the next boot."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_takeover
 short_description: Stop what others run on a node, and keep it from starting at boot
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Stops the named containers and takes their restart policy away; stops and disables the named units of systemd. Nothing is removed, so that all of it
     can be started again - RV(undo) says how.

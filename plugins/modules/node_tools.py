@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The programs that the services on a node need."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_tools
 short_description: Install the programs that the services on a node need
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Installs the Python package that gates and shares on a node run, the same code that the modules of this collection run, and its launchers.
   - Optionally makes a virtual environment with third-party packages, because the system's Python is externally managed on DGX OS and Debian.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: the cluster's ports are closed to everybody but its own nodes."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: packet_filter
 short_description: Close the cluster's ports to everybody but its own nodes
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Puts one table of nftables in force, C(inet dgx_spark), which refuses new connections to the named ports from others than the named nodes. It touches no
     other table, and what it lets pass is still judged by those (ufw's, Docker's).

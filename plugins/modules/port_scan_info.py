@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what listens on this machine, and which ports of others it reaches."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: port_scan_info
 short_description: What listens on a machine, and which ports of others it reaches
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - With O(targets) tries a TCP connection to each, which is closed at once; nothing is sent.
   - Without them reads what listens on this machine, who holds it, and the machine's addresses.

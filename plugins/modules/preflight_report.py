@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name, which does the work on the controller."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: preflight_report
 short_description: One report of all checks of the nodes, in the terminal and as a page
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes one report, green, yellow and red, of the registered results of modules that checked the nodes, shows it as a table and writes it as one
     HTML page that needs nothing beside itself.

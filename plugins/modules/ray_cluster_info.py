@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what a Ray cluster consists of, and whether it is complete."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: ray_cluster_info
 short_description: Nodes, GPUs and version of a Ray cluster, and whether it is complete
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Asks the state API of Ray's dashboard, which listens on the head only; run it there.
   - Compares what is alive with what is expected and says in words what is missing.

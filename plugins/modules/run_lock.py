@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: one run at a time works on the nodes."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: run_lock
 short_description: Let one run at a time work on the nodes
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Writes on the node (the head) which run works on the cluster, and fails where another one does - two runs at once would stop and start units of one another.
   - A run of the same controller counts as long as its process lives. One from elsewhere counts as long as an SSH session without a

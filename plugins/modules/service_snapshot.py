@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The last verified state of a node's units."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: service_snapshot
 short_description: Record the verified state of a node's units, or put it back
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Writes down the units that M(dgx_spark.vllm.container_service) wrote, once the endpoint was verified with them, and keeps their images from being
     pruned; or writes these units back. Starts nothing.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The units of a node beside the last state that was verified."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: service_snapshot_info
 short_description: Compare a node's units with the last state that was verified
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Says which state M(dgx_spark.vllm.service_snapshot) recorded, whether it could be put back, and whether the units are in it now.
   - Only reads.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name, which does the work on the controller."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: settings_check
 short_description: Check every setting before a node is touched
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Checks on the controller the settings of all hosts in group C(sparks) - their names (one that no role knows is refused, with the name that was
     probably meant), types as they were given, the inventory's groups, addresses, secrets, the model's name, context and heads, ports, sizes, and

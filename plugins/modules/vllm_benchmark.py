@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: the rates of a server under one load after the other, by vLLM's own benchmark."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_benchmark
 short_description: Latency, decode and prefill rate of the running server, by vLLM's own benchmark
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Runs C(vllm bench serve) in the serving container on this node, once for each load, and returns the figures of each.
   - Address, model, tokenizer and API key are those that the container was started with. The key is read inside the container and

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what of a node can make a server slow."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_benchmark_info
 short_description: What of a node can make the server slow, before and after a benchmark
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Reads the kernel's swap counters, the bytes over the link by TCP and by RDMA, the load of the CPU, the programs that hold the GPU,
     and what NCCL's log says of its transport.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: a benchmark as a saved result, compared with the plan and with earlier ones."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_benchmark_result
 short_description: Save a benchmark, compare it with plan and history, and name the cause where it falls short
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Puts the points of M(dgx_spark.vllm.vllm_benchmark) together with what the nodes said before and after, the plan, the versions, the
     flags of the running container, and the seconds of its start by phase, with the rate at which it read the weights.

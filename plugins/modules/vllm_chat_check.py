@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: proof that an endpoint answers, streams and calls tools."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_chat_check
 short_description: Prove an OpenAI-compatible endpoint by right answers, a stream and a parsed tool call
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Sends real requests to C(/v1/chat/completions) and fails in one sentence, with the likely cause, when an answer is
     not what a client needs.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: the command line of vLLM that the image on this node accepts."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_flags
 short_description: The command line of vLLM that the image on this node accepts
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Turns intents (context, memory, graphs, tools, executor and so on) into the command line of C(vllm serve), for the vLLM that is in the image.
   - The image's own argument parser is asked, in a container without network and GPU, so before anything that serves is touched. A flag that

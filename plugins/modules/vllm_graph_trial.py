@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Trials of CUDA graphs: what to run in, what to try, how it went."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_graph_trial
 short_description: Choose and try modes of CUDA graphs, and record the outcome
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Keeps one file on the head with the outcome of each mode for an image, a model, a number of nodes and a version of NCCL.
   - V(choose) reads it and says which mode the unit is to be written with and which modes have yet to be tried. It asks no server.

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a vLLM server will take and give, before it is started."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_memory_plan
 short_description: What a vLLM server will take and give, before it is started
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Plans memory and decode rate from a model's config.json alone, without GPU, network or weights.
   - Weights, bytes of the KV cache and the limit by memory bandwidth are arithmetic. Activations, CUDA graphs and the expected decode rate are

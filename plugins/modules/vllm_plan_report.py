@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name, which does the work on the controller."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_plan_report
 short_description: The plan of a cluster's server, as a table and as a gate
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes the plan of M(dgx_spark.vllm.vllm_memory_plan) for the model and the nodes of the inventory, shows it, and fails, when asked to, where the
     server would not start or would leave unified memory too little, or where nothing is known of the model.

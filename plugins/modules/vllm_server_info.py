@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ansible module: what a vLLM server says about itself."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_server_info
 short_description: Health, version, models and metrics of a vLLM server
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Reads C(/health), C(/version), C(/metrics) and C(/v1/models).
   - A server that is down is a finding (RV(reachable=false)), not a failure, so that C(until) can wait for it.

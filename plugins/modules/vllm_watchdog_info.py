@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright (c) 2026, dgx_spark.vllm contributors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the watchdog says of the endpoint."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vllm_watchdog_info
 short_description: Read what the watchdog says of the endpoint
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Reads the state that C(spark-watchdog) writes on the head every other second, with its reason, the nodes that report to it and the last recovery.
   - Only reads.

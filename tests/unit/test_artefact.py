@@ -32,6 +32,11 @@ PRIVATE = (
     "plugins/module_utils/__pycache__/x.pyc",
     "roles/cluster_secrets/files/api_key",
     "vars.yml",
+    ".netrc",
+    "LICENSES/key.pem",
+    "changelogs/fragments/notes.txt",
+    "examples/.env",
+    "meta/token",
 )
 #: Folders that are packed whole, as far as they are under version control.
 WHOLE = ("meta/", "models/", "playbooks/", "plugins/", "roles/", "docs/", "changelogs/")
