@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/field-cases.md and the plan's table in README.md: ``python -m benchmarks.field_cases``; ``--check`` writes nothing and fails when it would change or a row is wrong."""
+"""Write docs/field-cases.md and the plan's table in docs/figures.md: ``python -m benchmarks.field_cases``; ``--check`` writes nothing and fails when it would change or a row is wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from benchmarks.field_cases import PAGE, ROOT, page, plan, sections
 
-README = ROOT / "README.md"
+FIGURES = ROOT / "docs" / "figures.md"
 BEGIN, END = "<!-- plan: begin -->\n", "<!-- plan: end -->\n"
 
 
@@ -20,10 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, fail when the page would change")
     options = parser.parse_args(arguments)
     found = sections()
-    readme = README.read_text(encoding="utf-8")
-    before, rest = readme.split(BEGIN)
+    figures = FIGURES.read_text(encoding="utf-8")
+    before, rest = figures.split(BEGIN)
     changed = False
-    for path, text in ((PAGE, page(found)), (README, f"{before}{BEGIN}\n{plan.summary()}\n{END}{rest.split(END)[1]}")):
+    for path, text in ((PAGE, page(found)), (FIGURES, f"{before}{BEGIN}\n{plan.summary()}\n{END}{rest.split(END)[1]}")):
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         changed = True

@@ -153,7 +153,7 @@ def _near(found: float, figure: float) -> tuple[str, bool]:
 
 
 def summary() -> str:
-    """Return the table of README.md: how far the plan was off, in public logs and in runs of our own."""
+    """Return the table of docs/figures.md: how far the plan was off, in public logs and in runs of our own."""
     cases = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((CASES / "plan").glob("*.json"))]
     logs = [case for case in cases if "log" in case["source"] or "vLLM 0" in case["source"]]
     sparks = [case for case in logs if "Spark" in case["source"]]

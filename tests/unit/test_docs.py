@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -46,15 +47,227 @@ def test_comments_change_no_value_and_keep_lines_that_say_the_same() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "page",
-    sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")]),
-    ids=lambda path: str(path.relative_to(ROOT)),
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "examples/*.md", "inventory/*.md", "roles/*/README.md")
+    for path in ROOT.glob(pattern)
+    if path.name != "CHANGELOG.md"
 )
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced code, where brackets are no links."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#{1,6} (.+?)\s*$", prose(page), re.MULTILINE):
+        text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
+        slug = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        number = 1
+        while slug + (f"-{number}" if number > 1 else "") in found:
+            number += 1
+        found.add(slug + (f"-{number - 1}" if number > 1 else ""))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", prose(page)):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        leads_to = page.parent / target if target else page
+        assert leads_to.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(leads_to), f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages - set(re.findall(r"\]\(([\w-]+\.md)", index)) == set()
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+#: Programs that commands in the docs may begin with, beside those that are checked word by word.
+PROGRAMS = {
+    *(
+        "ansible",
+        "ansible-doc",
+        "ansible-galaxy",
+        "ansible-builder",
+        "antsibull-changelog",
+        "apt-get",
+        "awk",
+        "cat",
+        "cd",
+        "cmake",
+        "cp",
+        "curl",
+    ),
+    *(
+        "dmesg",
+        "docker",
+        "echo",
+        "ethtool",
+        "export",
+        "findmnt",
+        "git",
+        "grep",
+        "hf",
+        "ibdev2netdev",
+        "ip",
+        "journalctl",
+        "KEY",
+        "ls",
+    ),
+    *(
+        "make",
+        "molecule",
+        "mount",
+        "nfsstat",
+        "nvidia-smi",
+        "ping",
+        "pip",
+        "pre-commit",
+        "python",
+        "python3",
+        "rm",
+        "sed",
+        "source",
+        "ssh",
+    ),
+    *(
+        "ssh-keygen",
+        "sudo",
+        "systemctl",
+        "tar",
+        "timeout",
+        "umount",
+        "rsync",
+        "scp",
+        "modprobe",
+        "lsblk",
+        "nmcli",
+        "clients/bin/pip",
+    ),
+}
+_PLAYBOOK = re.compile(r"^(?:playbooks/[a-z_]+\.yml|site\.yml|dgx_spark\.vllm\.([a-z_]+))$")
+#: Options of ansible-playbook that docs use, with whether a value follows.
+_OPTIONS = {
+    **dict.fromkeys(
+        ("-i", "--inventory", "-e", "--extra-vars", "--limit", "-l", "--tags", "--skip-tags", "--start-at-task"), True
+    ),
+    **dict.fromkeys(
+        ("-K", "-k", "-v", "-vvv", "--check", "--diff", "--syntax-check", "--list-tags", "--ask-vault-pass"), False
+    ),
+}
+
+
+#: Programs whose commands are checked word by word.
+CHECKED = ("ansible-playbook", "make", "molecule", "tests/run", r"\.venv/bin/\w+", "python")
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return page and line of each command: lines of shell blocks, of indented blocks, and whole texts in backticks that begin with a program."""
+    found = []
+    for page in PAGES:
+        if "decisions" in page.parts:
+            continue
+        text = page.read_text(encoding="utf-8")
+        blocks = re.findall(r"^```(?:bash|sh|shell)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        # An indented block may hold settings or output too: only what begins like a command counts.
+        blocks += ["\n".join(re.findall(rf"^    ((?:{'|'.join(CHECKED)}) .*)$", prose(page), re.MULTILINE))]
+        lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+        lines += re.findall(r"`((?:ansible-playbook|make|tests/run|molecule) [^`]+)`", prose(page).replace("\\|", "|"))
+        found += [(str(page.relative_to(ROOT)), line.partition("  #")[0].strip()) for line in lines]
+    return sorted({(page, line) for page, line in found if line and not re.match(r"#|[a-z_]+: |->|enP", line)})
+
+
+def words(line: str) -> list[str]:
+    """Return a command's words, without what a pipe, `&&` or a comment brings."""
+    try:
+        return shlex.split(re.split(r" (?:\||&&|;|>|<<<|2>) ?", line, maxsplit=1)[0], comments=True)
+    except ValueError:
+        return []
+
+
+def settings_known() -> set[str]:
+    """Return every name that `-e` may set: settings of roles, shared ones, parameters of playbooks, Ansible's own."""
+    found = {name for role in generate.ROLES for name in generate.Role.read(role).spec["options"]} | set(SHARED)
+    for path in [*(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "plugins" / "action").glob("*.py")]:
+        found |= set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", path.read_text(encoding="utf-8")))
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), [c for c in commands() if c[1].startswith("ansible-playbook ")])
+def test_a_playbook_is_called_as_it_can_be(page: str, line: str) -> None:
+    rest, known = words(line)[1:], settings_known()
+    names = []
+    while rest:
+        word = rest.pop(0)
+        if word.startswith("-"):
+            option, _, value = word.partition("=")
+            assert option in _OPTIONS, f"{page}: {line}: {option}"
+            if _OPTIONS[option] and not value:
+                assert rest, f"{page}: {line}"
+                value = rest.pop(0)
+            if option in ("-e", "--extra-vars"):
+                given = yaml.safe_load(value) if value.startswith("{") else dict([value.split("=", 1)])
+                assert set(given) <= known, f"{page}: {line}"
+            if option == "--tags":
+                assert set(value.split(",")) <= {path.stem for path in (ROOT / "playbooks" / "steps").glob("*.yml")}
+        else:
+            names.append(word)
+    for name in names:
+        found = _PLAYBOOK.match(name)
+        path = f"playbooks/{found[1]}.yml" if found and found[1] else name
+        assert (ROOT / path).is_file() or name in ("...", "X"), f"{page}: {line}: {name}"
+    assert names, f"{page}: {line}"
+
+
+def test_other_commands_are_known() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    run = (ROOT / "tests" / "run").read_text(encoding="utf-8")
+    stages = {
+        name for found in re.findall(r"^(?:all|long|roles)=\((.+)\)$", run, re.MULTILINE) for name in found.split()
+    } | {"check"}
+    unknown = []
+    for page, line in commands():
+        said = words(line)
+        while said and re.fullmatch(r"[A-Z_]+=.*", said[0]) and len(said) > 1:
+            said.pop(0)
+        if not said or said[0] == "ansible-playbook":
+            continue
+        program, rest = said[0], said[1:]
+        if program == "make":
+            good = not rest or rest[0] in targets
+        elif program == "tests/run":
+            good = set(rest) <= stages | {"NAME..."}
+        elif program in ("molecule",):
+            scenarios = [rest[i + 1] for i, word in enumerate(rest[:-1]) if word in ("-s", "--scenario-name")]
+            good = all((ROOT / "molecule" / name).is_dir() or name.isupper() for name in scenarios)
+        elif program.endswith("python") and rest[:1] == ["-m"]:
+            top = rest[1].partition(".")[0]
+            good = (
+                top in ("pip", "venv", "pytest")
+                or (ROOT / rest[1].replace(".", "/")).exists()
+                or (ROOT / (rest[1].replace(".", "/") + ".py")).exists()
+            )
+        elif program in ("python", "python3") and rest and rest[0].endswith(".py"):
+            good = (ROOT / rest[0]).exists()
+        elif "/" in program and not program.startswith("/"):
+            good = (ROOT / program).exists() or program.startswith((".venv/bin/", "clients/bin/"))
+        else:
+            good = program in PROGRAMS
+        if not good:
+            unknown.append((page, line))
+    assert not unknown, unknown
+    assert len(commands()) > 100
 
 
 # --- codes of findings ---------------------------------------------------------------------------------------------
