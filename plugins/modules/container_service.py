@@ -104,10 +104,14 @@ options:
     description: PID mode.
     type: str
   cap_add:
-    description: Capabilities to add.
+    description: Capabilities that the container keeps; all others are dropped, and no program in it gains rights.
     type: list
     elements: str
     default: []
+  read_only:
+    description: Whether the root of the container is read-only. C(/tmp) in it is then memory, and its mounts stay as they are.
+    type: bool
+    default: true
   description:
     description: Description of the unit.
     type: str
@@ -253,6 +257,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "ipc": {"type": "str"},
     "pid": {"type": "str"},
     "cap_add": {"type": "list", "elements": "str", "default": []},
+    "read_only": {"type": "bool", "default": True},
     "description": {"type": "str"},
     "after": {"type": "list", "elements": "str", "default": []},
     "gates": {"type": "list", "elements": "list", "default": []},

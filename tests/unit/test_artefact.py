@@ -42,7 +42,7 @@ PRIVATE = (
 #: Folders that are packed whole, as far as they are under version control.
 WHOLE = ("meta/", "models/", "playbooks/", "plugins/", "roles/", "docs/", "changelogs/", "examples/")
 #: Files of those folders that serve the checkout alone.
-UNPACKED = {"docs/generate.py", "changelogs/fragments/.gitkeep"}
+UNPACKED = {"docs/exposure.py", "docs/generate.py", "changelogs/fragments/.gitkeep"}
 
 
 def tracked() -> list[str]:

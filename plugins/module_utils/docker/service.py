@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..system.systemd_unit import exec_line, render
+from ..system.systemd_unit import CLOSED, exec_line, render
 from .cli import DOCKER
 
 GATE = "/opt/dgx-spark/bin/spark-gate"
@@ -30,9 +30,13 @@ DIGEST_LABEL = "dgx-spark.digest"
 #: What CUDA took counts for no process, so that kernel and earlyoom would end others first; below the 1000 that Ray gives its workers.
 OOM_SCORE = 500
 SECRETS_IN_CONTAINER = "/run/secrets"
+#: What a container with a read-only root can write beside its mounts. Compilers load what they write there, so it is not noexec; what lies there
+#: takes memory, which is the GPU's too, so it is bounded.
+TEMPORARY = "/tmp:rw,exec,nosuid,nodev,mode=1777,size=4g"
 #: How mounts below a bind mount travel, after `docker run --volume`; rshared would let a container change the node's mounts.
 PROPAGATIONS = ("", "rprivate", "rslave")
 _NAME = re.compile(r"^[a-z0-9][a-z0-9-]{1,62}$")
+_CAPABILITY = re.compile(r"^(?!ALL$)[A-Z][A-Z_]+$")
 _ENVIRONMENT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
@@ -106,8 +110,12 @@ class ContainerSpec:
     ipc: str | None = None
     pid: str | None = None
     cap_add: tuple[str, ...] = ()
+    read_only: bool = True
 
     def __post_init__(self) -> None:
+        for capability in self.cap_add:
+            if not _CAPABILITY.match(capability):
+                raise ValueError(f"cap_add: {capability!r} is no capability, expected a name such as SYS_NICE")
         if not _NAME.match(self.name):
             raise ValueError(
                 f"name is {self.name!r}, expected lower-case letters, digits and '-', at least two characters"
@@ -161,6 +169,10 @@ class ContainerSpec:
         # The journal has the output already; a second copy in Docker's own log would grow without limit.
         argv += ["--log-driver", "none", "--label", f"{DIGEST_LABEL}={digest}"]
         argv += ["--oom-score-adj", str(OOM_SCORE)]
+        # What is kept, and why, is in docs/security.md.
+        argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+        if self.read_only:
+            argv += ["--read-only", "--tmpfs", TEMPORARY]
         if self.ipc:
             argv += ["--ipc", self.ipc]
         if self.pid:
@@ -242,6 +254,7 @@ def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: s
         ("TimeoutStopSec", str(unit.stop_timeout_sec + 30)),
         ("Restart", "always"),
         ("RestartSec", str(unit.restart_sec)),
+        *_sandbox(unit),
     ]
     after = ["docker.service", "network-online.target", *unit.after]
     header = [
@@ -260,9 +273,24 @@ def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: s
     )
 
 
+def _sandbox(unit: UnitSpec) -> list[tuple[str, str]]:
+    """Return the sandbox of what runs on the node: Docker's client and the gates. The container is Docker's own child, not the unit's."""
+    return [
+        *CLOSED,
+        ("ProtectSystem", "strict"),
+        # A store below somebody's home is looked at by a gate.
+        ("ProtectHome", "read-only"),
+        ("CapabilityBoundingSet", "CAP_DAC_READ_SEARCH"),
+        ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
+        ("UMask", "0077"),
+        *([("ReadWritePaths", " ".join(f"-{path}" for path in unit.clear))] if unit.clear else []),
+    ]
+
+
 def _start_lines(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: str) -> list[tuple[str, list[str]]]:
     """Return what a start runs, in order: the values of each Exec directive."""
-    before = [exec_line([GATE, *gate]) for gate in unit.gates]
+    # The gate of a mount heals it as well: it mounts, detaches and sets the read-ahead, in the node's own table of mounts.
+    before = [exec_line([GATE, *gate], full=gate[0] == "mount") for gate in unit.gates]
     before.append(exec_line([DOCKER, "rm", "--force", container.name], may_fail=True))
     before += [exec_line(["/usr/bin/find", path, "-mindepth", "1", "-delete"], may_fail=True) for path in unit.clear]
     return [

@@ -98,6 +98,7 @@ class ContainerService(Units):
             ipc=params["ipc"],
             pid=params["pid"],
             cap_add=tuple(params["cap_add"]),
+            read_only=params["read_only"],
         )
         unit = UnitSpec(
             description=params["description"] or self.name,

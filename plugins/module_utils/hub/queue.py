@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ..system.files import write_atomic
 from ..system.run import Runner
-from ..system.systemd_unit import exec_line, render
+from ..system.systemd_unit import CLOSED, exec_line, render
 from .client import Hub, HubError, read_token
 from .fetch import PASSING, HubSource
 from .snapshot import Inspection, Outcome, Preview, Request, inspect, present
@@ -200,7 +200,11 @@ def unit_text(launcher: Path = LAUNCHER, folder: Path = FOLDER) -> str:
                     ("RestartSec", "10"),
                     # On unified memory a download must be the first to go, before what serves.
                     ("OOMScoreAdjust", "500"),
-                    ("NoNewPrivileges", "yes"),
+                    *CLOSED,
+                    # Not strict: a store of its own mount could not be given links to files that lie elsewhere.
+                    ("ProtectSystem", "full"),
+                    ("CapabilityBoundingSet", "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER"),
+                    ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
                 ],
             ),
             ("Install", [("WantedBy", "multi-user.target")]),

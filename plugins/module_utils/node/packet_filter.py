@@ -19,7 +19,7 @@ from typing import Any
 
 from ..system.files import Changes, read_text, write_atomic
 from ..system.run import MISSING, Runner, last_line
-from ..system.systemd_unit import render
+from ..system.systemd_unit import CLOSED, render
 from ..system.timer import arm, disarm
 
 TABLE, UNIT, PACKAGE, PROGRAM = "dgx_spark", "spark-packet-filter.service", "nftables", "/usr/sbin/nft"
@@ -208,10 +208,11 @@ def unit_text() -> str:
                     ("ExecReload", f"{PROGRAM} -f {CONFIG}"),
                     ("ExecStop", f"-{PROGRAM} delete table inet {TABLE}"),
                     ("CapabilityBoundingSet", "CAP_NET_ADMIN"),
-                    ("NoNewPrivileges", "yes"),
+                    *CLOSED,
                     ("ProtectSystem", "strict"),
                     ("ProtectHome", "yes"),
-                    ("PrivateTmp", "yes"),
+                    ("RestrictAddressFamilies", "AF_NETLINK AF_UNIX"),
+                    ("UMask", "0077"),
                 ],
             ),
             ("Install", [("WantedBy", "multi-user.target")]),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..docker.cli import DOCKER
-from ..system.files import write_atomic
+from ..system.files import read_text, write_atomic
 from ..system.http_json import HttpClient, HttpError
 from ..system.run import Runner
 from .node_state import engines, ranks
@@ -20,6 +20,8 @@ from .node_state import engines, ranks
 KEPT, LARGEST = 10, 500_000
 #: Seconds for everything: clients hang meanwhile.
 SECONDS = 12.0
+#: Who may read another process: 0 its owner, 1 its parent, 2 and more nobody without CAP_SYS_PTRACE (Yama). Not there: its owner.
+PTRACE_SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
 #: Where Ray writes the logs of its own processes and of the ranks, NCCL's lines among them.
 _RAY_LOGS = "tail --lines 200 /tmp/ray/session_latest/logs/*.out /tmp/ray/session_latest/logs/*.err"
 
@@ -29,10 +31,19 @@ def folder_name(cause: str) -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{cause.split(':')[0].replace(' ', '-')}"
 
 
+def _may_read_others(scope: Path = PTRACE_SCOPE) -> tuple[str, ...]:
+    """Return options of `docker exec` for a program that reads another process of the same user.
+
+    The containers have no capability. Where the kernel's Yama lets a process read its children alone (Ubuntu's default), this one program gets them
+    all, for as long as it runs.
+    """
+    return ("--privileged",) if read_text(scope).strip() in ("1", "2") else ()
+
+
 def _commands(units: Sequence[str], containers: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
     # The image may have py-spy; a rank whose stack can be read says in which call it waits.
     stacks = [
-        (f"stack-{pid}.txt", (DOCKER, "exec", containers[0], "py-spy", "dump", "--pid", str(pid)))
+        (f"stack-{pid}.txt", (DOCKER, "exec", *_may_read_others(), containers[0], "py-spy", "dump", "--pid", str(pid)))
         for pid in (*ranks(), *engines())
     ]
     return [

@@ -12,11 +12,13 @@ from typing import Any
 
 from .files import Changes
 from .run import Runner
-from .systemd_unit import exec_line, render
+from .systemd_unit import SANDBOX, exec_line, render
 
 UNITS = Path("/etc/systemd/system")
 BIN = Path("/opt/dgx-spark/bin")
 LIBRARY = Path("/opt/dgx-spark/lib/dgx_spark_node")
+#: Folder below /var/lib and /run where the programs keep holds, evidence and their memory of failures.
+STATE = "dgx-spark"
 #: Signs of life are sent every other second; a program that is silent for so many seconds is started again.
 WATCHDOG_SEC = 90
 
@@ -51,6 +53,17 @@ def unit_text(name: str, description: str, config: Path, digest: str) -> str:
         ("Restart", "always"),
         ("RestartSec", "2"),
         ("OOMScoreAdjust", "-900"),
+        *SANDBOX,
+        ("ProtectSystem", "strict"),
+        ("StateDirectory", STATE),
+        # Others keep files there as well.
+        ("RuntimeDirectory", STATE),
+        ("RuntimeDirectoryPreserve", "yes"),
+        ("ProtectHome", "yes"),
+        # dmesg for the evidence; a rank that has to end may be anybody's.
+        ("CapabilityBoundingSet", "CAP_DAC_READ_SEARCH CAP_KILL CAP_SYSLOG"),
+        ("SystemCallFilter", "@system-service syslog"),
+        ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
     ]
     text = render([("Unit", unit), ("Service", service), ("Install", [("WantedBy", "multi-user.target")])])
     return f"# Written by dgx_spark.vllm.node_service. Programs: {digest}\n{text}"

@@ -8,6 +8,7 @@ counts as available to the kernel, but CUDA and vLLM may meet it as memory that 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 #: /proc/meminfo counts in KiB, which it calls kB.
@@ -29,9 +30,12 @@ def drop_page_cache(root: Path = Path("/")) -> str:
     """
     path = root / "proc/sys/vm/drop_caches"
     try:
-        # Opened for update: a file that is not there is no page cache, and must not be made.
-        with path.open("r+b", buffering=0) as stream:
-            stream.write(b"1\n")
+        # For writing alone: the file has mode 0200 (seen with Linux 6.18), and below /proc/sys that keeps root from reading too. A file that is not there is not made.
+        control = os.open(path, os.O_WRONLY)
+        try:
+            os.write(control, b"1\n")
+        finally:
+            os.close(control)
     except OSError as error:
         return f"the page cache was not dropped: {path}: {error.strerror or error}"
     return ""

@@ -7,6 +7,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+#: What none of our units needs, after systemd.exec(5). ProtectSystem and the capabilities are each unit's own.
+SANDBOX = (
+    ("NoNewPrivileges", "yes"),
+    ("PrivateTmp", "yes"),
+    ("ProtectControlGroups", "yes"),
+    ("ProtectHostname", "yes"),
+    ("ProtectKernelModules", "yes"),
+    ("LockPersonality", "yes"),
+    ("RestrictNamespaces", "yes"),
+    ("RestrictRealtime", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+    ("SystemCallArchitectures", "native"),
+    ("SystemCallErrorNumber", "EPERM"),
+)
+#: The same for units that neither touch the GPU nor write a setting of the kernel. ProtectClock closes all devices as well.
+CLOSED = (
+    *SANDBOX,
+    ("PrivateDevices", "yes"),
+    ("ProtectClock", "yes"),
+    ("ProtectKernelLogs", "yes"),
+    ("ProtectKernelTunables", "yes"),
+    ("MemoryDenyWriteExecute", "yes"),
+    ("SystemCallFilter", "@system-service"),
+)
+
 _PLAIN = re.compile(r"^[A-Za-z0-9_@%+=:,./-]+$")
 
 
@@ -28,11 +53,14 @@ def quote_argument(argument: str) -> str:
     return f'"{text}"'
 
 
-def exec_line(argv: Sequence[str], *, may_fail: bool = False) -> str:
-    """Return the value of an Exec directive; ``may_fail`` puts the ``-`` in front that makes a failure count as success."""
+def exec_line(argv: Sequence[str], *, may_fail: bool = False, full: bool = False) -> str:
+    """Return the value of an Exec directive.
+
+    ``may_fail`` puts the ``-`` in front that makes a failure count as success, ``full`` the ``+`` that leaves the unit's sandbox out.
+    """
     if not argv or not argv[0].startswith("/"):
         raise ValueError(f"command {list(argv)!r} must start with an absolute path: systemd resolves no other")
-    return ("-" if may_fail else "") + " ".join(quote_argument(part) for part in argv)
+    return ("-" if may_fail else "") + ("+" if full else "") + " ".join(quote_argument(part) for part in argv)
 
 
 def render(sections: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> str:

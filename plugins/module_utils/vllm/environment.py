@@ -9,6 +9,7 @@ from collections.abc import Mapping
 TOKEN_IN_CONTAINER = "/run/secrets/cluster_token"
 CACHE_IN_CONTAINER = "/var/cache/dgx-spark"
 RAY_IN_CONTAINER = "/tmp/ray"
+HOME_IN_CONTAINER = "/tmp"
 
 
 def serving_environment(network: Mapping[str, str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -29,6 +30,8 @@ def serving_environment(network: Mapping[str, str], extra: Mapping[str, str] | N
         "VLLM_RPC_BASE_PATH": RAY_IN_CONTAINER,
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        # The root of the containers is read-only; what is written below a home ends with the container.
+        "HOME": HOME_IN_CONTAINER,
         # Compiled kernels stay on the node: shared over NFS these caches break.
         "VLLM_CACHE_ROOT": f"{CACHE_IN_CONTAINER}/vllm",
         "TRITON_CACHE_DIR": f"{CACHE_IN_CONTAINER}/triton",

@@ -29,7 +29,6 @@ OPTIONS_ALONE = {
         "stamp": "another folder",
     },
     "container_service": {
-        "cap_add": "a container of one's own",
         "network": "a container of one's own",
         "restart_sec": "a container of one's own",
         "shm_size": "a container of one's own",

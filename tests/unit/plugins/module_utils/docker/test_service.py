@@ -66,6 +66,32 @@ def test_the_containers_are_ended_before_what_else_runs_on_the_node() -> None:
     assert 0 < int(words[words.index("--oom-score-adj") + 1]) < 1000
 
 
+def test_a_container_has_no_capability_and_gains_none() -> None:
+    words = " ".join(spec().run_argv(IMAGE, "d"))
+    assert "--cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /tmp:rw,exec," in words
+    assert "--privileged" not in words and "--cap-add" not in words
+    assert "--cap-drop ALL" in (kept := " ".join(spec(cap_add=("SYS_NICE",), read_only=False).run_argv(IMAGE, "d")))
+    assert "--cap-add SYS_NICE" in kept and "--read-only" not in kept and "--tmpfs" not in kept
+
+
+@pytest.mark.parametrize("name", ["ALL", "sys_nice", "SYS_NICE --privileged", ""])
+def test_what_is_no_capability_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is no capability"):
+        spec(cap_add=(name,))
+
+
+def test_only_the_gate_of_a_mount_leaves_the_sandbox() -> None:
+    unit = UnitSpec(
+        "worker", gates=(("address", "192.0.2.1"), ("mount", "/srv/models", "192.0.2.2")), clear=("/var/lib/x",)
+    )
+    text = unit_text(spec(), unit, IMAGE, "d")
+    assert [line for line in text.splitlines() if "=+" in line or "=-+" in line] == [
+        "ExecStartPre=+/opt/dgx-spark/bin/spark-gate mount /srv/models 192.0.2.2"
+    ]
+    assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "ReadWritePaths=-/var/lib/x"} <= set(text.splitlines())
+    assert "ReadWritePaths" not in unit_text(spec(), UnitSpec("vLLM"), IMAGE, "d")
+
+
 def test_the_image_runs_by_id() -> None:
     assert IMAGE in spec().run_argv(IMAGE, "d")
     assert "serving:1" not in spec().run_argv(IMAGE, "d")
@@ -80,6 +106,8 @@ def test_the_image_runs_by_id() -> None:
         {"devices": ("nvidia.com/gpu=all",)},
         {"ulimits": {"memlock": "-1"}},
         {"ipc": "host"},
+        {"cap_add": ("SYS_NICE",)},
+        {"read_only": False},
     ],
 )
 def test_whatever_the_container_is_made_of_changes_the_digest(other: dict[str, Any]) -> None:

@@ -75,7 +75,18 @@ def test_it_keeps_verdict_figures_journals_kernel_memory_and_stacks(
     assert sum(name.startswith("stack-") for name in names) == 8
     # Ray's logs are in its own container, the ranks under Ray as well.
     assert "ray-logs-spark-ray-head.txt" in names and "ray-logs-spark-vllm.txt" not in names
-    assert list(node.asked[0][1:4]) == ["exec", "spark-ray-head", "py-spy"]
+    assert [word for word in node.asked[0][1:5] if word != "--privileged"][:3] == ["exec", "spark-ray-head", "py-spy"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "options"), [("0", ()), ("1", ("--privileged",)), ("2", ("--privileged",)), ("", ())]
+)
+def test_a_stack_is_read_with_more_rights_where_the_kernel_asks_for_them(
+    tmp_path: Path, scope: str, options: tuple[str, ...]
+) -> None:
+    if scope:
+        (tmp_path / "scope").write_text(f"{scope}\n")
+    assert evidence._may_read_others(tmp_path / "scope") == options
 
 
 def test_the_only_gpu_of_a_node_without_ranks_is_the_engine_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

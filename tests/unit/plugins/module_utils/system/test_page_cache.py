@@ -42,8 +42,21 @@ def test_a_proc_that_may_not_be_written_is_one_sentence(
     def refuse(*_given: object, **_named: object) -> None:
         raise error
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert drop_page_cache(tmp_path).endswith(f"drop_caches: {error.strerror}")
+
+
+def test_the_file_is_opened_for_writing_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen with Linux 6.18: mode 0200, and opening it to read as well is refused to root."""
+    control, opened = machine(tmp_path), os.open
+
+    def kernel(path: Path, flags: int) -> int:
+        if flags != os.O_WRONLY:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags)
+
+    monkeypatch.setattr(os, "open", kernel)
+    assert (drop_page_cache(tmp_path), control.read_text()) == ("", "1\n")
 
 
 def test_a_write_that_the_kernel_refuses_is_one_sentence() -> None:
