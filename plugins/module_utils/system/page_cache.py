@@ -30,7 +30,7 @@ def drop_page_cache(root: Path = Path("/")) -> str:
     """
     path = root / "proc/sys/vm/drop_caches"
     try:
-        # For writing alone: the file has mode 0200 (seen with Linux 6.18), and below /proc/sys that keeps root from reading too. A file that is not there is not made.
+        # For writing alone: it has mode 0200 (seen with Linux 6.18), which below /proc/sys keeps root from reading too. One that is not there is not made.
         control = os.open(path, os.O_WRONLY)
         try:
             os.write(control, b"1\n")
