@@ -120,7 +120,7 @@ snapshot:
   returned: with O(snapshot=true)
   type: dict
 findings:
-  description: One on all units together, and one where code from the model's repository may run.
+  description: One on all units together, one where code from the model's repository may run, and where each image came from.
   type: list
   elements: dict
   returned: success

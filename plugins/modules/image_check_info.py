@@ -73,6 +73,10 @@ findings:
     remedy: {description: What to do., type: str}
     commands: {description: The remedy as commands to be run by hand on the node., type: list, elements: str}
     subject: {description: Which one of several it is about., type: str}
+origin:
+  description: What the registry calls the image, or the base that it was made of (C(repository@sha256:...)); empty where it was never pulled.
+  returned: when there is an image
+  type: str
 content:
   description: Digest of layers and run configuration, equal on all nodes that have the same image.
   returned: success
@@ -111,7 +115,7 @@ from typing import NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.docker.cli import DockerError, inspect_image
-from ..module_utils.docker.image_digest import content_of_inspect
+from ..module_utils.docker.image_digest import content_of_inspect, origin_of_inspect, origin_text
 from ..module_utils.docker.image_layer import CHECK, architecture, judge_architecture, judge_image, probe_image
 from ..module_utils.report.finding import RED, YELLOW, Finding, as_dicts, fine, sentences
 from ..module_utils.system.run import run
@@ -160,6 +164,7 @@ def main() -> None:
         min_vllm=module.params["min_vllm"] or "",
     )
     holds = f"vLLM {facts.vllm}, Ray {facts.ray}, torch {facts.torch}, NCCL {facts.nccl or 'not found'}"
+    holds += f"; from {origin_text(inspected)}"
     problems = sentences(findings)
     module.exit_json(
         changed=False,
@@ -169,6 +174,7 @@ def main() -> None:
         notes=sentences(findings, YELLOW),
         image_id=str(inspected["Id"]),
         content=content_of_inspect(inspected),
+        origin=origin_of_inspect(inspected),
         facts=facts.as_facts(),
         msg=f"image {name!r} cannot serve: {'; '.join(problems)}" if problems else f"image {name!r} has {holds}",
     )

@@ -96,6 +96,10 @@ image_id:
   description: Id of the image on this node; empty when check mode could not know it.
   returned: success
   type: str
+origin:
+  description: What the registry calls the image, or the base that it was made of (C(repository@sha256:...)); empty where it was never pulled.
+  returned: success
+  type: str
 content:
   description: Digest of layers and run configuration, equal on all nodes that have the same image.
   returned: success

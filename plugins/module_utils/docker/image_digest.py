@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+#: Label of an image that was made of a base: what the registry calls that base.
+BASE_DIGEST_LABEL = "dgx-spark.base-digest"
 _RUN_CONFIGURATION = ("Entrypoint", "Cmd", "Env", "WorkingDir", "User")
 
 
@@ -28,6 +30,17 @@ def content_digest(layers: list[str], configuration: Mapping[str, Any]) -> str:
 def content_of_inspect(inspected: Mapping[str, Any]) -> str:
     """Return the content digest of an element of ``docker image inspect``."""
     return content_digest(list((inspected.get("RootFS") or {}).get("Layers") or []), inspected.get("Config") or {})
+
+
+def origin_of_inspect(inspected: Mapping[str, Any]) -> str:
+    """Return what a registry calls the image, or the base that it was made of: ``repository@sha256:...``; empty where it was never pulled."""
+    labels = (inspected.get("Config") or {}).get("Labels") or {}
+    return str(labels.get(BASE_DIGEST_LABEL) or next(iter(inspected.get("RepoDigests") or []), ""))
+
+
+def origin_text(inspected: Mapping[str, Any]) -> str:
+    """Return where an image came from, for a sentence."""
+    return origin_of_inspect(inspected) or "an archive or a build without a registry's digest"
 
 
 def content_of_archive(path: Path) -> tuple[str, list[str]]:

@@ -15,7 +15,14 @@ from typing import Any
 from ..system.files import write_atomic
 from ..system.run import SECONDS, Runner
 from .cli import DOCKER, DockerError, DockerMissing, docker, inspect_image
-from .image_digest import architecture_of_archive, content_of_archive, content_of_inspect
+from .image_digest import (
+    BASE_DIGEST_LABEL,
+    architecture_of_archive,
+    content_of_archive,
+    content_of_inspect,
+    origin_of_inspect,
+    origin_text,
+)
 from .image_layer import (
     CA_IN_BUILD,
     WHEELS_IN_BUILD,
@@ -194,6 +201,10 @@ class ImageSource:
             raise ImageError(
                 f"image {self.name!r} is made of {base} and cannot have a digest as its name: set spark_serving_image to name:tag"
             )
+        if (pinned := parse_reference(base).digest) and (made := self.made_of(pinned, ray_version)):
+            if have is not None and have["Id"] == made["Id"]:
+                return self.result(have, changed=False, source="present")
+            return self.name_it(str(made["Id"]), content_of_inspect(made))
         labels = ((have or {}).get("Config") or {}).get("Labels") or {}
         place, found = next(
             (
@@ -225,10 +236,21 @@ class ImageSource:
                 f"image {base!r} has no vLLM: set serving_image_base to one that has, NVIDIA's nvidia/vllm for example"
             )
         lacks = ray_problem(facts)
-        self.build(
-            place, {LAYER_LABEL: wanted, BASE_LABEL: base, RAY_LABEL: ray_version}, facts, ray_version, bool(lacks)
-        )
+        made = {LAYER_LABEL: wanted, BASE_LABEL: base, RAY_LABEL: ray_version}
+        if origin := origin_of_inspect(found):
+            made[BASE_DIGEST_LABEL] = origin
+        self.build(place, made, facts, ray_version, bool(lacks))
         return self.result(inspect_image(self.run, self.name), changed=True, source="base", ray_added=bool(lacks))
+
+    def made_of(self, digest: str, ray_version: str) -> dict[str, Any] | None:
+        """Return an image that was made of the base of this digest: to pin what was pulled by its tag builds nothing again."""
+        said = self.docker("image", "ls", "--quiet", "--no-trunc", "--filter", f"label={BASE_DIGEST_LABEL}")
+        ids = sorted(set(said.split()))
+        for image in json.loads(self.docker("image", "inspect", *ids)) if ids else []:
+            labels = (image.get("Config") or {}).get("Labels") or {}
+            if str(labels.get(BASE_DIGEST_LABEL)).endswith(f"@{digest}") and labels.get(RAY_LABEL) == ray_version:
+                return dict(image)
+        return None
 
     def bring_base(self, base: str) -> str:
         """Get the base from its archive or registry; return the name that it has on this node."""
@@ -310,6 +332,7 @@ class ImageSource:
         return {
             "changed": True,
             "image_id": "",
+            "origin": "",
             "content": content,
             "bytes": 0,
             "ray_added": False,
@@ -337,10 +360,12 @@ class ImageSource:
         return {
             "changed": changed,
             "image_id": inspected["Id"],
+            "origin": origin_of_inspect(inspected),
             "content": found,
             "bytes": size,
             "ray_added": ray_added,
             "source": source,
             "msg": f"{self.name} ({size / 2**30:.1f} GiB, content {found[:12]}) "
-            + ("is there" if not changed else f"came by {source}"),
+            + ("is there" if not changed else f"came by {source}")
+            + f", from {origin_text(inspected)}",
         }

@@ -4,16 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..docker.cli import GONE, inspect_container
+from ..docker.cli import GONE, inspect_container, inspect_image
+from ..docker.image_digest import origin_text
 from ..docker.service import STOP_FLAG
 from ..docker.service_snapshot import snapshot
-from ..docker.service_state import RECORDS, UNITS, judge_remote_code, judge_units, service_status
+from ..docker.service_state import RECORDS, UNITS, judge_remote_code, judge_units, read_record, service_status
 from ..hub.store import weights_bytes
-from ..report.finding import as_dicts
+from ..report.finding import Finding, as_dicts, fine
 from ..system.run import Runner
 from ..vllm.load_strategy import load_facts
 from ..vllm.serving import ServingError, serving
@@ -73,6 +74,16 @@ def startup(run: Runner, name: str) -> tuple[list[str], dict[str, Any]]:
     } if figures else {}
 
 
+def images(run: Runner, names: Sequence[str]) -> list[Finding]:
+    """Return one finding for each image that the containers run: where it came from, so that it can be pinned."""
+    found = []
+    for image in sorted({str((read_record(name, RECORDS) or {}).get("image") or "") for name in names} - {""}):
+        inspected = inspect_image(run, image)
+        if inspected is not None:
+            found.append(fine("image", "image", f"{image}, from {origin_text(inspected)}", subject=image))
+    return found
+
+
 def summary(units: list[dict[str, Any]], journals: dict[str, list[str]], causes: dict[str, Cause]) -> str:
     """Return one sentence on the units, with the last lines of those that are on the way."""
     if not units:
@@ -126,7 +137,11 @@ def answer(params: Mapping[str, Any], run: Runner) -> dict[str, Any]:
         "startup": said,
         "start": figures,
         "findings": as_dicts(
-            [judge_units(units, stopped=stopped, message=message), *judge_remote_code(names, RECORDS)]
+            [
+                judge_units(units, stopped=stopped, message=message),
+                *judge_remote_code(names, RECORDS),
+                *images(run, names),
+            ]
         ),
         "others": [name for name in OTHERS if (UNITS / f"{name}.service").exists()],
         **({"snapshot": snapshot(run)} if params["snapshot"] else {}),

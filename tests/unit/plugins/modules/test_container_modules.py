@@ -108,6 +108,36 @@ def test_a_base_that_was_cleaned_away_is_not_pulled_again(run: Run, world: World
     assert run(image_sync, **{**REQUEST, "base": "x/y:2"})["changed"] is True
 
 
+def test_what_was_pulled_by_its_tag_is_recorded_and_pinned_without_building_it_again(run: Run, world: World) -> None:
+    digest = f"sha256:{'a' * 64}"
+    pulled = {**image("base"), "RepoDigests": [f"nvcr.io/nvidia/vllm@{digest}"]}
+    world.set(registry={BASE: pulled})
+    first = run(image_sync, **REQUEST)
+    assert first["origin"] == f"nvcr.io/nvidia/vllm@{digest}" and first["msg"].endswith(f"from {first['origin']}")
+    assert run(image_check_info, name=NAME)["origin"] == first["origin"]
+    world.verbs()
+    pinned = {**REQUEST, "name": "dgx-spark/serving:pinned", "base": first["origin"]}
+    again = run(image_sync, **pinned)
+    assert (again["changed"], again["source"], again["content"], world.verbs()) == (
+        True,
+        "name",
+        first["content"],
+        ["tag"],
+    )
+    assert (run(image_sync, **pinned)["changed"], world.verbs()) == (False, [])
+    # Another digest, or another Ray on the same base, is another image.
+    other = run(image_sync, **{**pinned, "base": f"nvcr.io/nvidia/vllm@sha256:{'b' * 64}"})
+    assert other["failed"] and world.verbs() == ["pull"]
+    world.set(images={**world.get("images"), first["origin"]: pulled}, after=probe("2.57.0"))
+    assert run(image_sync, **{**pinned, "ray_version": "2.57.0"})["source"] == "base"
+
+
+def test_an_image_that_no_registry_knows_says_so(run: Run, world: World) -> None:
+    world.set(images={NAME: image("x", ray="2.56.1")})
+    found = run(image_sync, name=NAME)
+    assert found["origin"] == "" and found["msg"].endswith("from an archive or a build without a registry's digest")
+
+
 def test_another_ray_or_a_moved_base_makes_it_again(run: Run, world: World) -> None:
     world.set(images={BASE: image("base")})
     run(image_sync, **REQUEST)
@@ -247,7 +277,10 @@ def test_an_image_that_serves(run: Run, world: World) -> None:
     result = run(image_check_info, name=NAME, ray_version="2.56.1", min_vllm="0.21.0")
     assert (result["healthy"], result["problems"], result["notes"]) == (True, [], [])
     assert (result["facts"]["vllm"], result["facts"]["nccl"]) == ("0.31.0", "2.30.7")
-    assert result["msg"] == f"image '{NAME}' has vLLM 0.31.0, Ray 2.56.1, torch 2.15.0a0, NCCL 2.30.7"
+    holds = (
+        "vLLM 0.31.0, Ray 2.56.1, torch 2.15.0a0, NCCL 2.30.7; from an archive or a build without a registry's digest"
+    )
+    assert result["msg"] == f"image '{NAME}' has {holds}"
     assert [row["level"] for row in result["findings"]] == ["green"]
 
 

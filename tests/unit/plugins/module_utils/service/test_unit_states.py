@@ -75,3 +75,16 @@ def test_code_of_the_models_repository_is_said(monkeypatch: pytest.MonkeyPatch, 
     assert second["found"].startswith("spark-vllm runs code from the model's repository")
     (tmp_path / "spark-vllm.json").unlink()
     assert len(unit_states.answer(ASKED, silent)["findings"]) == 1
+
+
+def test_where_the_image_came_from_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(unit_states, "service_status", lambda _run, name: unit(name, settled=True))
+    for name in ("spark-ray-head", "spark-vllm"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"digest": "d", "image": "serving:1", "argv": []}))
+
+    def docker(argv: Sequence[str], _seconds: float | None = None) -> tuple[int, str, str]:
+        inspected = [{"Id": "sha256:1", "RepoDigests": ["example/serving@sha256:2"]}]
+        return (0, json.dumps(inspected), "") if "image" in argv else (1, "", "")
+
+    _units, image = unit_states.answer(ASKED, docker)["findings"]
+    assert (image["code"], image["found"]) == ("image.ok", "serving:1, from example/serving@sha256:2")
