@@ -198,8 +198,10 @@ def words(line: str) -> list[str]:
 def settings_known() -> set[str]:
     """Return every name that `-e` may set: settings of roles, shared ones, parameters of playbooks, Ansible's own."""
     found = {name for role in generate.ROLES for name in generate.Role.read(role).spec["options"]} | set(SHARED)
-    for path in [*(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "plugins" / "action").glob("*.py")]:
-        found |= set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", path.read_text(encoding="utf-8")))
+    # A parameter of a playbook is a name that it reads with a default, or hands to what runs in it.
+    for path in (ROOT / "playbooks").rglob("*.yml"):
+        text = path.read_text(encoding="utf-8")
+        found |= set(re.findall(r"\b([a-z][a-z_]+)(?: \| default\(| is (?:not )?defined)", text))
     return found
 
 
