@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -110,3 +111,27 @@ def test_a_certificate_that_is_none_changes_nothing(playbook: Playbook, head: Ho
     assert run.changed == set()
     assert "certificate" in run.failures[-1]
     assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
+
+
+def test_with_its_own_authority_a_client_needs_one_file(playbook: Playbook, tmp_path: Path) -> None:
+    authority = tmp_path / "authority.pem"
+    own = {
+        **ON,
+        "gateway_tls": "own",
+        "gateway_tls_authority": str(authority),
+        "gateway_tls_names": ["spark-1", "127.0.0.1"],
+    }
+    made = playbook(extra=own)
+    assert made.status == "successful", made.output[-3000:]
+    assert "PRIVATE KEY" not in made.output
+    secure = URL.replace("http://", "https://")
+    with urllib.request.urlopen(
+        f"{secure}/health", timeout=20, context=ssl.create_default_context(cafile=str(authority))
+    ) as answer:
+        assert answer.status == 200
+    with pytest.raises(urllib.error.URLError, match="verify failed"):
+        urllib.request.urlopen(f"{secure}/health", timeout=20, context=ssl.create_default_context())
+    assert playbook(extra=own).changed == set()
+    back = playbook(extra=ON)
+    assert back.status == "successful", back.output[-3000:]
+    assert status("/health") == 200

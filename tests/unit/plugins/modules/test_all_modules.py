@@ -65,6 +65,7 @@ OPTIONS_ALONE = {
         ),
         "a report of one's own: role node_report asks through node_info",
     ),
+    "gateway_certificate": {"authority": "a gateway of one's own"},
     "gateway_keys": dict.fromkeys(("folder", "server_key_file", "socket"), "a gateway of one's own"),
     "node_secrets": {"path": "secrets elsewhere"},
     "node_service": {"config_path": "a node of one's own"},
