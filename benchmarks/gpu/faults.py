@@ -249,7 +249,8 @@ FAULTS: dict[str, Fault] = {
         "kill -9 of Ray's agent on the far host",
         _signalled(
             signal.SIGKILL,
-            lambda stage: stage.pids(stage.cluster.pair.second, "dashboard/agent.py", "ray::DashboardAgent"),
+            # By its title alone: the path of its program is also among the raylet's arguments.
+            lambda stage: stage.pids(stage.cluster.pair.second, "ray::DashboardAgent"),
         ),
         watched_s=40.0,
     ),
