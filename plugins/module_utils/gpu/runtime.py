@@ -374,6 +374,18 @@ def collect(host: Host) -> Runtime:
     return runtime
 
 
+def read_gpus(run: Runner) -> list[Gpu]:
+    """Return the GPUs by one question to nvidia-smi; empty where it shows none. An older driver is asked once more, by its own names."""
+    for reasons in REASON_FIELDS:
+        fields = (*GPU_FIELDS, reasons)
+        status, out, _err = run(["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"])
+        if status == 0:
+            return parse_gpus(out, fields)
+        if "not a valid field" not in out:
+            break
+    return []
+
+
 def _suspicious(gpu: Gpu) -> bool:
     """Say whether a GPU is busy at a clock that is far too low."""
     return (gpu.utilization_percent or 0) >= BUSY_PERCENT and _below(gpu, LOW_CLOCK)

@@ -345,24 +345,34 @@ def page(report: Report) -> str:
     """Return the report as one HTML page that needs nothing beside itself: no script, no font, no picture, no address."""
     parts = [_contents(report)]
     for number, (name, findings) in enumerate(report.sections()):
-        body = "\n".join(_row(finding) for finding in findings) or "<tr><td colspan='4'>nothing was checked</td></tr>"
+        body = (
+            "\n".join(finding_row(finding) for finding in findings)
+            or "<tr><td colspan='4'>nothing was checked</td></tr>"
+        )
         parts.append(
-            f"<section id='part-{number}' aria-labelledby='head-{number}'>\n<h2 id='head-{number}'>{_text(name)}</h2>\n"
+            f"<section id='part-{number}' aria-labelledby='head-{number}'>\n<h2 id='head-{number}'>{html_text(name)}</h2>\n"
             "<table>\n<thead><tr><th scope='col'>State</th><th scope='col'>What</th><th scope='col'>Found</th>"
             f"<th scope='col'>What to do</th></tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</section>"
         )
-    about = " · ".join(_text(part) for part in (report.subject, report.made) if part)
-    notes = "".join(f"<p class='faint'>{_text(note)}</p>\n" for note in report.notes)
+    about = " · ".join(html_text(part) for part in (report.subject, report.made) if part)
+    notes = "".join(f"<p class='faint'>{html_text(note)}</p>\n" for note in report.notes)
+    body = (
+        f"<h1>{html_text(report.title)}</h1>\n<p class='faint'>{about}</p>\n"
+        f"<p class='verdict {worst(report.findings())}'>{html_text(sentence(report))}</p>\n"
+        + "\n".join(parts)
+        + f"\n{notes}"
+    )
+    return sheet(f"{report.title}: {worst(report.findings())}", body)
+
+
+def sheet(title: str, body: str, style: str = "") -> str:
+    """Return a body of HTML as a page in the one look of reports; ``style`` adds to it."""
     return (
         "<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
         # Nothing is fetched from anywhere, whatever stands in the findings.
         "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{_text(report.title)}: {_text(worst(report.findings()))}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n"
-        f"<h1>{_text(report.title)}</h1>\n<p class='faint'>{about}</p>\n"
-        f"<p class='verdict {worst(report.findings())}'>{_text(sentence(report))}</p>\n"
-        + "\n".join(parts)
-        + f"\n{notes}</body>\n</html>\n"
+        f"<title>{html_text(title)}</title>\n<style>\n{_STYLE}{style}\n</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
 
 
@@ -371,23 +381,24 @@ def _contents(report: Report) -> str:
     for number, (name, findings) in enumerate(report.sections()):
         found = counts(findings)
         told = " ".join(f"<span class='pill {level}'>{found[level]} {level}</span>" for level in LEVELS if found[level])
-        links.append(f"<a href='#part-{number}'>{_text(name)}</a> {told}")
+        links.append(f"<a href='#part-{number}'>{html_text(name)}</a> {told}")
     return "<nav aria-label='Parts'>" + "".join(f"<p>{link}</p>" for link in links) + "</nav>"
 
 
-def _row(finding: Finding) -> str:
+def finding_row(finding: Finding) -> str:
+    """Return a finding as a row of four cells: state, what, found, what to do."""
     remedy = ""
     if finding.level != GREEN:
-        remedy = _text(finding.remedy)
+        remedy = html_text(finding.remedy)
         if finding.commands:
-            remedy += "<pre>" + "\n".join(_text(command) for command in finding.commands) + "</pre>"
-        remedy += f"<p class='code faint'><code>{_text(finding.code)}</code></p>"
+            remedy += "<pre>" + "\n".join(html_text(command) for command in finding.commands) + "</pre>"
+        remedy += f"<p class='code faint'><code>{html_text(finding.code)}</code></p>"
     return (
-        f"<tr><td class='state'><span class='pill {finding.level}'>{finding.level}</span></td><td class='check'>{_text(finding.check)}</td>"
-        f"<td>{_text(finding.found)}</td><td class='remedy'>{remedy}</td></tr>"
+        f"<tr><td class='state'><span class='pill {finding.level}'>{finding.level}</span></td><td class='check'>{html_text(finding.check)}</td>"
+        f"<td>{html_text(finding.found)}</td><td class='remedy'>{remedy}</td></tr>"
     )
 
 
-def _text(text: str) -> str:
+def html_text(text: str) -> str:
     """Return text for HTML; what stands between backquotes becomes code."""
     return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", html.escape(text, quote=True))

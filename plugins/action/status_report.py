@@ -1,0 +1,73 @@
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows and writes the status on the controller; documented in plugins/modules/status_report.py."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ..module_utils.report.finding import GREEN, RED, YELLOW
+from ..module_utils.report.status import document, screen
+from ..module_utils.report.status_page import status_page
+from ..module_utils.system.files import write_atomic
+
+_COLOURS = {RED: "red", YELLOW: "yellow", GREEN: "green"}
+
+
+class ActionModule(ActionBase):
+    """Runs without a connection."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        del tmp
+        _validation, arguments = self.validate_argument_spec(
+            argument_spec={
+                "nodes": {"type": "dict", "required": True},
+                "head": {"type": "str", "required": True},
+                "about": {"type": "dict", "default": {}},
+                "json_file": {"type": "path"},
+                "page": {"type": "path"},
+            }
+        )
+        made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        try:
+            status = document(arguments["nodes"], arguments["head"], arguments["about"], made)
+        except ValueError as error:
+            return result | {"failed": True, "msg": str(error)}
+        # The width of the terminal, or of the lines that a log is read in.
+        for level, line in screen(status, shutil.get_terminal_size((120, 24)).columns):
+            self._display.display(line, color=_COLOURS.get(level))
+        written = []
+        for name, text in (
+            ("json_file", f"{json.dumps(status, indent=2, sort_keys=True)}\n"),
+            ("page", status_page(status)),
+        ):
+            if not arguments[name] or self._task.check_mode:
+                continue
+            place = Path(arguments[name]).expanduser()
+            try:
+                # For its owner alone: it names the nodes and what is wrong with them.
+                write_atomic(place, text, 0o600)
+            except OSError as error:
+                return result | {
+                    "failed": True,
+                    "msg": f"{name} cannot be written to {place} on the controller: {error.strerror}; name another file",
+                }
+            written.append(str(place))
+        said = f"{status['state']['name']}: {status['state']['reason']}"
+        return result | {
+            "changed": False,
+            "status": status,
+            "msg": "; ".join([said, *(f"written: {place}" for place in written)]),
+        }

@@ -1,0 +1,281 @@
+#!/usr/bin/python
+# Copyright (c) 2026, dgx_spark.vllm contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module: how a node is at this moment, and on the head the cluster, within a few seconds."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_status_info
+short_description: GPU, memory, link, disk and units of a node, and on the head Ray and server, within seconds
+version_added: 1.1.0
+description:
+  - Looks at everything at the same time, and returns after O(seconds) with what has been seen by then. A look that is not done, because a driver or a
+    daemon hangs, is a finding.
+  - Only reads.
+options:
+  seconds:
+    description: Seconds for all looks together.
+    type: float
+    default: 3
+  disk:
+    description: A path on the file system whose room is told.
+    type: path
+    default: /
+  reserve_gib:
+    description: GiB of memory at which processes are ended; the headroom is what is available above that.
+    type: float
+    default: 4
+  ray:
+    description: The options O(ignore:dashboard_url), O(ignore:token_file), O(ignore:expected_nodes) and O(ignore:expected_gpus) of
+      M(dgx_spark.vllm.ray_cluster_info); left out, Ray is not asked.
+    type: dict
+  server:
+    description: The options O(ignore:base_url), O(ignore:model) and O(ignore:api_key_file) of M(dgx_spark.vllm.vllm_server_info); left out, the server is
+      not asked.
+    type: dict
+  weights:
+    description: The options O(ignore:repo_id), O(ignore:revision) and O(ignore:dest) of M(dgx_spark.vllm.hf_model_info); left out, the store is not read.
+    type: dict
+  watchdog:
+    description: Whether the state of the watchdog is read.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - dgx_spark.vllm.attributes.info
+seealso:
+  - module: dgx_spark.vllm.status_report
+author:
+  - dgx_spark.vllm contributors (@dgx-spark)
+"""
+
+EXAMPLES = r"""
+- name: Look at the node
+  dgx_spark.vllm.node_status_info:
+    seconds: 3
+  register: look
+"""
+
+RETURN = r"""
+looks:
+  description: What each look found, by its name, with its RV(ignore:findings); one that was not done has RV(ignore:failed) and the reason.
+  returned: success
+  type: dict
+  sample: {memory: {total_gib: 121.7, available_gib: 9.3, headroom_gib: 5.3, findings: []}}
+msg:
+  description: One sentence.
+  returned: always
+  type: str
+"""
+
+import functools
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.docker.cli import DockerError
+from ..module_utils.fabric.link import FabricError, Machine
+from ..module_utils.fabric.link import collect as read_link
+from ..module_utils.gpu.runtime import clock_finding, read_gpus
+from ..module_utils.hub.judge import judge_store
+from ..module_utils.hub.queue import Queue, watch
+from ..module_utils.hub.store import Store, StoreError
+from ..module_utils.node.guard import PACKAGE, GuardError, Node, guard_findings
+from ..module_utils.node.requirements import parse_meminfo
+from ..module_utils.ray.cluster import CHECK as RAY
+from ..module_utils.ray.cluster import judge as judge_ray
+from ..module_utils.ray.cluster import read_cluster, summary
+from ..module_utils.report.finding import as_dicts, fine
+from ..module_utils.service import unit_states, watchdog_report
+from ..module_utils.service.freeze import freeze_warnings
+from ..module_utils.system.files import read_json
+from ..module_utils.system.http_json import HttpClient, HttpError, secret_or_reason
+from ..module_utils.system.run import run
+from ..module_utils.vllm.health import CHECK as SERVER
+from ..module_utils.vllm.health import parse_metrics, read_server, summarize_metrics
+
+WATCHDOG = Path("/run/dgx-spark/watchdog.json")
+#: Seconds between two readings of the counters that make a rate.
+RATE_S = 1.0
+_TOKENS = "generation_tokens_total"
+_KERNEL_LINES = ("journalctl", "--dmesg", "--boot", "--since", "-24h", "--no-pager", "--quiet", "--output", "short-iso")
+_KILL_LINES = (
+    "journalctl",
+    "--unit",
+    PACKAGE,
+    "--boot",
+    "--since",
+    "-24h",
+    "--no-pager",
+    "--quiet",
+    "--output",
+    "short-iso",
+)
+Params = Mapping[str, Any]
+
+
+class Brief:
+    """Runs programs for no longer than the looks may take: none is left behind."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, argv: Sequence[str], seconds: float | None = None, /, **more: Any) -> tuple[int, str, str]:
+        return run(argv, self.seconds if seconds is None else min(seconds, self.seconds), **more)
+
+
+def memory(params: Params, _run: Brief) -> dict[str, Any]:
+    total, available = parse_meminfo(Path("/proc/meminfo").read_text(encoding="ascii"))
+    headroom = round(available - params["reserve_gib"], 2)
+    return {"total_gib": total, "available_gib": available, "headroom_gib": headroom, "findings": []}
+
+
+def disk(params: Params, _run: Brief) -> dict[str, Any]:
+    # The store may not be there yet: its file system is that of the nearest folder above.
+    place = next(path for path in (Path(params["disk"]), *Path(params["disk"]).parents) if path.exists())
+    use = shutil.disk_usage(place)
+    return {"path": str(place), "total_gib": use.total / 2**30, "free_gib": use.free / 2**30, "findings": []}
+
+
+def gpu(_params: Params, run: Brief) -> dict[str, Any]:
+    gpus = read_gpus(run)
+    found = [clock_finding(one, busy=False) for one in gpus]
+    return {"gpus": [asdict(one) for one in gpus], "findings": as_dicts(found)}
+
+
+def link(_params: Params, run: Brief) -> dict[str, Any]:
+    ports = read_link(Machine(run)).ports()
+    up = [twins for twins in ports.values() if any(twin.carrier for twin in twins)]
+    speeds = [max((twin.speed or 0 for twin in twins if twin.carrier), default=0) for twins in up]
+    state = "up" if up else "down" if ports else "no port"
+    return {"state": state, "gbits": sum(speeds) / 1000 or None, "findings": []}
+
+
+def services(_params: Params, run: Brief) -> dict[str, Any]:
+    return unit_states.answer({"names": None, "startup_of": None, "snapshot": False}, run)
+
+
+def guard(_params: Params, run: Brief) -> dict[str, Any]:
+    _code, ended, _err = run(_KILL_LINES)
+    _code, kernel, _err = run(_KERNEL_LINES)
+    return {"findings": as_dicts([*guard_findings(Node(run), ended), *freeze_warnings(kernel.splitlines())])}
+
+
+def ray(params: Params, run: Brief) -> dict[str, Any]:
+    asked = params["ray"]
+    token, _problem = secret_or_reason(None, asked["token_file"])
+    cluster = read_cluster(HttpClient(asked["dashboard_url"], token=token, timeout=run.seconds))
+    trouble = judge_ray(cluster, asked["expected_nodes"], int(asked["expected_gpus"]))
+    told = [trouble or fine("ray", RAY, summary(cluster))]
+    return {
+        **cluster.as_facts(),
+        "ready": not trouble,
+        "reason": trouble.found if trouble else "",
+        "findings": as_dicts(told),
+    }
+
+
+def server(params: Params, run: Brief) -> dict[str, Any]:
+    state = read_server(_client(params, run), params["server"]["model"])
+    names = ", ".join(entry["id"] for entry in state.models)
+    told = [state.trouble or fine("vllm", SERVER, f"vLLM {state.version or '(version unknown)'} serves {names}")]
+    return {**state.as_facts(), "findings": as_dicts(told)}
+
+
+def rate(params: Params, run: Brief) -> dict[str, Any]:
+    client = _client(params, run)
+    begun, before = time.monotonic(), _tokens(client)
+    time.sleep(RATE_S)
+    after, ended = _tokens(client), time.monotonic()
+    known = before is not None and after is not None and after >= before
+    return {"tokens_per_s": (after - before) / (ended - begun) if known else None, "findings": []}
+
+
+def _client(params: Params, run: Brief) -> HttpClient:
+    asked = params["server"]
+    key, _problem = secret_or_reason(None, asked["api_key_file"])
+    return HttpClient(asked["base_url"], token=key, timeout=run.seconds)
+
+
+def _tokens(client: HttpClient) -> Any:
+    try:
+        return summarize_metrics(parse_metrics(client.get("/metrics").text)).get(_TOKENS)
+    except HttpError:
+        return None
+
+
+def weights(params: Params, run: Brief) -> dict[str, Any]:
+    asked = params["weights"]
+    found, error = watch(Store(asked["dest"]), asked["repo_id"], asked["revision"], "size", Queue(), run)
+    return {"error": error, "findings": as_dicts(judge_store(found, error))}
+
+
+def watchdog(_params: Params, _run: Brief) -> dict[str, Any]:
+    state = read_json(WATCHDOG)
+    age = time.time() - WATCHDOG.stat().st_mtime if state is not None else 0.0
+    return {"state": state or {}, "findings": as_dicts(watchdog_report.findings(state, age, datetime.now(UTC)))}
+
+
+#: Each look; those of the second line only where their option asks for them.
+ALWAYS: tuple[Callable[[Params, Brief], dict[str, Any]], ...] = (services, guard, memory, gpu, link, disk)
+ASKED = {"watchdog": (watchdog,), "server": (server, rate), "ray": (ray,), "weights": (weights,)}
+EXPECTED = (OSError, ValueError, KeyError, DockerError, FabricError, GuardError, StoreError)
+
+
+def look(kind: Callable[[Params, Brief], dict[str, Any]], params: Params, brief: Brief, into: dict[str, Any]) -> None:
+    """Look, and put the answer or the reason for none into ``into``."""
+    try:
+        into[kind.__name__] = kind(params, brief)
+    except EXPECTED as error:
+        into[kind.__name__] = {"failed": True, "msg": f"{kind.__name__}: {error}"}
+
+
+def looks(params: Params) -> dict[str, Any]:
+    """Look at everything at once; what is not done in time is left behind, and says so."""
+    brief, found = Brief(params["seconds"]), dict[str, Any]()
+    kinds = [*ALWAYS, *(kind for name, those in ASKED.items() if params[name] for kind in those)]
+    ends = time.monotonic() + params["seconds"]
+    # Daemons: one that hangs in the kernel does not keep the module.
+    threads = [
+        threading.Thread(target=functools.partial(look, kind, params, brief, found), daemon=True) for kind in kinds
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
+    late = f"no answer within {params['seconds']:g} s"
+    return {
+        kind.__name__: found.get(kind.__name__, {"failed": True, "msg": f"{kind.__name__}: {late}"}) for kind in kinds
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "seconds": {"type": "float", "default": 3},
+            "disk": {"type": "path", "default": "/"},
+            "reserve_gib": {"type": "float", "default": 4},
+            "ray": {"type": "dict", "no_log": False},
+            "server": {"type": "dict", "no_log": False},
+            "weights": {"type": "dict"},
+            "watchdog": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    if module.params["seconds"] <= 0:
+        module.fail_json(msg=f"seconds is {module.params['seconds']:g}, expected more than 0")
+    found = looks(module.params)
+    failed = [str(said["msg"]) for said in found.values() if said.get("failed")]
+    module.exit_json(changed=False, looks=found, msg="; ".join(failed) or f"looked at {', '.join(found)}")
+
+
+if __name__ == "__main__":
+    main()
