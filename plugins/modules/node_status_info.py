@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_status_info
 short_description: GPU, memory, link, disk and units of a node, and on the head Ray and server, within seconds
-version_added: 1.1.0
+version_added: 1.0.0
 description:
   - Looks at everything at the same time, and returns after O(seconds) with what has been seen by then. A look that is not done, because a driver or a
     daemon hangs, is a finding.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: status_report
 short_description: The state of the cluster on one screen, as JSON and as a page
-version_added: 1.1.0
+version_added: 1.0.0
 description:
   - Makes one document of what M(dgx_spark.vllm.node_status_info) returned of each node, shows it on one screen, and writes it as JSON and as one HTML page
     that needs nothing beside itself.

@@ -51,11 +51,12 @@ def document(nodes: Mapping[str, Mapping[str, Any]], head: str, about: Mapping[s
     models = server.get("models") or [{}]
     kv = metrics.get("kv_cache_usage_perc")
     rates = _look(watchdog, "tokens_per_s")
+    state = _state(nodes.get(head, {}), server, watchdog, found.get(head, []))
     return {
         "schema": SCHEMA,
         "made": made,
         "level": worst(every),
-        "state": _state(nodes.get(head, {}), server, watchdog, found.get(head, [])),
+        "state": state,
         "endpoint": {
             "url": str(about.get("endpoint", "")),
             "model": str(about.get("model", "")),
@@ -77,7 +78,7 @@ def document(nodes: Mapping[str, Mapping[str, Any]], head: str, about: Mapping[s
         ],
         "recovery": _recovery(watchdog),
         "findings": rows,
-        "next": _next(rows),
+        "next": _next(rows, state["level"]),
     }
 
 
@@ -185,14 +186,15 @@ def _recovery(watchdog: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _next(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _next(rows: Sequence[Mapping[str, Any]], state: str) -> list[str]:
     """Return what to do, the gravest first: the remedies of what is red; of what is yellow only where nothing is red."""
     level = RED if any(row["level"] == RED for row in rows) else YELLOW
     told: dict[str, None] = {}
     for row in rows:
         if row["level"] == level:
             told[f"{row['node']}: {row['remedy'] or '; '.join(f'`{command}`' for command in row['commands'])}"] = None
-    return [line for line in told if not line.endswith(": ")] or [NOTHING]
+    steps = [line for line in told if not line.endswith(": ")]
+    return steps or [NOTHING if state == GREEN else "run playbooks/report.yml, which looks at everything"]
 
 
 # --- words that screen and page share -----------------------------------------------------------------------------
@@ -304,7 +306,7 @@ def screen(status: Mapping[str, Any], width: int = 100) -> list[tuple[str, str]]
     if len(wrong) > MOST:
         lines.append(("", f"  and {len(wrong) - MOST} more: add -e status_page=status.html"))
     if not wrong:
-        lines.append((GREEN, f"  no errors: {counts(_levels(status))[GREEN]} checks are green"))
+        lines.append((GREEN, f"  no errors; green: {counts(_levels(status))[GREEN]}"))
     for number, said in enumerate(status["next"][:3]):
         lines += [("", line) for line in _fold(f"  {'' if number else 'next':<6}  ", said, width, 3)]
     return lines

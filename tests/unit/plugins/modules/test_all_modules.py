@@ -20,7 +20,12 @@ MODULES = sorted((ROOT / "plugins/modules").glob("*.py"), key=lambda path: path.
 #: Lines of a module beside its documentation. What is longer thinks for itself: that belongs into a room of module_utils.
 MOST_LINES = 250
 #: Modules that no role and no playbook calls, and why they are there.
-ALONE = {"vllm_memory_plan": "plans a model from its config.json, without an inventory (docs/planning.md)"}
+ALONE = {
+    "node_guard_info": "one look alone; node_status_info takes the same look with the others",
+    "ray_cluster_info": "one look alone; node_status_info takes the same look with the others",
+    "vllm_memory_plan": "plans a model from its config.json, without an inventory (docs/planning.md)",
+    "vllm_watchdog_info": "one look alone; node_status_info takes the same look with the others",
+}
 #: Options that no role and no playbook passes, and who would.
 OPTIONS_ALONE = {
     "container_gpu_check": {
@@ -42,7 +47,6 @@ OPTIONS_ALONE = {
     "hf_model": {"state": "removing a snapshot"},
     "hf_model_copy": {"reverify": "a disk in doubt"},
     "image_sync": {"peer_token_file": "a token elsewhere"},
-    "node_guard_info": {"hours": "another span"},
     "run_lock": {
         "path": "a lock of one's own",
         **dict.fromkeys(("run", "instead_of"), "its action plugin fills it in"),
@@ -71,15 +75,13 @@ OPTIONS_ALONE = {
     "node_service": {"config_path": "a node of one's own"},
     "node_survey_info": {"interfaces": "ports that are not ConnectX", "netplan_files": "a report of one's own"},
     "node_tools": {"path": "another folder"},
-    "preflight_report": {"show": "the page alone"},
-    "ray_cluster_info": {"timeout": "a slow head", "token": "a token that is in no file"},
+    "preflight_report": {"show": "the page alone", "title": "a report of one's own"},
     "vllm_benchmark": {"container": "another server", "seed": "the same prompts again"},
     "vllm_benchmark_info": {"ray_folder": "another folder of Ray"},
     "vllm_benchmark_result": {"container": "another server"},
     "vllm_chat_check": {"api_key": "a key that is in no file", "check_authentication": "a server without a key"},
     "vllm_flags": {"kernel_record": "another folder", "record": "another folder", "seconds": "a slow disk"},
     "vllm_graph_trial": {"answer_seconds": "a slow model", "record": "another folder"},
-    "vllm_watchdog_info": {"path": "a state from elsewhere"},
     "vllm_server_info": {"api_key": "a key that is in no file", "timeout": "a slow server"},
 }
 

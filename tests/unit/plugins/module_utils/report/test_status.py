@@ -160,7 +160,7 @@ def test_a_pair_that_serves() -> None:
         "2 of 2 nodes, 2 of 2 GPUs",
         "none recorded",
         "spark-2  GB10  92 %     61 C   2405 MHz  13 of 122 GiB  9 GiB     up 200 Gb/s  2900 GiB",
-        "no errors: 6 checks are green",
+        "no errors; green: 6",
         f"next    {NOTHING}",
     ):
         assert words in said
@@ -224,6 +224,11 @@ def test_a_server_without_a_watchdog() -> None:
         "reason": "no server answers",
         "for_s": None,
     }
+
+
+def test_what_does_not_serve_is_never_left_without_a_next_step() -> None:
+    assert "nothing to do" not in text(CASES["nothing installed"])
+    assert CASES["nothing installed"]["next"] == ["run playbooks/report.yml, which looks at everything"]
 
 
 def test_more_than_fits_is_counted() -> None:
