@@ -8,17 +8,41 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.report.finding import GREEN, RED, YELLOW
+from ..module_utils.node.reach import judge_reach
+from ..module_utils.report.finding import GREEN, RED, YELLOW, as_dicts
 from ..module_utils.report.status import document, screen
 from ..module_utils.report.status_page import status_page
 from ..module_utils.system.files import write_atomic
 
+_CONNECTION = ("ansible_host", "ansible_user", "ansible_python_interpreter")
 _COLOURS = {RED: "red", YELLOW: "yellow", GREEN: "green"}
+
+
+def reached(nodes: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the results, those of nodes that did not answer with the finding that says why.
+
+    Args:
+        nodes: results by node.
+        variables: the nodes' variables by node, of which those of the connection are read.
+    """
+    found = {}
+    for name, result in nodes.items():
+        if not isinstance(result, Mapping):
+            raise ValueError(f"nodes has {name!r}: {result!r}, expected the registered result of node_status_info")
+        found[name] = dict(result)
+        if "looks" in result:
+            continue
+        host = variables.get(name) or {}
+        why = judge_reach(result, name, {key: host[key] for key in _CONNECTION if key in host})
+        if why:
+            found[name] |= {"findings": as_dicts([why]), "msg": why.found}
+    return found
 
 
 class ActionModule(ActionBase):
@@ -42,7 +66,8 @@ class ActionModule(ActionBase):
         )
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         try:
-            status = document(arguments["nodes"], arguments["head"], arguments["about"], made)
+            nodes = reached(arguments["nodes"], (task_vars or {}).get("hostvars") or {})
+            status = document(nodes, arguments["head"], arguments["about"], made)
         except ValueError as error:
             return result | {"failed": True, "msg": str(error)}
         # The width of the terminal, or of the lines that a log is read in.

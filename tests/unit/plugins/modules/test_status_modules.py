@@ -16,6 +16,7 @@ from ansible_collections.dgx_spark.vllm.plugins.action import status_report
 from ansible_collections.dgx_spark.vllm.plugins.modules import node_status_info
 
 from tests.unit.plugins.action.test_report_and_bundle import run as act
+from tests.unit.plugins.fake_server import Asked, Reply, fake_server
 
 ROOT = Path(__file__).parents[4]
 SHAPE = json.loads((ROOT / "docs/status.schema.json").read_text(encoding="utf-8"))
@@ -94,6 +95,25 @@ def test_what_is_asked_for_on_the_head(
     assert looks["weights"]["findings"][0]["code"] == "hub.incomplete"
 
 
+@pytest.mark.usefixtures("quiet")
+def test_the_rate_is_two_readings_of_the_counter(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_status_info, "RATE_S", 0.5)
+    monkeypatch.setattr(node_status_info, "ASKED", {"server": (node_status_info.rate,)})
+    counted = iter((100, 120, 500, 20))
+
+    def metrics(_asked: Asked) -> Reply:
+        return Reply(f'vllm:generation_tokens_total{{engine="0"}} {next(counted)}\n')
+
+    with fake_server({"GET /metrics": metrics}) as fake:
+        for low, high in ((20, 40.1), (None, None)):
+            asked = {"base_url": fake.url, "model": "m", "api_key_file": "/none"}
+            rate = look(capsys, server=asked)["looks"]["rate"]["tokens_per_s"]
+            # A counter that fell is of a server that was started anew.
+            assert rate is None if low is None or high is None else low < rate < high
+
+
 def test_a_time_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert look(capsys, seconds=0)["msg"] == "seconds is 0, expected more than 0"
 
@@ -130,6 +150,19 @@ def test_a_place_that_cannot_be_written_is_one_sentence() -> None:
     result, _shown = act(status_report, nodes=NODES, head="spark-1", json_file="/proc/nobody/status.json")
     assert result["failed"]
     assert result["msg"].startswith("json_file cannot be written to /proc/nobody/status.json on the controller")
+
+
+def test_why_a_node_does_not_answer_is_said_as_the_report_says_it() -> None:
+    result, _shown = act(status_report, nodes=NODES | {"spark-1": {"failed": True, "msg": "Timed out"}}, head="spark-1")
+    found = {row["node"]: row for row in result["status"]["findings"]}
+    assert (found["spark-1"]["code"], found["spark-2"]["code"]) == ("node.no_task_runs", "node.unreachable")
+    assert "does not answer over SSH (connection timed out)" in result["status"]["nodes"][1]["reason"]
+
+
+def test_a_result_that_is_none_is_one_sentence() -> None:
+    result, _shown = act(status_report, nodes={"a": "x"}, head="a")
+    assert result["failed"]
+    assert result["msg"] == "nodes has 'a': 'x', expected the registered result of node_status_info"
 
 
 def test_findings_that_are_none_are_one_sentence() -> None:
