@@ -97,6 +97,7 @@ from ..module_utils.service import (
     pulse,
     rank_watch,
     restart_plan,
+    token_rate,
     verdict,
     watchdog,
 )
@@ -151,6 +152,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     system,
     system_run,
     systemd_unit,
+    token_rate,
     vllm,
     verdict,
     watchdog,

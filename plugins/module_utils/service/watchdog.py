@@ -37,6 +37,7 @@ from .node_state import compiling, container_age, end_container, memory, ranks
 from .observer import Observer, Probe
 from .pulse import PORT, REPORT, START, STATE, Board, Order, PulseServer, Report
 from .restart_plan import RAY_HEAD, VLLM
+from .token_rate import TokenRate
 from .verdict import ALIVE, DEAD, DRAINING, LOADING, SERVING, SICK, WAITING, Judge, Sample, Verdict
 
 STATE_FILE = Path("/run/dgx-spark/watchdog.json")
@@ -102,6 +103,7 @@ class Watchdog:
         self.budget = Budget.load(folder / "budget.json")
         self.board = Board(clock)
         self.cache = CacheKeeper(clock)
+        self.rate = TokenRate()
         self.verdict = Verdict(DEAD, "not looked at yet")
         self.since = clock()
         self.recovery: dict[str, Any] = read_json(folder / "recovery.json") or {}
@@ -147,6 +149,7 @@ class Watchdog:
             verdict = self.judge.judge(sample)
             passed, self._looked_at = sample.at - self._looked_at, sample.at
             self.budget.tick(passed, verdict.state in ALIVE)
+            self.rate.take(sample.at, (sample.metrics or {}).get("generation_tokens_total"))
             self.notice_start(sample)
             self.tell(verdict)
             self.notice_end(sample, verdict)
@@ -188,6 +191,7 @@ class Watchdog:
             "for_s": round(self.clock() - self.since, 1),
             "start": self._start,
             "prefill_tok_s": self.observer.probe.prefill,
+            "tokens_per_s": self.rate.facts(self.clock()),
             "failures": [asdict(failure) for failure in self.budget.failures],
             "pause_s": round(self.budget.pause(), 1),
             "recovery": self.recovery,

@@ -417,6 +417,15 @@ def test_serving_again_is_told_with_its_seconds(world: World) -> None:
     assert recovery["cause"] == v.HUNG and recovery["seconds"] > 0
 
 
+def test_the_rate_of_the_last_hour_is_in_the_state(world: World) -> None:
+    world.serve()
+    tokens = FIGURES["generation_tokens_total"]
+    world.seen = replace(world.seen, metrics={**FIGURES, "generation_tokens_total": tokens + 4000})
+    world.pass_time(2)
+    told = json.loads((world.folder / "state.json").read_text())["tokens_per_s"]
+    assert told == {"hour": round(4000 / told["span_s"], 2), "span_s": pytest.approx(400, abs=10)}
+
+
 @pytest.mark.parametrize(
     "body", [None, [], {}, {"address": 3}, {"address": HEAD, "ranks": ["x"]}, {"address": HEAD, "total_gib": "x"}]
 )
