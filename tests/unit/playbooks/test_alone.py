@@ -28,7 +28,7 @@ SAYS = {
     "site": "does not answer",
 }
 #: Playbooks that end well without a node: they tell what they could not reach, or need none.
-WELL = {"diagnose", "report", "settings", "status"}
+WELL = {"diagnose", "logs", "report", "settings", "status"}
 NODES = {
     name: {"ansible_host": "127.0.0.1", "ansible_port": 1, "spark_fabric_address": f"192.168.100.1{number}"}
     for number, name in enumerate(("spark-1", "spark-2"))
