@@ -375,15 +375,28 @@ def collect(host: Host) -> Runtime:
 
 
 def read_gpus(run: Runner) -> list[Gpu]:
-    """Return the GPUs by one question to nvidia-smi; empty where it shows none. An older driver is asked once more, by its own names."""
-    for reasons in REASON_FIELDS:
-        fields = (*GPU_FIELDS, reasons)
-        status, out, _err = run(["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"])
-        if status == 0:
-            return parse_gpus(out, fields)
-        if "not a valid field" not in out:
+    """Return the GPUs by one question to nvidia-smi, empty where there is none to ask; an older driver is asked again by its own names.
+
+    Raises:
+        ValueError: it gives no answer, or a GPU does not work; one sentence.
+    """
+    status, out, fields = 127, "", GPU_FIELDS
+    for reasons in (*REASON_FIELDS, ""):
+        fields = (*GPU_FIELDS, reasons) if reasons else GPU_FIELDS
+        status, out, err = run(["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"], PATIENCE)
+        if status == 0 or "not a valid field" not in out:
             break
-    return []
+    if status == 127:
+        return []
+    if status == GIVEN_UP:
+        raise ValueError("nvidia-smi gave no answer in time")
+    if status != 0:
+        raise ValueError(f"nvidia-smi failed: {_one_line(out) or _one_line(err)}")
+    gpus = parse_gpus(out, fields)
+    broken = next((gpu for gpu in gpus if gpu.trouble), None)
+    if broken:
+        raise ValueError(f"GPU {broken.index} does not work: nvidia-smi says {broken.trouble}")
+    return gpus
 
 
 def _suspicious(gpu: Gpu) -> bool:

@@ -46,3 +46,25 @@ def test_one_node_is_off_and_the_other_hangs(tmp_path: Path, mute: int) -> None:
     assert "timed out" in status["nodes"][1]["reason"].lower()
     assert "<h1>Status</h1>" in (tmp_path / "status.html").read_text()
     assert "changed=1" not in text
+
+
+def test_a_node_that_takes_the_task_and_never_ends_it(tmp_path: Path) -> None:
+    """A connection that stands says nothing of a machine that hangs: only the limit of the task ends it."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 20\n")
+    python.chmod(0o755)
+    stuck = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": str(python),
+        "ansible_become": False,
+        "spark_fabric_address": "192.168.100.11",
+    }
+    pair = {"children": {"head": group("spark-1"), "workers": {"hosts": {"spark-2": stuck}}}}
+    hosts = inventory(tmp_path / "inventory", {"sparks": pair})
+    begun = time.monotonic()
+    code, text = ansible(tmp_path, "-i", str(hosts), book("status"), "-e", f"status_json={tmp_path}/status.json")
+    assert code == 0, text
+    assert time.monotonic() - begun < 60
+    status = json.loads((tmp_path / "status.json").read_text())
+    jsonschema.validate(status, SHAPE)
+    assert "Timed out after 5" in status["nodes"][1]["reason"]

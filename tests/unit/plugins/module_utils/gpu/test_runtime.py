@@ -27,6 +27,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.runtime import 
     parse_holders,
     parse_kernel_module,
     parse_reasons,
+    read_gpus,
     reason_words,
 )
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import GREEN, RED, YELLOW
@@ -134,6 +135,37 @@ def test_a_driver_that_knows_neither(tmp_path: Path) -> None:
     assert runtime.gpus[0].reasons is None
     levels = {finding.check: finding.level for finding in judge(runtime)}
     assert (levels["gpu"], levels["clocks"]) == (GREEN, YELLOW)
+
+
+def test_the_gpus_alone_by_one_question() -> None:
+    programs = Programs(WELL)
+    (gpu,) = read_gpus(programs)
+    assert gpu.is_gb10 and len(programs.asked) == 1
+    refused = (2, 'Field "x" is not a valid field to query.\n', "")
+    line = recorded("smi_query_idle.csv").rpartition(",")[0] + "\n"
+    answers = {f"nvidia-smi --query-gpu={','.join((*GPU_FIELDS, name))}": refused for name in REASON_FIELDS}
+    (gpu,) = read_gpus(Programs({**answers, "nvidia-smi --query-gpu=": (0, line, "")}))
+    assert gpu.reasons is None
+    assert read_gpus(Programs({"nvidia-smi": (127, "", "not there")})) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((124, "", ""), "no answer in time"),
+        ((9, "NVIDIA-SMI has failed\n", ""), "nvidia-smi failed: NVIDIA-SMI has failed"),
+        ((6, "", "No devices were found"), "No devices were found"),
+    ],
+)
+def test_a_question_without_an_answer_is_no_missing_gpu(answer: Answer, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read_gpus(Programs({"nvidia-smi": answer}))
+
+
+def test_a_gpu_that_is_lost_is_said() -> None:
+    lost = ", ".join(["0", *["[GPU is lost]"] * (len(FIELDS) - 1)])
+    with pytest.raises(ValueError, match="GPU 0 does not work: nvidia-smi says GPU is lost"):
+        read_gpus(Programs({"nvidia-smi": (0, f"{lost}\n", "")}))
 
 
 def test_the_cuda_version_comes_from_the_table_of_an_older_nvidia_smi(tmp_path: Path) -> None:
