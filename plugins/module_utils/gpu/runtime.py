@@ -380,7 +380,7 @@ def read_gpus(run: Runner) -> list[Gpu]:
     Raises:
         ValueError: it gives no answer, or a GPU does not work; one sentence.
     """
-    status, out, fields = 127, "", GPU_FIELDS
+    fields: tuple[str, ...] = GPU_FIELDS
     for reasons in (*REASON_FIELDS, ""):
         fields = (*GPU_FIELDS, reasons) if reasons else GPU_FIELDS
         status, out, err = run(["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"], PATIENCE)
