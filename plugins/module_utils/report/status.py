@@ -20,6 +20,7 @@ SCHEMA = "dgx_spark.vllm.status/1"
 #: States of the watchdog in which clients are served, and those in which it waits for something.
 _SERVED = ("serving", "busy")
 _BETWEEN = ("waiting", "loading", "draining", "saturated", "stopped")
+_AWAY, _NOTICED = "node.unreachable", ("watchdog", "vllm", "ray")
 #: Findings that the screen names; the page and the document have all.
 MOST = 6
 NOTHING = "nothing to do"
@@ -43,8 +44,8 @@ def document(nodes: Mapping[str, Mapping[str, Any]], head: str, about: Mapping[s
     found = {name: _findings(result) for name, result in nodes.items()}
     answer = _looks(nodes.get(head, {}))
     rows = [{"node": name, **finding.as_dict()} for name, findings in found.items() for finding in findings]
-    # The gravest first, and first of all a node that is not there: much else follows from that.
-    rows.sort(key=lambda row: (LEVELS.index(row["level"]), row["code"] != "node.unreachable"))
+    # The gravest first; of one level a node that is not there, from which much follows, then what clients notice.
+    rows.sort(key=lambda row: (LEVELS.index(row["level"]), row["code"] != _AWAY, row["source"] not in _NOTICED))
     every = [finding for findings in found.values() for finding in findings]
     server, watchdog = _look(answer, "server"), _look(_look(answer, "watchdog"), "state")
     metrics = _look(server, "metrics")
@@ -243,7 +244,7 @@ def facts(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     last = status["recovery"]
     if last:
         took = f", served again after {duration(last['seconds'])}" if last["seconds"] else ""
-        rows.append(("recovery", f"{last['at']}: {last['cause']}{took}"))
+        rows.append(("recovery", f"last failure at {last['at']}: {last['cause']}{took}"))
     else:
         rows.append(("recovery", "none recorded"))
     return rows

@@ -226,6 +226,14 @@ def test_a_server_without_a_watchdog() -> None:
     }
 
 
+def test_of_one_level_what_clients_notice_comes_first() -> None:
+    guard = [Finding("node.guard_off", YELLOW, "guard", "earlyoom does not run", "run site.yml")]
+    saturated = [Finding("watchdog.saturated", YELLOW, "watchdog", "saturated", "wait")]
+    looks = changed(guard={"findings": as_dicts(guard)}, watchdog={**HEAD["watchdog"], "findings": as_dicts(saturated)})
+    looks["looks"] = {"guard": looks["looks"]["guard"], **looks["looks"]}
+    assert [row["code"] for row in pair(head=looks)["findings"]][:2] == ["watchdog.saturated", "node.guard_off"]
+
+
 def test_what_does_not_serve_is_never_left_without_a_next_step() -> None:
     assert "nothing to do" not in text(CASES["nothing installed"])
     assert CASES["nothing installed"]["next"] == ["run playbooks/report.yml, which looks at everything"]
