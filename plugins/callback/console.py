@@ -18,6 +18,7 @@ description:
     this collection, is printed without the place in the source; with C(-v) it is shown.
   - A play under a condition is named once something of it runs.
   - In check mode, the tasks that could not be foreseen are named at the end.
+  - At the end of a run of several plays, what changed on which host, and the seconds of each play.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -38,6 +39,8 @@ _FIGURES = re.compile(r"\d+(\.\d+)?( (bytes|MiB|GiB|s|min|h)\b)?")
 # Whose message says all there is to say: the place in the playbook adds nothing for the one who reads it.
 _SPOKEN = ("dgx_spark.vllm.", "ansible.builtin.assert", "ansible.builtin.fail")
 _CHECK = "dgx_spark.vllm.settings_check"
+#: Plays that ran, from which on a summary is worth its lines, and changed tasks that it names.
+_PLAYS, _NAMED = 4, 8
 
 
 class CallbackModule(Default):
@@ -53,8 +56,11 @@ class CallbackModule(Default):
         self._since: dict[str, float] = {}
         self._unnamed: Any = None
         self._unforeseen: dict[str, list[str]] = {}
+        self._began: list[tuple[str, float]] = []
+        self._changed: dict[str, list[str]] = {}
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
+        self._began.append((play.get_name().strip(), time.monotonic()))
         self._play = play
         self._unnamed = play
 
@@ -85,6 +91,12 @@ class CallbackModule(Default):
             return
         super().v2_runner_on_failed(result, ignore_errors)
 
+    def v2_runner_on_ok(self, result: Any) -> None:
+        if result.result.get("changed"):
+            hosts = self._changed.setdefault(result.task.get_name().rpartition(" : ")[2].strip(), [])
+            hosts.append(result.host.get_name())
+        super().v2_runner_on_ok(result)
+
     def v2_runner_on_unreachable(self, result: Any) -> None:
         if self._display.verbosity == 0:
             result.result.pop("exception", None)
@@ -104,7 +116,25 @@ class CallbackModule(Default):
             )
             for name, hosts in self._unforeseen.items():
                 self._display.display(f"  - {name} ({', '.join(dict.fromkeys(hosts))})")
+        self._summarize()
         super().v2_playbook_on_stats(stats)
+
+    def _summarize(self) -> None:
+        ends = [at for _name, at in self._began[1:]] + [time.monotonic()]
+        seconds: dict[str, float] = {}
+        for (name, began), ended in zip(self._began, ends, strict=True):
+            seconds[name] = seconds.get(name, 0.0) + ended - began
+        told = [f"{name} {took:.0f}" for name, took in seconds.items() if took >= 0.5]
+        if len(told) < _PLAYS:
+            return
+        self._display.banner("SUMMARY")
+        self._display.display(f"{sum(seconds.values()):.0f} s: {', '.join(told)}")
+        if not self._changed:
+            self._display.display("nothing changed")
+        for name, hosts in list(self._changed.items())[:_NAMED]:
+            self._display.display(f"changed: {name} ({', '.join(dict.fromkeys(hosts))})")
+        if len(self._changed) > _NAMED:
+            self._display.display(f"changed: {_counted(len(self._changed) - _NAMED, 'more task')}, named above")
 
     def v2_runner_retry(self, result: Any) -> None:
         host = result._host.get_name()

@@ -171,6 +171,18 @@ def test_right_parameters_of_keys_reach_the_node(sparks: Path, tmp_path: Path) -
     assert "Connection refused" in " ".join(text.split()), text
 
 
+def test_the_console_sums_up_a_run_of_several_plays(sparks: Path, tmp_path: Path) -> None:
+    mine, play = tmp_path / "mine.yml", "- name: {0}\n  hosts: localhost\n  gather_facts: false\n  tasks:\n"
+    pause = "    - {name: Wait, ansible.builtin.wait_for: {timeout: 1}}\n"
+    change = "    - {name: Change, ansible.builtin.debug: {msg: x}, changed_when: true}\n"
+    for plays, lines in ((4, 1), (3, 0)):
+        mine.write_text("".join(play.format(f"Play {number}") + pause for number in range(plays)) + change)
+        code, text = ansible(tmp_path, "-i", str(sparks), str(mine))
+        assert code == 0, text
+        assert len(re.findall(r"^\d s: Play 0 \d, Play 1 \d, Play 2 \d, Play 3 \d$", text, flags=re.MULTILINE)) == lines
+        assert text.count("changed: Change (localhost)") == lines
+
+
 def test_each_playbook_checks_the_settings_first(sparks: Path, tmp_path: Path) -> None:
     code, text = ansible(tmp_path, "-i", str(sparks), "--list-tasks", *map(book, PLAYBOOKS))
     assert code == 0, text
