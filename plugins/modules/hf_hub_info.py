@@ -62,6 +62,22 @@ bytes_free:
   description: Free bytes of the file system of O(store); 0 without it.
   returned: success
   type: int
+path:
+  description: Folder of the verified snapshot; empty unless RV(local).
+  returned: success
+  type: str
+manifest_sha256:
+  description: SHA-256 of its manifest, the same on every node; empty unless RV(local), and where the hub gave no SHA-256 of its files.
+  returned: success
+  type: str
+repo_id:
+  description: As asked for.
+  returned: success
+  type: str
+revision:
+  description: As asked for.
+  returned: success
+  type: str
 findings:
   description: One, what the hub refuses in red or what it offers in green.
   type: list
@@ -122,7 +138,13 @@ def main() -> None:
         found = known or preview(HubSource(hub, params["repo_id"]), request, store)
     except StoreError as error:
         module.fail_json(msg=str(error), findings=as_dicts([judge_refusal(error)]))
-    module.exit_json(changed=False, findings=as_dicts([fine("hub", CHECK, found.msg.rstrip("."))]), **asdict(found))
+    module.exit_json(
+        changed=False,
+        findings=as_dicts([fine("hub", CHECK, found.msg.rstrip("."))]),
+        repo_id=params["repo_id"],
+        revision=params["revision"],
+        **asdict(found),
+    )
 
 
 if __name__ == "__main__":

@@ -607,7 +607,7 @@ def absent(store: Store, repo_id: str, revision: str, check: bool = False) -> Ou
 
 @dataclass(frozen=True)
 class Preview:
-    """What a download would take, found out without writing anything."""
+    """What a download would take, found out without writing anything; with ``path`` and ``manifest_sha256`` of what is there verified."""
 
     local: bool
     commit: str
@@ -616,6 +616,8 @@ class Preview:
     bytes_missing: int
     bytes_free: int
     msg: str
+    path: str = ""
+    manifest_sha256: str = ""
 
 
 def preview(source: Source, request: Request, store: Store | None) -> Preview:
@@ -633,8 +635,10 @@ def preview(source: Source, request: Request, store: Store | None) -> Preview:
             if held and manifest is not None and choose(manifest.everything, request)[0] == manifest.files:
                 total, free = manifest.bytes_total, free_bytes(store.root)
                 told = f"'{request.repo_id}' at '{request.revision}' is in place and verified, {gib(total)}"
-                told += f" in {store.snapshot(request.repo_id, manifest.commit)}."
-                return Preview(True, manifest.commit, len(manifest.files), total, 0, free, told)
+                place = str(store.snapshot(request.repo_id, manifest.commit))
+                told += f" in {place}."
+                digest = manifest.sha256 if all(entry.sha256 for entry in manifest.files) else ""
+                return Preview(True, manifest.commit, len(manifest.files), total, 0, free, told, place, digest)
         listing = source.listing(request.revision)
         chosen, _skipped = choose(listing.entries, request)
         total = sum(entry.size for entry in chosen)

@@ -66,7 +66,13 @@ def test_from_question_to_removal(run: Run, world: World) -> None:
     again = run(hf_model, dest=store, **hub)
     assert (again["changed"], again["diff"]["before"]) == (False, done["diff"]["after"])
     assert again["manifest_sha256"] == done["manifest_sha256"]
-    assert run(hf_hub_info, store=store, **hub)["local"] is True
+    look = run(hf_hub_info, store=store, **hub)
+    # What hf_model would say of it: role model_download asks no second time.
+    assert look["local"] is True
+    assert [look[name] for name in ("path", "commit", "manifest_sha256")] == [
+        done[name] for name in ("path", "commit", "manifest_sha256")
+    ]
+    assert (look["repo_id"], first["path"], first["manifest_sha256"]) == (first["repo_id"], "", "")
     assert world.asked() == []
     read = run(hf_model_info, repo_id=REPO, dest=store, verify="sha256")
     assert (read["complete"], read["stamped"], read["bytes"]) == (True, True, done["bytes_total"])
