@@ -176,7 +176,8 @@ class VllmFlags:
         try:
             self.intents = ServeIntents(**given)
         except TypeError as error:
-            raise FlagError(f"intents: {error}") from None
+            # Python's words: an unexpected argument, or the names of those that are missing.
+            raise FlagError(f"intents: {str(error).removeprefix('ServeIntents.__init__() ')}") from None
         self.files = read_named_files(self.intents.extra_arguments, self.params["folders"])
 
     def ask(self, image: str, lines: Sequence[Sequence[str]]) -> dict[str, Any]:

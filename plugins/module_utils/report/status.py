@@ -61,7 +61,7 @@ def document(nodes: Mapping[str, Mapping[str, Any]], head: str, about: Mapping[s
         "endpoint": {
             "url": str(about.get("endpoint", "")),
             "model": str(about.get("model", "")),
-            "image": str(about.get("image", "")),
+            "image": _image(found.get(head, []), str(about.get("image", ""))),
             "vllm": str(server.get("version") or ""),
             "max_model_len": models[0].get("max_model_len"),
         },
@@ -81,6 +81,11 @@ def document(nodes: Mapping[str, Mapping[str, Any]], head: str, about: Mapping[s
         "findings": rows,
         "next": _next(rows, state["level"]),
     }
+
+
+def _image(findings: Sequence[Finding], name: str) -> str:
+    """Return the image with where it came from, which is what pins it, where the head says so; else its name."""
+    return next((one.found for one in findings if one.check == "image" and one.subject == name), name)
 
 
 def _findings(result: Mapping[str, Any]) -> list[Finding]:

@@ -71,7 +71,14 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(image: Image, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def run_module(check: bool = False, look: bool = True, **intents: Any) -> dict[str, Any]:
-        wanted = {"model_path": str(model), "served_model_name": "m", "tensor_parallel_size": 2, "nodes": 2, **intents}
+        wanted = {
+            "model_path": str(model),
+            "served_model_name": "m",
+            "tensor_parallel_size": 2,
+            "nodes": 2,
+            "port": 8235,
+            **intents,
+        }
         arguments = {
             "image": "serving",
             "intents": wanted,

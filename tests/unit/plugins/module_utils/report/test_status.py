@@ -256,3 +256,15 @@ def test_spans(seconds: float | None, said: str) -> None:
 
 def test_what_is_not_known_is_no_zero() -> None:
     assert (figure(None, " C"), figure(0, " C")) == ("-", "0 C")
+
+
+def test_the_image_is_shown_with_where_it_came_from() -> None:
+    said = "dgx-spark/serving:1, from nvcr.io/nvidia/vllm@sha256:abc"
+    told = as_dicts(
+        [
+            fine("image", "image", "another, from elsewhere", "another"),
+            fine("image", "image", said, str(ABOUT["image"])),
+        ]
+    )
+    nodes = {"spark-1": {"looks": {**HEAD, "services": {"units": [], "findings": told}}}}
+    assert document(nodes, "spark-1", ABOUT, "now")["endpoint"]["image"] == said
