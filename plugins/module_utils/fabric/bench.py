@@ -20,6 +20,7 @@ from typing import Any
 
 from ..docker.cli import DOCKER
 from ..report.finding import RED, YELLOW, Finding
+from ..system.run import COLOUR
 from .host import Host, remedy_for, slow_causes
 from .link import PORT_MBPS, FabricError
 
@@ -192,8 +193,6 @@ class NcclLog:
         )
 
 
-#: Codes that a terminal's colours leave in a log.
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 #: A device in ``Using [0]rocep1s0f0:1/RoCE``; since 2.30 with the numbers of rail and plane where they were named (``:1:2:3/RoCE``, ``:1::3/RoCE``).
 _DEVICE = re.compile(r"\[\d+\]([^\s:]+):\d+(?::-?\d*){0,2}/\w+")
 #: ``via NET/<name>/<number>``, with the rank of a proxy in brackets and what kind of access; a plugin's name may hold blanks and slashes.
@@ -211,7 +210,7 @@ def parse_nccl_log(text: str) -> NcclLog:
     plugins (HPC-X's ``NCCL RDMA Plugin vN`` and ``IBext_vN``) in owners' logs up to 2.31.2. The network is what NCCL says that it uses; it is TCP
     only where Socket is named.
     """
-    text = _COLOURS.sub("", text).replace("\r", "")
+    text = COLOUR.sub("", text).replace("\r", "")
     version = re.search(r"NCCL version (\d+(?:\.\d+)+)(\S*)", text)
     devices: dict[str, None] = {}
     for line in re.findall(r"NET/IB\s*: Using (.*)", text):

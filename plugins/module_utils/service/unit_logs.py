@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..report.finding import GREEN, RED, YELLOW
-from ..system.run import Runner, last_line
+from ..system.run import COLOUR, Runner, last_line
 from .restart_plan import ORDER, OTHERS
 
 UNITS = Path("/etc/systemd/system")
@@ -88,9 +88,8 @@ def as_lines(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     for row in rows:
         at = datetime.fromtimestamp(float(row["at"]), UTC)
         moment = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}Z"
-        text = "".join(
-            character if character.isprintable() or character == "\t" else "?" for character in str(row["text"])
-        )
+        plain = COLOUR.sub("", str(row["text"]))
+        text = "".join(character if character.isprintable() or character == "\t" else "?" for character in plain)
         lines.append((str(row["level"]), f"{moment} {row['node']:<{nodes}} {_short(row):<{units}} {text}"))
     return lines
 

@@ -20,6 +20,8 @@ SECONDS = 300.0
 GRACE = 2.0
 #: A line that names an error, as `ValueError: ...` and `Error response from daemon` do; "0 errors" does not.
 _ERROR = re.compile(r"error\b", re.IGNORECASE)
+#: What programs colour their output with on a terminal; in a journal it says nothing.
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: Folders of the administrator's programs, which the PATH of a login without root lacks.
 _FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 

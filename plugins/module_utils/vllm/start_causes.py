@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..system.run import COLOUR
+
 
 @dataclass(frozen=True)
 class Known:
@@ -473,7 +475,6 @@ KNOWN: tuple[Known, ...] = (
     ),
 )
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: What each process puts before its lines, as often as they are nested.
 _PREFIX = re.compile(r"^(?:\s*\((?:[A-Za-z_]\w*)?[^()]*\))+\s*")
 _LOGGED = re.compile(r"^(ERROR|CRITICAL|WARNING|INFO|DEBUG)\s+\d\d-\d\d [\d:.]+ \[[^\]]*\]\s*")
@@ -515,7 +516,7 @@ class _Line:
 
 def _lines(text: str) -> list[_Line]:
     """Return the lines of the last start, without colours and prefixes."""
-    found = _COLOUR.sub("", text).splitlines()
+    found = COLOUR.sub("", text).splitlines()
     begin = next((n for n in range(len(found) - 1, -1, -1) if _BANNER.search(found[n])), None)
     # A start that fails before its banner stands after the end of the one before it.
     rest = found[begin or 0 :]

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from ..system.run import COLOUR
+
 #: Phases in order of time.
 ENGINE_START, WEIGHTS, MODEL_SETUP, COMPILE, CAPTURE, WARM_UP, OTHER = (
     "engine start",
@@ -34,7 +36,6 @@ _SECONDS = rf"{_NUMBER}\s*(?:s|secs?|seconds)\b"
 _STAMP = re.compile(r"\b(?:DEBUG|INFO|WARNING|ERROR) (\d\d-\d\d \d\d:\d\d:\d\d)\b")
 #: A line of another machine.
 _ELSEWHERE = re.compile(r"\([^()]*\bip=[^()]*\)")
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: A start begins with one of these.
 _BEGIN = re.compile(r"vLLM API server version|Initializing an? (?:V1 )?LLM engine")
 _BANNER = re.compile(r"vLLM API server version")
@@ -52,7 +53,7 @@ _FILESYSTEM = re.compile(r"Filesystem type for checkpoints: (\w+)")
 
 def _last_start(text: str) -> list[str]:
     """Return the lines of the last start in the text; all of them where none begins visibly."""
-    lines = _COLOUR.sub("", text).splitlines()
+    lines = COLOUR.sub("", text).splitlines()
     begin = next((n for n in range(len(lines) - 1, -1, -1) if _BANNER.search(lines[n])), None)
     if begin is None:
         begin = next((n for n in range(len(lines) - 1, -1, -1) if _BEGIN.search(lines[n])), 0)

@@ -93,7 +93,7 @@ def test_one_order_of_time_over_nodes() -> None:
         "1970-01-01 00:00:01.000Z spark-1 ray-head   first",
         "1970-01-01 00:00:01.000Z spark-1 x          then",
         # What moves a terminal's cursor does not get there.
-        "1970-01-01 00:00:02.000Z s2      ray-worker second ?[31mred?",
+        "1970-01-01 00:00:02.000Z s2      ray-worker second red?",
         "1970-01-01 00:00:03.000Z spark-1 vllm       third",
     ]
     assert as_lines([]) == []
