@@ -39,8 +39,10 @@ _FIGURES = re.compile(r"\d+(\.\d+)?( (bytes|MiB|GiB|s|min|h)\b)?")
 # Whose message says all there is to say: the place in the playbook adds nothing for the one who reads it.
 _SPOKEN = ("dgx_spark.vllm.", "ansible.builtin.assert", "ansible.builtin.fail")
 _CHECK = "dgx_spark.vllm.settings_check"
-#: Plays that ran, from which on a summary is worth its lines, and changed tasks that it names.
-_PLAYS, _NAMED = 4, 8
+#: Plays that ran, from which on a summary is worth its lines.
+_PLAYS = 4
+#: Changed tasks that the summary names.
+_NAMED = 8
 
 
 class CallbackModule(Default):
