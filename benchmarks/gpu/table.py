@@ -138,7 +138,7 @@ def broken(runs: Sequence[dict[str, Any]]) -> list[str]:
                     f"{fault['verdict']['after_s']:.0f} ({expected['verdict_after_s']})" if fault["verdict"] else "-",
                     ", ".join(_cell(free[gpu], ".0f") for gpu in ("gpu0", "gpu1") if gpu in free),
                     ", ".join(f"{mib:.0f}" for load in fault["loads"][-1:] for mib in load["gpu_mib"]),
-                    f"{fault['right_after_s']:.0f} ({expected['right_after_s']})",
+                    f"{_cell(fault['right_after_s'], '.0f') or 'not seen'} ({expected['right_after_s']})",
                     _cell(fault["start_s"], ".0f"),
                     _cell(fault["over_a_start_s"], ".0f"),
                 ]

@@ -234,3 +234,18 @@ def test_the_page_shows_the_runs() -> None:
     assert table.fill(page, table.read(HERE / "runs"), table.read(HERE / "runs-two-hosts")) == page, (
         "make it again: python -m benchmarks.gpu.table"
     )
+
+
+def test_a_fault_that_a_run_was_cut_short_in_has_its_row() -> None:
+    fault = {
+        "fault": "kill -9 of the engine core",
+        "expected": {"verdict_after_s": 4, "right_after_s": 105},
+        "verdict": {"state": "dead", "after_s": 1.1},
+        "loads": [],
+        "gpu_free_after_s": {},
+        "right_after_s": None,
+        "start_s": None,
+        "over_a_start_s": None,
+    }
+    (row,) = table.broken([{"faults": [{"name": "stop_rank", "expected": {}}, fault]}])[2:]
+    assert row == "| kill -9 of the engine core | dead | 1 (4) |  |  | not seen (105) |  |  |"
