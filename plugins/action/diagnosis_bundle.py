@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
 from ..module_utils.node.diagnosis import Diagnosis, contents, result_text
 from ..module_utils.system.redact import Redactor, leaks
+from ..plugin_utils.controller import ControllerAction
 
 
 def documents(
@@ -70,24 +69,20 @@ def packed(files: Mapping[str, str], folder: str, when: int) -> bytes:
     return memory.getvalue()
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Runs without a connection."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        del tmp
-        _validation, arguments = self.validate_argument_spec(
-            argument_spec={
+        result, arguments = self.begin(
+            tmp,
+            task_vars,
+            {
                 "path": {"type": "path", "required": True},
                 "nodes": {"type": "dict", "required": True},
                 "results": {"type": "dict", "default": {}},
                 "secrets": {"type": "dict", "default": {}, "no_log": True},
                 "notes": {"type": "list", "elements": "str", "default": []},
-            }
+            },
         )
         place = Path(arguments["path"]).expanduser()
         if not place.name.endswith(".tar.gz"):

@@ -15,9 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-from ..module_utils.report.finding import GREEN, RED, YELLOW, Finding, as_dicts, worst
+from ..module_utils.report.finding import RED, Finding, as_dicts, worst
 from ..module_utils.report.report import (
     Report,
     compare,
@@ -31,8 +29,8 @@ from ..module_utils.report.report import (
     takeover_note,
 )
 from ..module_utils.system.files import write_atomic
+from ..plugin_utils.controller import ControllerAction
 
-_COLOURS = {RED: "red", YELLOW: "yellow", GREEN: "green"}
 #: What to do where the table shows all that is red.
 _NEXT = (
     "do what the table above says of each red one and run again, or go on at your own risk with node_report_go_on=true"
@@ -79,18 +77,14 @@ def findings_digest(report: Report) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Runs without a connection."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        del tmp
-        _validation, arguments = self.validate_argument_spec(
-            argument_spec={
+        result, arguments = self.begin(
+            tmp,
+            task_vars,
+            {
                 "nodes": {"type": "dict", "required": True},
                 "page": {"type": "path"},
                 "title": {"type": "str", "default": "Preflight"},
@@ -98,7 +92,7 @@ class ActionModule(ActionBase):
                 "show": {"type": "bool", "default": True},
                 "show_only": {"type": "list", "elements": "str", "default": []},
                 "fail_on_red": {"type": "bool", "default": False},
-            }
+            },
         )
         made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         try:
@@ -112,8 +106,7 @@ class ActionModule(ActionBase):
                 shown = build(part(arguments["nodes"], arguments["show_only"]), arguments["title"], "", made)
                 shown = replace(shown, nodes={node: found for node, found in shown.nodes.items() if found})
             # The width of the terminal, or of the lines that a log is read in.
-            for level, line in table(shown, shutil.get_terminal_size((120, 24)).columns) if shown.findings() else ():
-                self._display.display(line, color=_COLOURS.get(level))
+            self.show(table(shown, shutil.get_terminal_size((120, 24)).columns) if shown.findings() else ())
         findings = report.findings()
         result.update(
             changed=False,

@@ -15,7 +15,6 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import ArgumentTypeError, ArgumentValueError, ElementError
 from ansible.playbook import Playbook
-from ansible.plugins.action import ActionBase
 from ansible.vars.manager import VariableManager
 
 from ..module_utils.model.catalog import ModelDataError, check_model, find_model, node_problem
@@ -63,6 +62,7 @@ from ..module_utils.settings.values import (
     source_problems,
     speculative_problem,
 )
+from ..plugin_utils.controller import ControllerAction
 
 _COLLECTION = Path(__file__).resolve().parents[2]
 #: Connection variables in which the shipped inventory may still hold its placeholder.
@@ -156,19 +156,13 @@ def _block_tags(block: Any) -> Iterator[str]:
         yield from _block_tags(entry) if hasattr(entry, "rescue") else entry.tags
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Runs without a connection."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        del tmp
         variables = task_vars or {}
-        _validation, arguments = self.validate_argument_spec(
-            argument_spec={"needs": {"type": "str", "choices": ["all", "any", "inventory"], "default": "all"}}
+        result, arguments = self.begin(
+            tmp, task_vars, {"needs": {"type": "str", "choices": ["all", "any", "inventory"], "default": "all"}}
         )
         check = Check(variables)
         problems = (

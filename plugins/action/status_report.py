@@ -9,19 +9,15 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
 from ..module_utils.node.reach import judge_reach
-from ..module_utils.report.finding import GREEN, RED, YELLOW, as_dicts
+from ..module_utils.report.finding import as_dicts
 from ..module_utils.report.status import document, screen
 from ..module_utils.report.status_page import status_page
-from ..module_utils.system.files import write_atomic
+from ..plugin_utils.controller import ControllerAction, write_for_owner
 
 _CONNECTION = ("ansible_host", "ansible_user", "ansible_python_interpreter")
-_COLOURS = {RED: "red", YELLOW: "yellow", GREEN: "green"}
 
 
 def reached(nodes: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,24 +41,20 @@ def reached(nodes: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str,
     return found
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Runs without a connection."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        del tmp
-        _validation, arguments = self.validate_argument_spec(
-            argument_spec={
+        result, arguments = self.begin(
+            tmp,
+            task_vars,
+            {
                 "nodes": {"type": "dict", "required": True},
                 "head": {"type": "str", "required": True},
                 "about": {"type": "dict", "default": {}},
                 "json_file": {"type": "path"},
                 "page": {"type": "path"},
-            }
+            },
         )
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         try:
@@ -71,8 +63,7 @@ class ActionModule(ActionBase):
         except ValueError as error:
             return result | {"failed": True, "msg": str(error)}
         # The width of the terminal, or of the lines that a log is read in.
-        for level, line in screen(status, shutil.get_terminal_size((120, 24)).columns):
-            self._display.display(line, color=_COLOURS.get(level))
+        self.show(screen(status, shutil.get_terminal_size((120, 24)).columns))
         written = []
         for name, text in (
             ("json_file", f"{json.dumps(status, indent=2, sort_keys=True)}\n"),
@@ -80,16 +71,10 @@ class ActionModule(ActionBase):
         ):
             if not arguments[name] or self._task.check_mode:
                 continue
-            place = Path(arguments[name]).expanduser()
             try:
-                # For its owner alone: it names the nodes and what is wrong with them.
-                write_atomic(place, text, 0o600)
-            except OSError as error:
-                return result | {
-                    "failed": True,
-                    "msg": f"{name} cannot be written to {place} on the controller: {error.strerror}; name another file",
-                }
-            written.append(str(place))
+                written.append(write_for_owner(name, arguments[name], text))
+            except ValueError as error:
+                return result | {"failed": True, "msg": str(error)}
         said = f"{status['state']['name']}: {status['state']['reason']}"
         return result | {
             "changed": False,

@@ -5,30 +5,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-from ansible.plugins.action import ActionBase
 
 from ..module_utils.report.finding import RED, YELLOW
 from ..module_utils.service.unit_logs import as_lines, in_time_order
-from ..module_utils.system.files import write_atomic
+from ..plugin_utils.controller import ControllerAction, write_for_owner
 
 _COLOURS = {RED: "red", YELLOW: "yellow"}
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Runs without a connection."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        del tmp
-        _validation, arguments = self.validate_argument_spec(
-            argument_spec={"nodes": {"type": "dict", "required": True}, "file": {"type": "path"}}
+        result, arguments = self.begin(
+            tmp, task_vars, {"nodes": {"type": "dict", "required": True}, "file": {"type": "path"}}
         )
         logs: dict[str, Any] = {}
         missing = []
@@ -39,22 +30,14 @@ class ActionModule(ActionBase):
             else:
                 missing.append(f"{node} is missing: {answer.get('msg') or 'it does not answer'}")
         lines = as_lines(in_time_order(logs))
-        for level, line in lines:
-            self._display.display(line, color=_COLOURS.get(level))
+        self.show(lines, _COLOURS)
         for said in missing:
             self._display.display(said, color="red")
         counted = f"{len(lines)} lines of {', '.join(logs) or 'no node'}"
         if arguments["file"] and not self._task.check_mode:
-            place = Path(arguments["file"]).expanduser()
+            text = "".join(f"{line}\n" for line in [*(line for _level, line in lines), *missing])
             try:
-                # For its owner alone: prompts of clients may stand in it.
-                write_atomic(
-                    place, "".join(f"{line}\n" for line in [*(line for _level, line in lines), *missing]), 0o600
-                )
-            except OSError as error:
-                return result | {
-                    "failed": True,
-                    "msg": f"the logs cannot be written to {place} on the controller: {error.strerror}; name another file",
-                }
-            counted += f"; written: {place}"
+                counted += f"; written: {write_for_owner('the logs', arguments['file'], text)}"
+            except ValueError as error:
+                return result | {"failed": True, "msg": str(error)}
         return result | {"changed": False, "missing": missing, "msg": "; ".join([counted, *missing])}

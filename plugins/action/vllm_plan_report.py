@@ -10,29 +10,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
 from ..module_utils.model.shape import odd_keys
 from ..module_utils.plan.inputs import account_of, config_of, input_of, record_in
 from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, context_table, plan, risk_from
 from ..module_utils.plan.pool import settings_of
 from ..module_utils.plan.report import GOOD, LOOK, PLAIN, STOP, gate_problems, lines, memory_problem, sentence
+from ..plugin_utils.controller import ControllerAction
 
 _COLOURS = {GOOD: "green", LOOK: "yellow", STOP: "red"}
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Runs without a connection."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        del tmp
-        _validation, arguments = self.validate_argument_spec(
-            argument_spec={
+        result, arguments = self.begin(
+            tmp,
+            task_vars,
+            {
                 "name": {"type": "str", "required": True},
                 "config": {"type": "dict", "default": {}},
                 "config_path": {"type": "path"},
@@ -46,7 +41,7 @@ class ActionModule(ActionBase):
                 "contexts": {"type": "list", "elements": "int", "default": []},
                 "show": {"type": "bool", "default": True},
                 "gate": {"type": "bool", "default": False},
-            }
+            },
         )
         result.update(changed=False)
         try:
