@@ -18,7 +18,7 @@ from ansible.playbook import Playbook
 from ansible.vars.manager import VariableManager
 
 from ..module_utils.model.catalog import ModelDataError, check_model, find_model, node_problem
-from ..module_utils.service.listeners import port_problems, settings_asked
+from ..module_utils.service.listeners import gateway_on, port_problems, settings_asked
 from ..module_utils.settings.arguments import NAME as ARGUMENTS
 from ..module_utils.settings.arguments import argument_problems
 from ..module_utils.settings.check import (
@@ -226,6 +226,7 @@ class Check:
             "node_addresses": [str(self.hosts[node]["spark_fabric_address"]) for node in nodes],
             "gpu_count": sum(int(self.hosts[node]["spark_gpus_per_node"]) for node in nodes),
             "served_name": self.served_name(head),
+            "endpoint_scheme": self.endpoint_scheme(head),
             "facts": facts,
             "secret": secret,
             # A secret that is given under an old name is among the facts.
@@ -243,6 +244,7 @@ class Check:
             "node_addresses": [],
             "gpu_count": 0,
             "served_name": "",
+            "endpoint_scheme": "",
             "facts": {},
             "secret": [],
             "msg": f"the inventory has its head and {len(self.hosts) - 1} more nodes; settings were not checked",
@@ -252,6 +254,11 @@ class Check:
         """Return the name under which the endpoint of a host is asked for its model."""
         given = self.hosts[host].get(_SERVED_NAME)
         return served_names(given)[0] if given else str(self._model()[1]["served_name"])
+
+    def endpoint_scheme(self, host: str) -> str:
+        """Return how the endpoint of a host is spoken to: vLLM itself has no TLS, the gateway may."""
+        tls = str(self.hosts[host].get("gateway_tls", "off")).lower() not in ("off", "false")
+        return "https" if tls and gateway_on(self.hosts[host]) else "http"
 
     def _each(self, step: Callable[[Values], Iterable[tuple[str, str]]]) -> list[str]:
         return joined_problems({host: step(values) for host, values in self.hosts.items()})

@@ -58,6 +58,10 @@ served_name:
   description: Name under which the endpoint is asked for the model, the first where it has several.
   returned: success
   type: str
+endpoint_scheme:
+  description: C(https) where the gateway speaks TLS, else C(http); empty where only the inventory was asked for.
+  returned: success
+  type: str
 facts:
   description: For each host the settings that its inventory leaves to a shipped default or gives under an old name, as roles shall see them.
   returned: success

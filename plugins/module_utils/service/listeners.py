@@ -254,6 +254,11 @@ class Open:
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
 
 
+def gateway_on(values: Mapping[str, Any]) -> bool:
+    """Say whether the gateway stands before vLLM, by the settings of a node as far as they are set."""
+    return str(values.get("gateway_enabled")).lower() in ("true", "yes", "1")
+
+
 def open_ports(values: Mapping[str, Any], kind: str, nodes: int) -> list[Open]:
     """Return what a node listens on.
 
@@ -271,7 +276,7 @@ def open_ports(values: Mapping[str, Any], kind: str, nodes: int) -> list[Open]:
         "executor": str(values.get("vllm_serve_executor") or "ray"),
         "share": str(values.get("model_share_method") or "nfs"),
         "transport": str(values.get("model_share_nfs_transport") or "tcp"),
-        "gateway": "on" if str(values.get("gateway_enabled")).lower() in ("true", "yes", "1") else "off",
+        "gateway": "on" if gateway_on(values) else "off",
     }
     found = []
     for listener in LISTENERS:

@@ -76,6 +76,7 @@ DERIVED = (
     "spark_node_addresses",
     "spark_gpu_count",
     "spark_served_name",
+    "spark_endpoint_scheme",
 )
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -58,6 +59,22 @@ def test_addresses_are_all_that_an_outside_project_has_to_set(inventory: Path) -
     status, said = play(inventory)
     assert status == 0, said
     assert "qwen3-235b-awq dgx-spark/serving:26.10-py3 /srv/models 8235 qwen3-235b-awq" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "scheme"),
+    [
+        ({}, "http"),
+        ({"gateway_enabled": True}, "http"),
+        ({"gateway_tls": "own"}, "http"),
+        ({"gateway_enabled": True, "gateway_tls": "own"}, "https"),
+    ],
+)
+def test_only_a_gateway_with_tls_is_spoken_to_by_https(inventory: Path, given: dict[str, object], scheme: str) -> None:
+    (inventory / "show.yml").write_text(SHOW.replace("{{ spark_model }}", "scheme {{ spark_endpoint_scheme }} end"))
+    status, said = play(inventory, "-e", json.dumps(given))
+    assert status == 0, said
+    assert f"scheme {scheme} end" in said
 
 
 def test_what_the_command_line_says_counts(inventory: Path) -> None:
