@@ -74,15 +74,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.node.guard import PACKAGE, GuardError, Node, facts, guard_findings
 from ..module_utils.report.finding import as_dicts
-from ..module_utils.service.freeze import freeze_warnings
-from ..module_utils.system.kernel_log import kernel_log
+from ..module_utils.service.freeze import recent_warnings
+from ..module_utils.system.kernel_log import boot_journal
 from ..module_utils.system.run import run
-
-
-def journal(*matches: str) -> str:
-    """Return what the journal has of this boot; empty where it has nothing, or cannot be read."""
-    code, out, _err = run(["journalctl", "--boot", "--no-pager", "--quiet", "--output", "short-iso", *matches])
-    return out if code == 0 else ""
 
 
 def main() -> None:
@@ -91,15 +85,12 @@ def main() -> None:
     if hours < 1:
         module.fail_json(msg=f"hours is {hours}, expected at least 1")
     node = Node(run)
-    since = ("--since", f"-{hours}h")
     try:
-        found = list(guard_findings(node, journal("--unit", PACKAGE, *since)))
+        found = list(guard_findings(node, boot_journal(run, "--unit", PACKAGE, "--since", f"-{hours}h")))
         state = facts(node)
     except GuardError as error:
         module.fail_json(msg=str(error))
-    # A kernel that was quiet for long has nothing in the span, and its old lines must not come back.
-    kept = journal("--dmesg", "--lines", "1")
-    found += freeze_warnings((journal("--dmesg", *since) if kept else kernel_log(run)).splitlines())
+    found += recent_warnings(run, hours)
     module.exit_json(
         changed=False, findings=as_dicts(found), msg="; ".join(finding.sentence() for finding in found), **state
     )

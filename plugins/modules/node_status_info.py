@@ -75,7 +75,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,35 +89,22 @@ from ..module_utils.hub.queue import Queue, watch
 from ..module_utils.hub.store import Store, StoreError
 from ..module_utils.node.guard import PACKAGE, GuardError, Node, guard_findings
 from ..module_utils.node.requirements import parse_meminfo
-from ..module_utils.ray.cluster import CHECK as RAY
-from ..module_utils.ray.cluster import judge as judge_ray
-from ..module_utils.ray.cluster import read_cluster, summary
-from ..module_utils.report.finding import as_dicts, fine
+from ..module_utils.ray.cluster import look as look_at_ray
+from ..module_utils.report.finding import GREEN, as_dicts
 from ..module_utils.service import unit_states, watchdog_report
-from ..module_utils.service.freeze import freeze_warnings
-from ..module_utils.system.files import read_json
+from ..module_utils.service.freeze import recent_warnings
 from ..module_utils.system.http_json import HttpClient, HttpError, secret_or_reason
+from ..module_utils.system.kernel_log import boot_journal
 from ..module_utils.system.run import run
-from ..module_utils.vllm.health import CHECK as SERVER
-from ..module_utils.vllm.health import parse_metrics, read_server, summarize_metrics
+from ..module_utils.vllm.health import look as look_at_server
+from ..module_utils.vllm.health import parse_metrics, summarize_metrics
 
 WATCHDOG = Path("/run/dgx-spark/watchdog.json")
 #: Seconds between two readings of the counters that make a rate.
 RATE_S = 1.0
 _TOKENS = "generation_tokens_total"
-_KERNEL_LINES = ("journalctl", "--dmesg", "--boot", "--since", "-24h", "--no-pager", "--quiet", "--output", "short-iso")
-_KILL_LINES = (
-    "journalctl",
-    "--unit",
-    PACKAGE,
-    "--boot",
-    "--since",
-    "-24h",
-    "--no-pager",
-    "--quiet",
-    "--output",
-    "short-iso",
-)
+#: Hours of this boot in which ended programs and lines of the kernel are looked for.
+HOURS = 24
 Params = Mapping[str, Any]
 
 
@@ -164,30 +150,28 @@ def services(_params: Params, run: Brief) -> dict[str, Any]:
 
 
 def guard(_params: Params, run: Brief) -> dict[str, Any]:
-    _code, ended, _err = run(_KILL_LINES)
-    _code, kernel, _err = run(_KERNEL_LINES)
-    return {"findings": as_dicts([*guard_findings(Node(run), ended), *freeze_warnings(kernel.splitlines())])}
+    ended = boot_journal(run, "--unit", PACKAGE, "--since", f"-{HOURS}h")
+    return {"findings": as_dicts([*guard_findings(Node(run), ended), *recent_warnings(run, HOURS)])}
 
 
 def ray(params: Params, run: Brief) -> dict[str, Any]:
     asked = params["ray"]
-    token, _problem = secret_or_reason(None, asked["token_file"])
-    cluster = read_cluster(HttpClient(asked["dashboard_url"], token=token, timeout=run.seconds))
-    trouble = judge_ray(cluster, asked["expected_nodes"], int(asked["expected_gpus"]))
-    told = [trouble or fine("ray", RAY, summary(cluster))]
+    token, no_token = secret_or_reason(None, asked["token_file"])
+    client = HttpClient(asked["dashboard_url"], token=token, timeout=run.seconds)
+    cluster, found = look_at_ray(client, asked["expected_nodes"], int(asked["expected_gpus"]), no_token)
+    ready = found.level == GREEN
     return {
         **cluster.as_facts(),
-        "ready": not trouble,
-        "reason": trouble.found if trouble else "",
-        "findings": as_dicts(told),
+        "ready": ready,
+        "reason": "" if ready else found.found,
+        "findings": as_dicts([found]),
     }
 
 
 def server(params: Params, run: Brief) -> dict[str, Any]:
-    state = read_server(_client(params, run), params["server"]["model"])
-    names = ", ".join(entry["id"] for entry in state.models)
-    told = [state.trouble or fine("vllm", SERVER, f"vLLM {state.version or '(version unknown)'} serves {names}")]
-    return {**state.as_facts(), "findings": as_dicts(told)}
+    _key, no_key = _secret(params)
+    state, found = look_at_server(_client(params, run), params["server"]["model"], no_key)
+    return {**state.as_facts(), "findings": as_dicts([found])}
 
 
 def rate(params: Params, run: Brief) -> dict[str, Any]:
@@ -199,10 +183,12 @@ def rate(params: Params, run: Brief) -> dict[str, Any]:
     return {"tokens_per_s": (after - before) / (ended - begun) if known else None, "findings": []}
 
 
+def _secret(params: Params) -> tuple[Any, str]:
+    return secret_or_reason(None, params["server"]["api_key_file"])
+
+
 def _client(params: Params, run: Brief) -> HttpClient:
-    asked = params["server"]
-    key, _problem = secret_or_reason(None, asked["api_key_file"])
-    return HttpClient(asked["base_url"], token=key, timeout=run.seconds)
+    return HttpClient(params["server"]["base_url"], token=_secret(params)[0], timeout=run.seconds)
 
 
 def _tokens(client: HttpClient) -> Any:
@@ -219,9 +205,8 @@ def weights(params: Params, run: Brief) -> dict[str, Any]:
 
 
 def watchdog(_params: Params, _run: Brief) -> dict[str, Any]:
-    state = read_json(WATCHDOG)
-    age = time.time() - WATCHDOG.stat().st_mtime if state is not None else 0.0
-    return {"state": state or {}, "findings": as_dicts(watchdog_report.findings(state, age, datetime.now(UTC)))}
+    state, found = watchdog_report.look(WATCHDOG)
+    return {"state": state, "findings": as_dicts(found)}
 
 
 #: Each look; those of the second line only where their option asks for them.

@@ -124,12 +124,10 @@ gpus_alive:
   returned: always
 """
 
-from dataclasses import replace
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.ray.cluster import CHECK, DASHBOARD, judge, read_cluster, summary
-from ..module_utils.report.finding import as_dicts, fine
+from ..module_utils.ray.cluster import DASHBOARD, look
+from ..module_utils.report.finding import GREEN, as_dicts
 from ..module_utils.system.http_json import HttpClient, secret_or_reason
 
 
@@ -153,17 +151,14 @@ def main() -> None:
         client = HttpClient(params["dashboard_url"], token=token, timeout=params["timeout"])
     except ValueError as error:
         module.fail_json(msg=str(error))
-    cluster = read_cluster(client)
-    trouble = judge(cluster, params["expected_nodes"], params["expected_gpus"])
-    if trouble and not cluster.reachable:
-        trouble = replace(trouble, found=trouble.found + token_problem)
-    reason = trouble.sentence() if trouble else ""
+    cluster, found = look(client, params["expected_nodes"], params["expected_gpus"], token_problem)
+    reason = "" if found.level == GREEN else found.sentence()
     module.exit_json(
         changed=False,
-        ready=not trouble,
+        ready=not reason,
         reason=reason,
-        findings=as_dicts([trouble or fine("ray", CHECK, summary(cluster))]),
-        msg=reason or summary(cluster),
+        findings=as_dicts([found]),
+        msg=reason or found.found,
         **cluster.as_facts(),
     )
 

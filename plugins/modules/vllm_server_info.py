@@ -118,13 +118,11 @@ metrics:
   sample: {num_requests_running: 0, num_requests_waiting: 0, kv_cache_usage_perc: 0.0, generation_tokens_total: 1234}
 """
 
-from dataclasses import replace
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.report.finding import as_dicts, fine
+from ..module_utils.report.finding import as_dicts
 from ..module_utils.system.http_json import HttpClient, secret_or_reason
-from ..module_utils.vllm.health import CHECK, read_server
+from ..module_utils.vllm.health import look
 
 
 def main() -> None:
@@ -146,18 +144,11 @@ def main() -> None:
         client = HttpClient(params["base_url"], token=key, timeout=params["timeout"])
     except ValueError as error:
         module.fail_json(msg=str(error))
-    state = read_server(client, params["model"])
-    if state.trouble and state.reachable:
-        state.trouble = replace(state.trouble, found=state.trouble.found + key_problem)
-    names = ", ".join(
-        entry["id"] + (f" (up to {entry['max_model_len']} tokens)" if entry["max_model_len"] else "")
-        for entry in state.models
-    )
-    message = f"vLLM {state.version or '(version unknown)'} at {client.base_url} serves {names}"
+    state, found = look(client, params["model"], key_problem)
     module.exit_json(
         changed=False,
-        msg=state.trouble.sentence() if state.trouble else message,
-        findings=as_dicts([state.trouble or fine("vllm", CHECK, message)]),
+        msg=found.sentence() if state.trouble else found.found,
+        findings=as_dicts([found]),
         **state.as_facts(),
     )
 

@@ -56,15 +56,12 @@ msg:
   type: str
 """
 
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.report.finding import as_dicts
-from ..module_utils.service.watchdog_report import findings
-from ..module_utils.system.files import read_json
+from ..module_utils.service.watchdog_report import look
 
 ARGUMENTS = {"path": {"type": "path", "default": "/run/dgx-spark/watchdog.json"}}
 
@@ -72,16 +69,10 @@ ARGUMENTS = {"path": {"type": "path", "default": "/run/dgx-spark/watchdog.json"}
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    path = Path(module.params["path"])
-    state = read_json(path)
-    try:
-        age = time.time() - path.stat().st_mtime
-    except OSError:
-        state, age = None, 0.0
-    found = findings(state, age, datetime.now(UTC))
+    state, found = look(Path(module.params["path"]))
     module.exit_json(
         changed=False,
-        state=state or {},
+        state=state,
         findings=as_dicts(found),
         msg="; ".join(finding.sentence() for finding in found),
     )

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
-from ..report.finding import RED, Finding
+from ..report.finding import RED, Finding, fine
 from ..system.http_json import HttpError
 
 #: What was checked.
@@ -252,3 +252,14 @@ def summary(cluster: RayCluster) -> str:
         f"Ray {cluster.ray_version or '(version unknown)'}: {count} node{'' if count == 1 else 's'} alive "
         f"({', '.join(cluster.alive)}) with {plain_number(cluster.gpus_alive)} GPUs"
     )
+
+
+def look(
+    source: JsonSource, expected_nodes: Sequence[str], expected_gpus: float | None, no_token: str = ""
+) -> tuple[RayCluster, Finding]:
+    """Ask and judge; ``no_token`` says why there is none to ask with, which explains a dashboard that does not answer."""
+    cluster = read_cluster(source)
+    trouble = judge(cluster, expected_nodes, expected_gpus)
+    if trouble and not cluster.reachable:
+        trouble = replace(trouble, found=trouble.found + no_token)
+    return cluster, trouble or fine("ray", CHECK, summary(cluster))

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..report.finding import RED, YELLOW, Finding
-from ..system.kernel_log import xids
+from ..system.kernel_log import boot_journal, kernel_log, xids
+from ..system.run import Runner
 
 #: Every line of NVIDIA's driver has this word, so that the rest of a log costs one search a line.
 _DRIVER = "NVRM"
@@ -87,3 +88,11 @@ def freeze_warnings(lines: Iterable[str]) -> list[Finding]:
 def _often(times: int, numbers: list[int]) -> str:
     xid = f"Xid {', '.join(map(str, numbers))}, " if numbers else ""
     return f"{xid}{'once' if times == 1 else f'{times} times'}"
+
+
+def recent_warnings(run: Runner, hours: int) -> list[Finding]:
+    """Return what the kernel said in the last hours of this boot that announces a freeze."""
+    # A kernel that was quiet for long has nothing in the span, and its old lines must not come back.
+    kept = boot_journal(run, "--dmesg", "--lines", "1")
+    log = boot_journal(run, "--dmesg", "--since", f"-{hours}h") if kept else kernel_log(run)
+    return list(freeze_warnings(log.splitlines()))

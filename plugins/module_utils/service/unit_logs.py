@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..docker.service_state import UNITS
 from ..report.finding import GREEN, RED, YELLOW
 from ..system.run import COLOUR, Runner, last_line
 from .restart_plan import ORDER, OTHERS
 
-UNITS = Path("/etc/systemd/system")
 #: Seconds for one journal.
 _JOURNAL_S = 10.0
 #: syslog(3): 0 to 3 are errors, 4 is a warning.

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ..report.finding import RED, YELLOW, Finding, fine
+from ..system.files import read_json
 from ..vllm.health import CHECK as SERVER
 from .verdict import BUSY, DEAD, DRAINING, HELD, HUNG, LOADING, MUTE, SATURATED, SERVING, STOPPED, WAITING
 
@@ -20,6 +23,16 @@ STALE_S = 30.0
 TOLD_S = 86_400.0
 _ABSENT_S = 10.0
 _JOURNAL = ("journalctl --unit spark-watchdog --lines 50 --no-pager",)
+
+
+def look(path: Path) -> tuple[dict[str, Any], list[Finding]]:
+    """Return the state that the watchdog wrote, empty where there is none, and what there is to say of it."""
+    state = read_json(path)
+    try:
+        age = time.time() - path.stat().st_mtime
+    except OSError:
+        state, age = None, 0.0
+    return state or {}, findings(state, age, datetime.now(UTC))
 
 
 def findings(state: Mapping[str, Any] | None, age_s: float, now: datetime) -> list[Finding]:

@@ -23,6 +23,12 @@ def kernel_log(run: Runner) -> str:
     return ""
 
 
+def boot_journal(run: Runner, *matches: str) -> str:
+    """Return what the journal has of this boot; empty where it has nothing, or cannot be read."""
+    code, out, _err = run(["journalctl", "--boot", "--no-pager", "--quiet", "--output", "short-iso", *matches])
+    return out if code == 0 else ""
+
+
 def xids(log: str) -> tuple[int, ...]:
     """Return the numbers of the driver's errors (Xid) in a kernel log, each once, in the order they came."""
     return tuple(dict.fromkeys(int(number) for number in _XID.findall(log)))

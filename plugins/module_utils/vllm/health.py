@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..report.finding import RED, Finding
+from ..report.finding import RED, Finding, fine
 from ..system.http_json import HttpClient, HttpError
 
 #: What was checked.
@@ -245,3 +245,16 @@ def _no_models(base_url: str, error: HttpError) -> Finding:
         f"the server at {base_url} is healthy but does not list its models: {error}",
         "look at `journalctl --unit spark-vllm` on the head",
     )
+
+
+def look(client: HttpClient, model: str | None, no_key: str = "") -> tuple[ServerState, Finding]:
+    """Ask and judge; ``no_key`` says why there is none to ask with, which explains a server that refuses."""
+    state = read_server(client, model)
+    if state.trouble and state.reachable:
+        state.trouble = replace(state.trouble, found=state.trouble.found + no_key)
+    names = ", ".join(
+        entry["id"] + (f" (up to {entry['max_model_len']} tokens)" if entry["max_model_len"] else "")
+        for entry in state.models
+    )
+    said = f"vLLM {state.version or '(version unknown)'} at {client.base_url} serves {names}"
+    return state, state.trouble or fine("vllm", CHECK, said)
