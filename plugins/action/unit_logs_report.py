@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..module_utils.report.finding import RED, YELLOW
+from ..module_utils.report.finding import GREEN
 from ..module_utils.service.unit_logs import as_lines, in_time_order
 from ..plugin_utils.controller import ControllerAction, write_for_owner
-
-_COLOURS = {RED: "red", YELLOW: "yellow"}
 
 
 class ActionModule(ControllerAction):
@@ -30,7 +28,7 @@ class ActionModule(ControllerAction):
             else:
                 missing.append(f"{node} is missing: {answer.get('msg') or 'it does not answer'}")
         lines = as_lines(in_time_order(logs))
-        self.show(lines, _COLOURS)
+        self.show(lines, plain=GREEN)
         for said in missing:
             self._display.display(said, color="red")
         counted = f"{len(lines)} lines of {', '.join(logs) or 'no node'}"

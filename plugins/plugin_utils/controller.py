@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 from ..module_utils.report.finding import GREEN, RED, YELLOW
 from ..module_utils.system.files import write_atomic
 
-COLOURS = {RED: "red", YELLOW: "yellow", GREEN: "green"}
+_COLOURS = {RED: "red", YELLOW: "yellow", GREEN: "green"}
 
 
 class ControllerAction(ActionBase):
@@ -32,10 +32,10 @@ class ControllerAction(ActionBase):
         _validation, arguments = self.validate_argument_spec(argument_spec=argument_spec)
         return result, arguments
 
-    def show(self, lines: Iterable[tuple[str, str]], colours: Mapping[str, str] = COLOURS) -> None:
-        """Print lines, each in the colour of its level."""
+    def show(self, lines: Iterable[tuple[str, str]], *, plain: str = "") -> None:
+        """Print lines, each in the colour of its level; those of level ``plain`` without one."""
         for level, line in lines:
-            self._display.display(line, color=colours.get(level))
+            self._display.display(line, color=None if level == plain else _COLOURS.get(level))
 
 
 def write_for_owner(what: str, path: str, text: str) -> Path:
