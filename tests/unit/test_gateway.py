@@ -558,7 +558,8 @@ def test_limits_of_a_key_are_its_own(gateway: Gateway, server: Server) -> None:
     in_openai_form(429, text)
     assert gateway.ask("POST", CHAT, {}, KEY)[0] == 200
     running.join()
-    assert gateway.ask("POST", CHAT, {}, narrow)[0] == 200
+    # A client has its answer a moment before HAProxy gives the slot back.
+    gateway.wait(lambda: gateway.ask("POST", CHAT, {}, narrow)[0] == 200)
     assert [gateway.ask("GET", "/v1/models", key=often)[0] for _time in range(4)] == [200, 200, 200, 429]
 
 
@@ -573,7 +574,7 @@ def test_more_requests_than_the_server_takes_are_told_to_come_again(
     small.wait(lambda: len(server.seen) > arrived)
     assert small.ask("POST", CHAT, {}, CHIEF)[0] == 429
     running.join()
-    assert small.ask("POST", CHAT, {}, CHIEF)[0] == 200
+    small.wait(lambda: small.ask("POST", CHAT, {}, CHIEF)[0] == 200)
 
 
 def test_while_the_server_is_away_it_says_so_at_once(make: Callable[..., Gateway]) -> None:
