@@ -4,10 +4,13 @@ PYTHON_IN_VENV = $(VENV)/bin/python
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down demo-reboot demo-status venv venv-dev test check lint unit mutations
+.PHONY: help setup demo demo-down demo-reboot demo-status venv venv-dev test check lint unit mutations
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+setup: venv ## Your Sparks: asks for their addresses, looks at them, writes inventory/sparks (`python -m setup_wizard --help` for more)
+	@$(PYTHON_IN_VENV) -m setup_wizard
 
 demo: venv ## Two simulated Sparks, Ray, vLLM, and a question answered
 	@$(PYTHON_IN_VENV) -m simulation demo

@@ -309,6 +309,7 @@ def named_playbooks() -> list[tuple[str, str]]:
         "playbooks",
         "plugins",
         "roles",
+        "setup_wizard",
         "simulation",
         "tests",
     )

@@ -63,7 +63,7 @@ def test_versions_of_ansible_core_are_those_that_were_tested() -> None:
 
 
 def test_what_imports_ansible_is_under_its_licence_and_nothing_else() -> None:
-    for name in tracked("plugins", "benchmarks", "simulation", "tests", "docs", "bin"):
+    for name in tracked("plugins", "benchmarks", "setup_wizard", "simulation", "tests", "docs", "bin"):
         text = (ROOT / name).read_text(encoding="utf-8", errors="ignore")
         said = re.search(r"^# SPDX-License-Identifier: (\S+)", "\n".join(text.splitlines()[:6]), re.MULTILINE)
         if not said or not name.endswith(".py"):
