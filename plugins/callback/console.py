@@ -13,7 +13,7 @@ version_added: 1.0.0
 short_description: Ansible's default output, with what a task waits for instead of retries
 description:
   - The default output prints C(FAILED - RETRYING) at each try of a task that waits. This one prints what is waited for, when it changes and
-    every half minute.
+    every half minute; in a terminal it is one line that moves.
   - What M(dgx_spark.vllm.settings_check) refuses is printed once, a line for each sentence. A failed C(assert) or C(fail), or a failed module of
     this collection, is printed without the place in the source; with C(-v) it is shown.
   - A play under a condition is named once something of it runs.
@@ -27,7 +27,9 @@ requirements:
 """
 
 import re
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible import context
@@ -45,6 +47,39 @@ _PLAYS = 4
 _NAMED = 8
 
 
+class _Lines:
+    """Ansible's display, and below what it printed one line that moves."""
+
+    def __init__(self, display: Any) -> None:
+        self._display = display
+        self._moving = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._display, name)
+        if name in ("display", "banner"):
+            return self._after(found)
+        return found
+
+    def _after(self, prints: Callable[..., None]) -> Callable[..., None]:
+        def print_below(*arguments: Any, **named: Any) -> None:
+            if self._moving:
+                self._moving = False
+                self._display.display("", screen_only=True)
+            prints(*arguments, **named)
+
+        return print_below
+
+    def move(self, text: str, color: str) -> None:
+        """Show a line in place of the one before."""
+        columns = max(20, int(self._display.columns))
+        text = text if len(text) < columns else f"{text[: columns - 2]}…"
+        if self._moving:
+            self._display.display("\r\x1b[2K", screen_only=True, newline=False)
+        self._display.display(text, color=color, screen_only=True, newline=False)
+        self._moving = True
+        sys.stdout.flush()
+
+
 class CallbackModule(Default):
     """See DOCUMENTATION; the recap stays the default's, because tools read it."""
 
@@ -54,6 +89,8 @@ class CallbackModule(Default):
 
     def __init__(self) -> None:
         super().__init__()
+        self._display: Any = _Lines(self._display)
+        self._told: dict[str, str] = {}
         self._shown: dict[str, tuple[str, float]] = {}
         self._since: dict[str, float] = {}
         self._unnamed: Any = None
@@ -69,6 +106,7 @@ class CallbackModule(Default):
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self._shown.clear()
         self._since.clear()
+        self._told.clear()
         if not task.when:
             self._name_play()
         super().v2_playbook_on_task_start(task, is_conditional)
@@ -143,6 +181,10 @@ class CallbackModule(Default):
         text = str(result._result.get("msg") or "not there yet").splitlines()[0]
         now = time.monotonic()
         since = self._since.setdefault(host, now)
+        if sys.stdout.isatty():
+            self._told[host] = f"[{host}] {text} ({now - since:.0f} s)"
+            self._display.move(f"waiting: {'  '.join(self._told.values())}", "bright gray")
+            return
         # Figures that move are no news: a progress line comes every half minute, a new reason at once.
         kind = _FIGURES.sub("0", text)
         shown, at = self._shown.get(host, ("", -_REMIND_S))

@@ -57,6 +57,11 @@ options:
     description: Whether to read every file again, even those that the stamp vouches for.
     type: bool
     default: false
+  progress_file:
+    description:
+      - New file on this node into which the module writes how far it is, a sentence every two seconds.
+      - Set by the action of the same name, which shows it while the module works.
+    type: path
 seealso:
   - module: dgx_spark.vllm.fabric_share
 extends_documentation_fragment:
@@ -120,7 +125,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.hub.snapshot import Outcome, Request, present
 from ..module_utils.hub.store import Store, StoreError, is_commit, is_sha256
 from ..module_utils.peer.share import DEFAULT_PORT, ShareClient, read_share_token
-from ..module_utils.peer.snapshot import PeerSource, look_here
+from ..module_utils.peer.snapshot import PeerSource, look_here, telling
+from ..module_utils.system.progress import Progress
 
 
 def main() -> None:
@@ -136,6 +142,7 @@ def main() -> None:
             "cluster_token_file": {"type": "path", "default": "/etc/dgx-spark/secrets/cluster_token", "no_log": False},
             "streams": {"type": "int", "default": 4},
             "reverify": {"type": "bool", "default": False},
+            "progress_file": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -180,7 +187,9 @@ def ensure(module: AnsibleModule) -> tuple[Outcome, bool]:
     client = ShareClient(
         params["source_address"], params["source_port"], read_share_token(params["cluster_token_file"])
     )
-    return present(store, request, PeerSource(client, repo_id, commit, digest, params["streams"])), needed
+    source = PeerSource(client, repo_id, commit, digest, params["streams"])
+    with telling(Progress(params["progress_file"]), f"copying the weights from {client.where}", store, request):
+        return present(store, request, source), needed
 
 
 if __name__ == "__main__":

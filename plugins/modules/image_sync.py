@@ -64,6 +64,11 @@ options:
     description: File on this node with the cluster's token, which the share asks for.
     type: path
     default: /etc/dgx-spark/secrets/cluster_token
+  progress_file:
+    description:
+      - New file on this node into which the module writes how far it is, a sentence every two seconds.
+      - Set by the action of the same name, which shows it while the module works.
+    type: path
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes
 author:
@@ -132,16 +137,19 @@ from ..module_utils.docker.image_source import ImageRequest, ImageSource
 from ..module_utils.hub.store import StoreError
 from ..module_utils.peer.image_stream import LoadError, load_stream
 from ..module_utils.peer.share import DEFAULT_PORT, ShareClient, read_share_token
+from ..module_utils.system.progress import Progress
 from ..module_utils.system.run import run
 
 
-def request_from(params: dict[str, Any], temporary: str) -> ImageRequest:
+def request_from(params: dict[str, Any], temporary: str, progress: Progress) -> ImageRequest:
     """Return what the module was asked for."""
 
     def from_peer(name: str) -> None:
         share = ShareClient(params["peer_address"], params["peer_port"], read_share_token(params["peer_token_file"]))
         with share.image(name) as stream:
-            load_stream(stream, f"{name} from {share.where}")
+            size = stream.getheader("X-Image-Bytes", "0")
+            total = int(size) if size.isdecimal() else 0
+            load_stream(stream, f"{name} from {share.where}", total=total, progress=progress)
 
     names = ("archive", "base", "ray_version", "mirror", "ca_bundle", "wheelhouse", "content")
     return ImageRequest(
@@ -168,13 +176,16 @@ def main() -> None:
             "peer_address": {"type": "str"},
             "peer_port": {"type": "int", "default": DEFAULT_PORT},
             "peer_token_file": {"type": "path", "default": "/etc/dgx-spark/secrets/cluster_token", "no_log": False},
+            "progress_file": {"type": "path"},
         },
         mutually_exclusive=[("archive", "peer_address"), ("base", "peer_address")],
         required_by={"base": ["ray_version"]},
         supports_check_mode=True,
     )
+    progress = Progress(module.params["progress_file"])
+    request = request_from(module.params, module.tmpdir, progress)
     try:
-        result = ImageSource(request_from(module.params, module.tmpdir), run, module.check_mode).ensure()
+        result = ImageSource(request, run, module.check_mode, progress).ensure()
     except (DockerError, LoadError, StoreError, ValueError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -102,6 +102,7 @@ from ..module_utils.service import (
     watchdog,
 )
 from ..module_utils.system import files, http_json, kernel_log, notify, page_cache, systemd_unit
+from ..module_utils.system import progress as system_progress
 from ..module_utils.system import run as system_run
 from ..module_utils.system.files import Changes
 from ..module_utils.system.run import last_line, run
@@ -150,6 +151,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     start_causes,
     store,
     system,
+    system_progress,
     system_run,
     systemd_unit,
     token_rate,

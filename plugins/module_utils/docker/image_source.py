@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system.files import write_atomic
+from ..system.progress import Progress, gib
 from ..system.run import SECONDS, Runner
 from .cli import DOCKER, DockerError, DockerMissing, docker, inspect_image
 from .image_digest import (
@@ -38,6 +39,7 @@ from .image_layer import (
     pull_problem,
     ray_problem,
 )
+from .pull import pull
 
 #: Label with the desired state. Its name is on the images on disk: another one would build them all again.
 LAYER_LABEL = "dgx-spark.wish"
@@ -85,8 +87,9 @@ class ImageRequest:
 class ImageSource:
     """Brings the wanted image to this node."""
 
-    def __init__(self, request: ImageRequest, run: Runner, check: bool) -> None:
+    def __init__(self, request: ImageRequest, run: Runner, check: bool, progress: Progress | None = None) -> None:
         self.request = request
+        self.progress = progress or Progress()
         self.run = run
         self.check = check
         self.name = request.name
@@ -129,7 +132,9 @@ class ImageSource:
         name = mirrored(image, self.request.mirror)
         self.trust(parse_reference(name).registry)
         # 20 GB over a slow line take as long as they take.
-        code, out, err = self.run([DOCKER, "pull", "--quiet", name], None)
+        code, out, err = (
+            pull(name, self.progress) if self.progress.file else self.run([DOCKER, "pull", "--quiet", name], None)
+        )
         if code:
             raise ImageError(pull_problem(name, err or out))
         found = inspect_image(self.run, name) or {}
@@ -185,6 +190,7 @@ class ImageSource:
             raise ImageError(problem)
         if self.check:
             return self.would("archive", content)
+        self.progress.note(f"loading {archive} ({gib(archive.stat().st_size)})")
         brought = [name for name in names if name != self.name and inspect_image(self.run, name) is None]
         loaded = self.docker("load", "--quiet", "--input", str(archive), seconds=None)
         if self.name not in names:
@@ -268,6 +274,7 @@ class ImageSource:
         if problem := architecture_problem(str(archive), architecture_of_archive(archive), self.node_architecture()):
             raise ImageError(problem)
         content, _names = content_of_archive(archive)
+        self.progress.note(f"loading {archive} ({gib(archive.stat().st_size)})")
         self.docker("load", "--quiet", "--input", str(archive), seconds=None)
         if inspect_image(self.run, base) is None:
             # The archive's image has another name, or none; a digest cannot be given as one.
@@ -296,6 +303,7 @@ class ImageSource:
                 shutil.copytree(wheels, context / WHEELS_IN_BUILD)
             text = layer_dockerfile(base, ray_version, add_ray=add_ray, ca=bool(bundle), wheels=bool(wheels))
             (context / "Dockerfile").write_text(text, encoding="utf-8")
+            self.progress.note(f"adding Ray {ray_version} to {base}" if add_ray else f"labelling {base}")
             command = [DOCKER, "build", "--tag", fresh]
             for name, value in labels.items():
                 command += ["--label", f"{name}={value}"]

@@ -19,9 +19,10 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from ..system.files import make_folder
+from ..system.progress import gib
 from .client import Arrived, Hub, HubError, Listing, Question, Told, combined_ca, retry_after, sentence
 from .parts import Flush, Part, Stopped, by_content, flush, open_part, open_parts, part_name
-from .store import Digests, FileEntry, StoreError, escape_pattern, explain, gib, remove_tree
+from .store import Digests, FileEntry, StoreError, escape_pattern, explain, remove_tree
 
 # Subclasses before their parents: a gated repository is also a repository that is not found.
 LIBRARY_ERRORS = {

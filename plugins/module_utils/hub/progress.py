@@ -4,22 +4,14 @@
 
 from __future__ import annotations
 
-import collections
 import json
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from .store import gib
-
-# Seconds between two notes, and over which the rate is taken: short enough to show a stall, long enough not to jump.
-EVERY = 2.0
-WINDOW = 30.0
-# Seconds before a first rate is told: connections start slowly, and an hour must not read as days.
-SETTLED = 5.0
+from ..system.progress import EVERY, WINDOW, Rate, duration, gib
 
 
 @dataclass(frozen=True)
@@ -46,15 +38,6 @@ class Watch:
         return f"{told}, {gib(self.rate)}/s, about {duration(self.seconds_left)} left"
 
 
-def duration(seconds: float) -> str:
-    """Return a time for a sentence."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 def read_watch(path: Path) -> Watch | None:
     """Return what a run noted, or None where there is no such note."""
     try:
@@ -76,7 +59,7 @@ class Meter:
         self.revision = revision
         self.total = total
         self.measure = measure
-        self.seen: collections.deque[tuple[float, int]] = collections.deque()
+        self.rate = Rate()
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.work, daemon=True)
 
@@ -99,15 +82,11 @@ class Meter:
     def note(self) -> None:
         """Measure and write; a disk that is full or a file that moves meanwhile costs one note, not the run."""
         try:
-            now, held = time.monotonic(), self.measure()
-            self.seen.append((now, held))
-            while now - self.seen[0][0] > WINDOW:
-                self.seen.popleft()
-            (began, first) = self.seen[0]
-            rate = max(0, round((held - first) / (now - began))) if now - began >= SETTLED else 0
+            held = self.measure()
+            note = Watch(self.revision, self.total, held, self.rate.at(held))
             # Without write_atomic: its sync would wait for the data of the download, and a note that is lost costs nothing.
             temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(asdict(Watch(self.revision, self.total, held, rate))))
+            temporary.write_text(json.dumps(asdict(note)))
             temporary.replace(self.path)
         except (OSError, RuntimeError):
             return

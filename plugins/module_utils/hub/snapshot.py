@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..system.files import FILE_MODE, FOLDER_MODE, make_folder, sync
+from ..system.progress import gib
 from .client import Arrived, Listing
 from .parts import open_parts, parts_bytes
 from .progress import Meter, Watch, read_watch
@@ -48,7 +49,6 @@ from .store import (
     digest_many,
     explain,
     free_bytes,
-    gib,
     is_index,
     matches,
     name_some,

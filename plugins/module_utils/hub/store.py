@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system.files import FILE_MODE, FOLDER_MODE, make_folder, sync, write_atomic
+from ..system.progress import gib
 
 FORMAT = 1
 READ_SIZE = 4 * 1024 * 1024
@@ -275,13 +276,6 @@ class Stamp:
 
 # ---------------------------------------------------------------------------------------------------------------
 # files
-
-
-def gib(size: int) -> str:
-    """Return bytes as GiB for a sentence (MiB or bytes where that would read '0.0')."""
-    if size >= 1024**3 // 10:
-        return f"{size / 1024**3:.1f} GiB"
-    return f"{size / 1024**2:.1f} MiB" if size >= 1024**2 // 10 else f"{size} bytes"
 
 
 def explain(error: OSError, what: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..docker.cli import DOCKER
+from ..system.progress import Progress
 
 CHUNK = 4 << 20
 """Bytes handed over at a time."""
@@ -26,13 +27,22 @@ class Stream(Protocol):
         """Return up to ``amount`` bytes, none at the end."""
 
 
-def load_stream(stream: Stream, what: str, command: Sequence[str] = (DOCKER, "load", "--quiet")) -> None:
+def load_stream(
+    stream: Stream,
+    what: str,
+    command: Sequence[str] = (DOCKER, "load", "--quiet"),
+    *,
+    total: int = 0,
+    progress: Progress | None = None,
+) -> None:
     """Hand a stream to ``docker load``.
 
     Args:
         stream: what ``docker save`` wrote.
         what: image and origin for sentences.
         command: the program that takes the stream on its standard input.
+        total: about how many bytes come; 0 where nobody knows.
+        progress: told how many came.
 
     Raises:
         LoadError: the stream broke off, or Docker refused it; Docker keeps no half image then.
@@ -40,10 +50,13 @@ def load_stream(stream: Stream, what: str, command: Sequence[str] = (DOCKER, "lo
     loader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if loader.stdin is None:  # for the type checker: a pipe was asked for
         raise LoadError(f"{command[0]} takes no input")
-    broken = ""
+    broken, came = "", 0
     try:
         while chunk := stream.read(CHUNK):
             loader.stdin.write(chunk)
+            came += len(chunk)
+            if progress:
+                progress.note(f"copying {what}", came, total)
     except BrokenPipeError:
         pass  # docker load says why below
     except (OSError, http.client.HTTPException) as error:

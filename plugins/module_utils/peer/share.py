@@ -242,6 +242,8 @@ class ShareHandler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/x-tar")
         self.send_header("X-Image-Id", str(known.get("Id") or ""))
+        # Before compression and without the archive's own headers: near enough to tell how long it takes.
+        self.send_header("X-Image-Bytes", str(known.get("Size") or 0))
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if self.command == "HEAD":

@@ -12,15 +12,19 @@ import errno
 import hashlib
 import http.client
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..hub.client import Arrived, Listing
 from ..hub.parts import by_content, open_part, open_parts, part_name, write_all
-from ..hub.snapshot import Outcome, Request, foreseen, idle_outcome, make_plan, start_outcome, summary
+from ..hub.progress import read_watch
+from ..hub.snapshot import WATCH, Outcome, Request, foreseen, idle_outcome, make_plan, start_outcome, summary
 from ..hub.store import READ_SIZE, Digests, FileEntry, Manifest, Store, StoreError, explain
+from ..system.progress import EVERY, Progress
 from .share import CHUNK, ShareClient
 
 # A stream that brings nothing this many times in a row ends the run; each try waits one second longer.
@@ -175,3 +179,23 @@ def look_here(store: Store, request: Request) -> tuple[Outcome, bool]:
     outcome.changed = bool(outcome.actions)
     outcome.msg = f"{foreseen(outcome, plan)}: {summary(outcome)}."
     return outcome, bool(plan.fetch) or known.stamp is None
+
+
+@contextmanager
+def telling(progress: Progress, what: str, store: Store, request: Request) -> Iterator[None]:
+    """Note how far the fetch of a snapshot is, as long as the ``with`` block lasts; ``what`` names it in words."""
+    ended = threading.Event()
+    note = store.staging(request.repo_id, request.revision) / WATCH
+
+    def tell() -> None:
+        while not ended.wait(EVERY):
+            if (watch := read_watch(note)) is not None:
+                progress.note(what, watch.bytes, watch.bytes_total)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()

@@ -45,8 +45,8 @@ OPTIONS_ALONE = {
     "gb10_kernel_check": {"checks": "some of them", "load_seconds": "a longer load", "record": "another folder"},
     "gb10_runtime_info": {"checks": "some of them", "min_available_gib": "a requirement of one's own"},
     "hf_model": {"state": "removing a snapshot"},
-    "hf_model_copy": {"reverify": "a disk in doubt"},
-    "image_sync": {"peer_token_file": "a token elsewhere"},
+    "hf_model_copy": {"reverify": "a disk in doubt", "progress_file": "its action plugin fills it in"},
+    "image_sync": {"peer_token_file": "a token elsewhere", "progress_file": "its action plugin fills it in"},
     "run_lock": {
         "path": "a lock of one's own",
         **dict.fromkeys(("run", "instead_of"), "its action plugin fills it in"),

@@ -27,7 +27,8 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.hub.store import Fi
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.peer import share as fabric_share
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.peer import snapshot as hf_peer
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.peer.share import ShareClient, ShareServer
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.peer.snapshot import PeerSource, look_here
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.peer.snapshot import PeerSource, look_here, telling
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.progress import Progress
 
 from tests.unit.plugins.fake_docker import World, fake_docker, image
 from tests.unit.plugins.module_utils.hub.world import REPO, SHARDS, make_model
@@ -465,3 +466,16 @@ def test_the_program_says_in_one_sentence_why_it_does_not_start(tmp_path: Path) 
 def test_a_worker_without_manifest_digest_can_only_look(pair: Pair) -> None:
     look, needed = look_here(pair.worker, hf_snapshot.Request(REPO, COMMIT))
     assert (look.changed, needed, look.files) == (True, True, 0)
+
+
+def test_who_waits_is_told_how_far_the_copy_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible_collections.dgx_spark.vllm.plugins.module_utils.peer.snapshot.EVERY", 0.01)
+    store, note = Store(tmp_path / "store"), tmp_path / "note"
+    run = store.staging(REPO, COMMIT) / "run.json"
+    run.parent.mkdir(parents=True)
+    run.write_text(json.dumps({"revision": COMMIT, "bytes_total": 2**31, "bytes": 2**30, "rate": 0}))
+    with telling(Progress(str(note)), "copying the weights from spark-1", store, Request(REPO, COMMIT)):
+        end = time.monotonic() + 10
+        while not (note.exists() and note.read_text()) and time.monotonic() < end:
+            time.sleep(0.01)
+    assert note.read_text() == "copying the weights from spark-1: 1.0 GiB of 2.0 GiB"
