@@ -204,7 +204,7 @@ def test_slow(hub: Hub) -> None:
     control(hub, slow={"rate": 100000, "path": "model-00001*"})
     started = time.monotonic()
     ask(hub, f"/{NAME}/resolve/main/model-00001-of-00002.safetensors")
-    assert 0.8 < time.monotonic() - started < 3
+    assert time.monotonic() - started > 0.8
 
 
 @pytest.mark.parametrize(

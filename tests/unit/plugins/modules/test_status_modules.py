@@ -57,7 +57,7 @@ def test_a_look_that_hangs_is_left_behind(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr(node_status_info, "ALWAYS", (stuck, node_status_info.memory))
     begun = time.monotonic()
     result = look(capsys, seconds=0.3)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
     assert result["looks"]["gpu"] == {"failed": True, "msg": "gpu: no answer within 0.3 s"}
     assert result["looks"]["memory"]["total_gib"] > 0
     assert result["msg"] == "gpu: no answer within 0.3 s"
@@ -69,7 +69,7 @@ def test_no_program_outlives_the_look() -> None:
         begun = time.monotonic()
         status, _out, _err = brief(["sleep", "20"], seconds)
         assert status == 124
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 15
 
 
 @pytest.mark.usefixtures("quiet")
