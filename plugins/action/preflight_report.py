@@ -22,7 +22,6 @@ from ..module_utils.report.report import (
     counts,
     findings_of,
     once,
-    page,
     red_sentences,
     sentence,
     table,
@@ -30,6 +29,7 @@ from ..module_utils.report.report import (
 )
 from ..module_utils.system.files import write_atomic
 from ..plugin_utils.controller import ControllerAction
+from ..plugin_utils.pages import report_page
 
 #: What to do where the table shows all that is red.
 _NEXT = (
@@ -141,5 +141,5 @@ class ActionModule(ControllerAction):
             before = None
         changed = before is None or before[1] != digest
         if not self._task.check_mode:
-            write_atomic(place, f"{page(report)}<!-- findings {digest} -->\n", 0o600)
+            write_atomic(place, f"{report_page(report)}<!-- findings {digest} -->\n", 0o600)
         return changed

@@ -14,8 +14,8 @@ from typing import Any
 from ..module_utils.node.reach import judge_reach
 from ..module_utils.report.finding import as_dicts
 from ..module_utils.report.status import document, screen
-from ..module_utils.report.status_page import status_page
 from ..plugin_utils.controller import ControllerAction, write_for_owner
+from ..plugin_utils.pages import status_page
 
 _CONNECTION = ("ansible_host", "ansible_user", "ansible_python_interpreter")
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from ..module_utils.model.shape import odd_keys
 from ..module_utils.plan.inputs import account_of, config_of, input_of, record_in
+from ..module_utils.plan.page import Planned
 from ..module_utils.plan.plan import HOST_GIB, MIN_HEADROOM_GIB, context_table, plan, risk_from
 from ..module_utils.plan.pool import settings_of
 from ..module_utils.plan.report import GOOD, LOOK, PLAIN, STOP, gate_problems, lines, memory_problem, sentence
-from ..plugin_utils.controller import ControllerAction
+from ..plugin_utils.controller import ControllerAction, write_for_owner
+from ..plugin_utils.pages import plan_page
 
 _COLOURS = {GOOD: "green", LOOK: "yellow", STOP: "red"}
 
@@ -41,6 +43,7 @@ class ActionModule(ControllerAction):
                 "contexts": {"type": "list", "elements": "int", "default": []},
                 "show": {"type": "bool", "default": True},
                 "gate": {"type": "bool", "default": False},
+                "page": {"type": "path"},
             },
         )
         result.update(changed=False)
@@ -116,6 +119,23 @@ class ActionModule(ControllerAction):
         if arguments["show"]:
             for level, line in report:
                 self._display.display(line, color=None if level == PLAIN else _COLOURS[level])
+        written = ""
+        if arguments["page"] and not self._task.check_mode:
+            page = plan_page(
+                Planned(
+                    name=arguments["name"],
+                    given=given,
+                    plan=found,
+                    table=table,
+                    nodes=read if stated <= 0 else {},
+                    memory_from=origin,
+                    host_gib=arguments["host_gib"],
+                    min_headroom_gib=arguments["min_headroom_gib"],
+                    remarks=arguments["remarks"],
+                    account=host if stated <= 0 else {},
+                )
+            )
+            written = f"; page: {write_for_owner('page', arguments['page'], page)}"
         problems = gate_problems(found, arguments["min_headroom_gib"])
         if arguments["gate"] and problems:
             # The plan itself would bury the sentence: a failed task prints all that it returns.
@@ -127,5 +147,5 @@ class ActionModule(ControllerAction):
             "context_table": [asdict(row) for row in table],
             "safe_length": safe,
             "lines": [line for _level, line in report],
-            "msg": f"model {arguments['name']}: {sentence(found)}",
+            "msg": f"model {arguments['name']}: {sentence(found)}{written}",
         }

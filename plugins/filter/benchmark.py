@@ -10,14 +10,14 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.benchmark.page import page
 from ..module_utils.benchmark.result import ResultError, check_document
+from ..plugin_utils import pages
 
 
 def benchmark_page(document: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str:
-    """Return the HTML page of a result; see benchmark_page.page."""
+    """Return the HTML page of a result; see plugin_utils/pages.py."""
     try:
-        return page(check_document(document), earlier)
+        return pages.benchmark_page(check_document(document), earlier)
     except ResultError as error:
         raise AnsibleFilterError(f"benchmark_page: {error}") from None
 

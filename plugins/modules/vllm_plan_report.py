@@ -72,6 +72,9 @@ options:
     description: Whether a plan that must not be started is a failure of the task.
     type: bool
     default: false
+  page:
+    description: File on the controller for the page, readable to its owner alone. Left out, none is written.
+    type: path
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes
 attributes:

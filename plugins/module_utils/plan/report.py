@@ -84,15 +84,7 @@ def lines(
         account: from `inputs.account_of`.
         width: of the terminal.
     """
-    found = _columns(
-        [
-            *_model_rows(name, given, plan, memory_from),
-            *_memory_rows(given, plan, min_headroom_gib),
-            *_account_rows(account or {}),
-            *_rate_rows(given, plan),
-        ],
-        width,
-    )
+    found = _columns(rows(name, given, plan, memory_from, min_headroom_gib, account or {}), width)
     if table:
         found += [(PLAIN, ""), *_table(given, table, safe_length, min_headroom_gib, width)]
         found += _why_stopped(given, plan, min_headroom_gib, width)
@@ -103,6 +95,23 @@ def lines(
         found.append((GOOD, "FITS"))
         found += _marked(LOOK, plan.reasons, width)
     return found + _marked(LOOK, [*remarks, *_kernel_remarks(given)], width)
+
+
+def rows(
+    name: str,
+    given: PlanInput,
+    plan: MemoryPlan,
+    memory_from: str,
+    min_headroom_gib: float,
+    account: Mapping[str, float],
+) -> list[tuple[str, str]]:
+    """Return the plan as names and sentences; arguments as of `lines`."""
+    return [
+        *_model_rows(name, given, plan, memory_from),
+        *_memory_rows(given, plan, min_headroom_gib),
+        *_account_rows(account),
+        *_rate_rows(given, plan),
+    ]
 
 
 def _model_rows(name: str, given: PlanInput, plan: MemoryPlan, memory_from: str) -> list[tuple[str, str]]:
@@ -243,7 +252,8 @@ def _marked(level: str, texts: Sequence[str], width: int) -> list[tuple[str, str
     ]
 
 
-_VERDICTS = {
+#: Level and word of each verdict of the context table.
+KINDS = {
     "fits": (GOOD, "fits"),
     "raise": (LOOK, "needs more utilization"),
     "risk": (STOP, "at the cost of the host"),
@@ -255,23 +265,34 @@ _VERDICTS = {
 def _table(
     given: PlanInput, table: Sequence[ContextRow], safe_length: int | None, least: float, width: int
 ) -> list[tuple[str, str]]:
+    head, lines_of = _grid(given, table)
+    widths = [max(len(name), *(len(cells[place]) for cells in lines_of)) for place, name in enumerate(head)]
+    found = [(PLAIN, "  " + "  ".join(f"{name:>{size}}" for name, size in zip(head, widths, strict=True)))]
+    for row, cells in zip(table, lines_of, strict=True):
+        level, word = KINDS[row.verdict]
+        text = "  ".join(f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
+        found.append((level, f"  {text}  {word}"))
+    if given.unified and given.cpu_kv_gib is None and safe_length is not None:
+        text = _risk_text(safe_length, given.shape.max_position or table[-1].length, least)
+        found += [(PLAIN, f"  {part}") for part in textwrap.wrap(text, width - 2)]
+    return found
+
+
+def _grid(given: PlanInput, table: Sequence[ContextRow]) -> tuple[list[str], list[list[str]]]:
+    """Return head and cells of the context table, without the verdicts."""
     cpu = given.cpu_kv_gib is not None
     unified = given.unified and not cpu
     head = ["context", "KV GiB a request", "requests at once"]
     head += ["least utilization"] if not cpu else []
     head += ["host keeps then"] if unified else []
     head += ["tok/s there"] if not cpu else []
-    lines_of = [_cells(row, cpu=cpu, unified=unified) for row in table]
-    widths = [max(len(name), *(len(cells[place]) for cells in lines_of)) for place, name in enumerate(head)]
-    found = [(PLAIN, "  " + "  ".join(f"{name:>{size}}" for name, size in zip(head, widths, strict=True)))]
-    for row, cells in zip(table, lines_of, strict=True):
-        level, word = _VERDICTS[row.verdict]
-        text = "  ".join(f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
-        found.append((level, f"  {text}  {word}"))
-    if unified and safe_length is not None:
-        text = _risk_text(safe_length, given.shape.max_position or table[-1].length, least)
-        found += [(PLAIN, f"  {part}") for part in textwrap.wrap(text, width - 2)]
-    return found
+    return head, [_cells(row, cpu=cpu, unified=unified) for row in table]
+
+
+def table_cells(given: PlanInput, table: Sequence[ContextRow]) -> dict[str, Any]:
+    """Return head and rows of the context table, with the verdicts."""
+    head, cells = _grid(given, table)
+    return {"head": [*head, ""], "rows": [[*of, KINDS[row.verdict][1]] for row, of in zip(table, cells, strict=True)]}
 
 
 def _cells(row: ContextRow, *, cpu: bool, unified: bool) -> list[str]:

@@ -15,6 +15,7 @@ ROOM = ROOT / "plugins" / "module_utils"
 FILES = sorted(str(path.relative_to(ROOM)) for path in ROOM.glob("*/*.py") if path.name != "__init__.py")
 #: File -> where it is tested, and why there.
 ELSEWHERE = {
+    "plan/page.py": ("plugins/plugin_utils/test_pages.py", "what it returns is seen on the page"),
     "docker/image_source.py": (
         "plugins/modules/test_container_modules.py",
         "acts; module image_sync is nothing beside it",

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.benchmark.causes import judge
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.benchmark.page import page, short, ticks
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.benchmark.result import brief
+from ansible_collections.dgx_spark.vllm.plugins.plugin_utils.pages import benchmark_page
 
 from tests.unit.plugins.module_utils.benchmark.world import PLAN, document, history, node, point
 
@@ -44,7 +44,7 @@ class Reader(HTMLParser):
 
 def drawn(result: dict[str, Any], earlier: list[dict[str, Any]]) -> str:
     result["verdict"] = judge(result, earlier).as_facts(result)
-    return page(result, [brief(other) for other in earlier])
+    return benchmark_page(result, [brief(other) for other in earlier])
 
 
 CASES: dict[str, tuple[dict[str, Any], int]] = {
@@ -110,7 +110,7 @@ def test_every_figure_stands_as_text_too() -> None:
 def test_a_result_from_before_the_weights_were_noted() -> None:
     older = document()
     del older["loading"]
-    assert "360 s in all, from the server&#x27;s own log.</span>" in drawn(older, [])
+    assert "360 s in all, from the server&#39;s own log.</span>" in drawn(older, [])
 
 
 def test_the_simulation_says_so() -> None:
@@ -136,22 +136,3 @@ def test_without_plan_history_or_journal_it_says_so() -> None:
     text = drawn(document(plan={}, startup={}), [])
     for words in ("There is no plan for this run.", "This is the first run", "was not there to be read"):
         assert words in text
-
-
-@pytest.mark.parametrize(("top", "last"), [(0, 1), (0.07, 0.08), (9.7, 10), (101, 125), (11900, 12500), (1e6, 1e6)])
-def test_ticks_are_round(top: float, last: float) -> None:
-    marks = ticks(top)
-    assert marks[0] == 0
-    assert marks[-1] == pytest.approx(last)
-    assert 2 <= len(marks) <= 7
-
-
-def test_short_figures() -> None:
-    assert [short(value) for value in (0, 0.0734, 9.72, 36.44, 298, 11900)] == [
-        "0",
-        "0.0734",
-        "9.72",
-        "36.4",
-        "298",
-        "11.9k",
-    ]

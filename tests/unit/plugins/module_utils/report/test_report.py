@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.codes import CODES
@@ -24,7 +23,6 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.report impor
     counts,
     findings_of,
     once,
-    page,
     red_sentences,
     sentence,
     table,
@@ -200,81 +198,6 @@ def test_long_findings_are_wrapped() -> None:
 
 def test_a_report_without_rows_can_be_shown() -> None:
     assert table(Report({}))[-1] == (GREEN, "no node: all 0 findings are green")
-    assert "<h1>Preflight</h1>" in page(Report({"spark-1": []}))
-
-
-# --- the page -----------------------------------------------------------------------------------------------------
-
-
-class Checker(HTMLParser):
-    """Counts tags and refuses what reaches out of the page, and tags that do not close."""
-
-    VOID = frozenset({"meta", "br"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-        self.words: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag not in {"script", "link", "img", "iframe", "object", "embed", "form", "base"}
-        for name, value in attrs:
-            assert not name.startswith("on")
-            assert name != "src"
-            assert name != "href" or str(value).startswith("#")
-        self.seen.append(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
-def parsed(text: str) -> Checker:
-    checker = Checker()
-    checker.feed(text)
-    checker.close()
-    assert checker.open == []
-    return checker
-
-
-def test_the_page_stands_alone_and_holds_every_row() -> None:
-    text = page(report(FINE, LOOK, STOP))
-    checker = parsed(text)
-    words = " ".join(checker.words)
-    assert checker.seen.count("tr") == 2 + 4, "a head for each of two tables, and four rows"
-    for row in (FINE, LOOK, STOP):
-        assert row.found in words
-    assert "node.ok" not in words
-    for said in (
-        "stop what holds it",
-        "node.memory_taken",
-        "docker stop node-1",
-        "qwen3-235b-awq",
-        "2026-11-23 12:00 UTC",
-    ):
-        assert said in words
-    assert "http" not in text.replace("http-equiv", "")
-    assert "url(" not in text
-
-
-def test_what_a_machine_says_is_no_html() -> None:
-    evil = "<script>alert(1)</script>\"'&`<b>`"
-    text = page(
-        Report({evil: [Finding("node.look_failed", RED, evil, evil, evil, (evil,))]}, subject=evil, notes=[evil])
-    )
-    parsed(text)
-    assert "<script>" not in text
-    assert "<b>" not in text
-
-
-def test_all_nodes_together_come_last() -> None:
-    text = page(Report({"spark-1": [FINE]}, cluster=[fine("cluster", "kernel", "the same")]))
-    assert text.index(">spark-1</h2>") < text.index(">all nodes</h2>")
 
 
 # --- what several looks find --------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.status_page import status_page
+from ansible_collections.dgx_spark.vllm.plugins.plugin_utils.pages import status_page
 
-from .test_status import CASES, pair
+from tests.unit.plugins.module_utils.report.test_status import CASES, pair
 
 VOID = {"meta"}
 
