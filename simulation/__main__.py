@@ -8,6 +8,7 @@ import argparse
 import json
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     broken.add_argument("--times", type=int, default=1, metavar="N", help="put each N times")
     broken.add_argument("--json", metavar="FILE", help="write all results there")
     broken.add_argument("--docs", metavar="FILE", help="write the table between the marks in this page")
+    broken.add_argument("--page", metavar="FILE", help="write all results as a page for a browser")
 
     status = commands.add_parser("status", help="what there is, and whether the endpoint answers")
     status.add_argument("--json", action="store_true", help="for programs; without the endpoint")
@@ -175,6 +177,12 @@ def put_faults(client: docker.DockerClient, options: argparse.Namespace) -> None
         Path(options.json).write_text(suite.as_json(results, cold), encoding="utf-8")
     if options.docs:
         suite.write_docs(Path(options.docs), results, cold)
+    if options.page:
+        # Only here: the page needs the collection on the path, as `make venv` puts it there.
+        from simulation.faults.page import page
+
+        made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+        Path(options.page).write_text(page(results, cold, made), encoding="utf-8")
     wrong = [result.fault for result in results if result.problems]
     if wrong:
         raise SimulationError(

@@ -28,19 +28,18 @@ def code(value: object) -> Markup:
     return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(str(value)))))
 
 
-_PAGES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-# Drawings are made by module_utils/report/charts.py, which escapes the words in them.
-_PAGES.filters.update(code=code, drawing=Markup)
-
-
-def _render(name: str, values: Mapping[str, Any]) -> str:
-    return f"{_PAGES.get_template(f'{name}.html.j2').render(values)}\n"
+def render(name: str, values: Mapping[str, Any], *folders: Path) -> str:
+    """Return a page from the template ``name``.html.j2 of ours, or of one of the folders."""
+    pages = Environment(
+        loader=FileSystemLoader([Path(__file__).with_name("templates"), *folders]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Drawings are made by module_utils/report/charts.py, which escapes the words in them.
+    pages.filters.update(code=code, drawing=Markup)
+    return f"{pages.get_template(f'{name}.html.j2').render(values)}\n"
 
 
 def report_page(report: Report) -> str:
@@ -49,7 +48,7 @@ def report_page(report: Report) -> str:
         (name, rows, [(level, counts(rows)[level]) for level in LEVELS if counts(rows)[level]])
         for name, rows in report.sections()
     ]
-    return _render(
+    return render(
         "report",
         {
             "report": report,
@@ -66,7 +65,7 @@ def status_page(status: Mapping[str, Any]) -> str:
     state = status["state"]
     told = [{**row, "check": f"{row['node']}: {row['check']}"} for row in screen.errors(status)]
     fine = [{**row, "check": f"{row['node']}: {row['check']}"} for row in status["findings"] if row["level"] == GREEN]
-    return _render(
+    return render(
         "status",
         {
             "status": status,
@@ -83,9 +82,9 @@ def status_page(status: Mapping[str, Any]) -> str:
 
 def benchmark_page(document: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> str:
     """Return the page of a result with its verdict; ``earlier`` are results of the same key, the oldest first."""
-    return _render("benchmark", benchmark.view(document, earlier))
+    return render("benchmark", benchmark.view(document, earlier))
 
 
 def plan_page(plan: planning.Planned) -> str:
     """Return the page of a plan."""
-    return _render("plan", planning.view(plan))
+    return render("plan", planning.view(plan))

@@ -264,13 +264,20 @@ def table(results: Sequence[Result], cold_s: float | None) -> str:
         "| fault | clients saw | s to the next right answer | x cold | starts | the watchdog said |",
         "|---|---|---|---|---|---|",
     ]
-    for name in dict.fromkeys(result.fault for result in results):
-        runs = [result for result in results if result.fault == name]
-        rows.append(_row(name, runs, cold_s))
+    for name, runs in merged(results):
+        # What clients and watchdog said may hold the mark of a column.
+        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells(name, runs, cold_s))} |")
     return "\n".join(row for row in rows if row) + "\n"
 
 
-def _row(name: str, runs: Sequence[Result], cold_s: float | None) -> str:
+def merged(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
+    """Return the runs of each fault, in the order of the first ones."""
+    names = dict.fromkeys(result.fault for result in results)
+    return [(name, [result for result in results if result.fault == name]) for name in names]
+
+
+def cells(name: str, runs: Sequence[Result], cold_s: float | None) -> list[str]:
+    """Return a fault as a row of the table; seconds are the median of its runs."""
     clients: dict[str, int] = {}
     for run in runs:
         for kind, count in run.clients.items():
@@ -286,9 +293,8 @@ def _row(name: str, runs: Sequence[Result], cold_s: float | None) -> str:
         if any(run.problems for run in runs)
         else ""
     )
-    # What clients and watchdog said may hold the mark of a column.
-    told = f"{said}{wrong}".replace("|", "\\|")
-    return f"| {name}{f' (median of {len(runs)})' if len(runs) > 1 else ''} | {saw} | {shown} | {ratio} | {max(run.restarts for run in runs)} | {told} |"
+    told = f"{name} (median of {len(runs)})" if len(runs) > 1 else name
+    return [told, saw, shown, ratio, str(max(run.restarts for run in runs)), f"{said}{wrong}"]
 
 
 def write_docs(path: Path, results: Sequence[Result], cold_s: float | None) -> None:

@@ -271,3 +271,15 @@ def test_only_a_prompt_that_is_answered_alike_twice_is_known(monkeypatch: pytest
     monkeypatch.setattr(client, "ask", answers("a", "b"))
     with pytest.raises(RuntimeError, match="alike twice"):
         Traffic(client).learn(["x"])
+
+
+def test_the_page_has_every_fault_and_says_where_one_did_not_end_well() -> None:
+    from simulation.faults.page import page
+
+    good = page([result(), result("<b>other</b>")], 20.0, "2026-11-27")
+    assert "2 faults; every client got a right answer or a clean error." in good
+    assert "1. cut" in good and "<b>other" not in good
+    assert "class='box verdict green'" in good
+    bad = page([result(), result("stopped", None, problems=["2 requests hung"])], None, "2026-11-27")
+    assert "1 of 2 faults did not end as they must: stopped." in bad
+    assert "class='box verdict red'" in bad
