@@ -24,6 +24,7 @@ from ..module_utils.settings.arguments import argument_problems
 from ..module_utils.settings.check import (
     address_problems,
     cluster_groups,
+    derived_problems,
     extra_vars_problems,
     group_problems,
     image_problems,
@@ -37,6 +38,7 @@ from ..module_utils.settings.check import (
     skip_problems,
     stranger_problems,
     tag_problems,
+    together_problems,
 )
 from ..module_utils.settings.shared import (
     DERIVED,
@@ -76,6 +78,16 @@ _LINK = (
     "fabric_addresses",
     "fabric_rdma",
     "fabric_manage",
+)
+#: Settings of several roles that must fit together.
+_TOGETHER = (
+    "gateway_enabled",
+    "gateway_tls",
+    "gateway_tls_certificate",
+    "gateway_tls_key",
+    "node_guard_earlyoom",
+    "node_guard_min_available_gib",
+    "vllm_plan_min_headroom_gib",
 )
 #: What roles leave for other roles and later plays: facts and results.
 FACTS = (
@@ -272,6 +284,8 @@ class Check:
     def _names_and_types(self) -> list[str]:
         known = {*self.options, *DERIVED, *RENAMED, *FACTS}
         problems = [text for values in self.hosts.values() for text in name_problems(values.given, known, self.roles)]
+        if not any("__settings_checked" in values.given for values in self.hosts.values()):
+            problems += self._each(lambda values: derived_problems(values.given, DERIVED, FACTS))
         problems += self._each(lambda values: renamed_problems(values.given))
         problems += self._each(self._values_of)
         return problems + [text for values in self.hosts.values() for text in self._arguments_of(values)]
@@ -303,6 +317,12 @@ class Check:
             {host: {name: values[name] for name in _LINK if name in values} for host, values in self.hosts.items()}
         )
         problems += [text for values in self.hosts.values() for text in image_problems(values)]
+        shipped = {name: self.options[name].get("default") for name in _TOGETHER}
+        problems += [
+            text
+            for values in self.hosts.values()
+            for text in together_problems({name: values.get(name, default) for name, default in shipped.items()})
+        ]
         size, stages = (
             first.get("vllm_serve_tensor_parallel_size"),
             int(first.get("vllm_serve_pipeline_parallel_size") or 1),
@@ -354,7 +374,9 @@ def value_problems(name: str, option: dict[str, Any], values: Mapping[str, Any])
     except AnsibleError as error:
         return [_unworkable(error)]
     if value is None:
-        return []
+        # Roles make 0 or false of it, which is another thing than not to set it.
+        typed = option.get("type") in {"int", "float", "bool"}
+        return ["is null, expected a value: leave the setting out to keep its default"] if typed else []
     if name == _SERVED_NAME:
         return [said for said in (served_name_problem(value),) if said]
     if name == _LENGTH:

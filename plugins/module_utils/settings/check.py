@@ -137,7 +137,7 @@ def limit_problems(sparks: Iterable[str], chosen: Iterable[str], *, needs_all: b
         return [f"--limit leaves out every host of group 'sparks' ({', '.join(out)}): run it without --limit"]
     return [
         f"--limit leaves out {', '.join(out)}, and this playbook works on all nodes of the cluster together: run it without --limit "
-        "(playbooks report, status, diagnose and takeover take a part)"
+        "(playbooks report, status, logs, diagnose and takeover take a part)"
     ]
 
 
@@ -381,6 +381,47 @@ def name_problems(names: Iterable[str], known: Iterable[str], roles: Iterable[st
         elif near:
             problems.append(f"setting {name} does not exist: did you mean {near[0]}?")
     return problems
+
+
+def derived_problems(given: Mapping[str, Any], derived: Iterable[str], left: Iterable[str]) -> list[tuple[str, str]]:
+    """Return name and sentence of each name that somebody set and that only the playbooks set.
+
+    Args:
+        given: variables of one host, before the playbooks set any.
+        derived: names that are worked out of the inventory.
+        left: names that roles leave for other roles.
+    """
+    return [
+        *(
+            (name, "is worked out of the inventory, expected not to be set: delete it")
+            for name in derived
+            if name in given
+        ),
+        *((name, "is a result of a role, expected not to be set: delete it") for name in left if name in given),
+    ]
+
+
+def together_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what does not fit together among the settings of one host; defaults are among the values."""
+    problems = []
+    least, headroom = float(values["node_guard_min_available_gib"]), float(values["vllm_plan_min_headroom_gib"])
+    if truthy(values["node_guard_earlyoom"]) and least >= headroom:
+        problems.append(
+            f"node_guard_min_available_gib is {least:g}, and the plan may leave a node as little as {headroom:g} GiB (vllm_plan_min_headroom_gib): "
+            "earlyoom would end a server that works. Lower the first, or set node_guard_earlyoom: false"
+        )
+    if truthy(values["gateway_enabled"]) and values["gateway_tls"] == "files":
+        problems += [
+            f"gateway_tls is files, but {name} is empty: give the path of the file on this machine, or set gateway_tls to off"
+            for name in ("gateway_tls_certificate", "gateway_tls_key")
+            if not values[name]
+        ]
+    return problems
+
+
+def truthy(value: Any) -> bool:
+    """Return what roles make of a value with ``| bool``."""
+    return str(value).strip().lower() in ("true", "yes", "on", "1", "y", "t")
 
 
 def model_problems(

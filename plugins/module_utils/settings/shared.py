@@ -92,7 +92,7 @@ class Renamed:
 RENAMED: dict[str, Renamed] = {
     # Role node_preflight is part of node_report.
     **{
-        f"node_preflight_{name}": Renamed(f"node_report_{name}", "0.3.0")
+        f"node_preflight_{name}": Renamed(f"node_report_{name}", "1.1.0")
         for name in (
             "fabric_address",
             "min_memory_gib",
@@ -107,8 +107,8 @@ RENAMED: dict[str, Renamed] = {
             "hub",
         )
     },
-    "vllm_serve_look_at_model": Renamed("vllm_serve_inspect_model", "0.3.0"),
-    "vllm_verify_thoughts_in_text": Renamed("vllm_verify_reasoning_in_text", "0.3.0"),
+    "vllm_serve_look_at_model": Renamed("vllm_serve_inspect_model", "1.1.0"),
+    "vllm_verify_thoughts_in_text": Renamed("vllm_verify_reasoning_in_text", "1.1.0"),
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..system.redact import Redactor, looks_secret
+from .ranges import RANGES, number_problems
 
 #: What a value of each type is called, alone and in a list.
 _KINDS: dict[str, tuple[str, str]] = {
@@ -21,37 +22,22 @@ _KINDS: dict[str, tuple[str, str]] = {
     "dict": ("a mapping", "mappings"),
     "list": ("a list", "lists"),
 }
-#: Part of the memory that vLLM may take, as the planner takes it too.
-_UTILIZATION = (0.1, 0.98)
 #: Context length that is left to vLLM.
 AUTO_LENGTH = "auto"
-#: Least value of settings that cannot go below.
-_LEAST: dict[str, int] = {
-    "spark_gpus_per_node": 1,
-    "vllm_serve_tensor_parallel_size": 1,
-    "vllm_serve_pipeline_parallel_size": 1,
-    "vllm_serve_max_num_seqs": 0,
-    "vllm_serve_max_num_batched_tokens": 0,
-    "vllm_serve_kv_cache_memory_bytes": 0,
-    "vllm_serve_cpu_offload_gib": 0,
-    "vllm_serve_min_available_gib": 0,
-    "vllm_serve_drain_timeout": 0,
-    "vllm_serve_start_timeout": 1,
-    "vllm_serve_trial_timeout": 1,
-    "vllm_serve_start_limit": 1,
-    "gateway_max_requests": 1,
-    "gateway_max_connections": 1,
-    "gateway_max_body_mib": 1,
-    "gateway_max_header_kib": 1,
-    "gateway_client_timeout": 1,
-    "gateway_hold_seconds": 0,
-    "gateway_retry_after": 1,
-    "packet_filter_confirm_seconds": 10,
-}
 #: Paths on the nodes; paths on the controller may be relative.
 _NODE_PATHS = ("spark_store_path", "spark_ca_bundle")
+#: Settings that hold addresses, and an example.
+_ADDRESSES = {
+    "gateway_addresses": "192.168.1.20, or * for every IPv4 address",
+    "vllm_serve_host": "0.0.0.0 or 192.168.100.10",
+}
+#: Settings that cannot be empty, and what they hold.
+_NOT_EMPTY = {
+    "model_download_repo_id": "a repository such as QuantTrio/Qwen3-235B-A22B-Instruct-2507-AWQ",
+    "model_download_revision": "a commit, branch or tag",
+}
 #: Settings whose range is looked at.
-RANGED = (*_LEAST, *_NODE_PATHS, "vllm_serve_gpu_memory_utilization", "vllm_serve_kv_cache_dtype")
+RANGED = (*RANGES, *_NODE_PATHS, *_ADDRESSES, *_NOT_EMPTY, "model_download_endpoint", "vllm_serve_kv_cache_dtype")
 #: Shortest key that node_secrets takes.
 _KEY_CHARACTERS = 8
 _WORD = re.compile(r"[A-Za-z0-9_]*")
@@ -76,6 +62,8 @@ def raw_problem(name: str, option: Mapping[str, Any], value: Any) -> str:
         value: as it was given, worked out.
     """
     kind = str(option.get("type") or "str")
+    if kind in {"int", "float"} and isinstance(value, bool):
+        return kind_problem(option, value)
     if kind == "list" and not _is_list(value):
         return f"{kind_problem(option, value)} ({_on_the_command_line(name, '[...]')})"
     if kind == "dict" and not isinstance(value, Mapping):
@@ -134,19 +122,24 @@ def range_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     Args:
         values: of one host, each of its type already; those looked at are :data:`RANGED`.
     """
-    problems = []
-    for name, least in _LEAST.items():
-        if values.get(name) is not None and not float(values[name]) >= least:
-            problems.append((name, f"is {values[name]}, expected at least {least}: correct it where you set it"))
-    name, (low, high) = "vllm_serve_gpu_memory_utilization", _UTILIZATION
-    if values.get(name) is not None and not low <= float(values[name]) <= high:
-        problems.append(
-            (name, f"is {values[name]}, expected {low} to {high}: it is a part of the memory, 0.75 for three quarters")
-        )
+    problems = number_problems(values)
     name = "vllm_serve_kv_cache_dtype"
     if values.get(name) is not None and not _WORD.fullmatch(str(values[name])):
         problems.append((name, f"is {str(values[name])!r}, expected one word such as auto or fp8"))
     problems += [(name, said) for name in _NODE_PATHS if (said := _path_problem(name, values.get(name)))]
+    for name, example in _ADDRESSES.items():
+        given = values.get(name)
+        for entry in given if isinstance(given, (list, tuple)) else [given]:
+            if entry not in (None, "") and not _is_address(str(entry)):
+                problems.append((name, f"has {str(entry)!r}, which is no address: write {example}"))
+    problems += [
+        (name, f"is empty, expected {what}: leave the setting out to keep its default")
+        for name, what in _NOT_EMPTY.items()
+        if values.get(name) is not None and not str(values[name]).strip()
+    ]
+    name = "model_download_endpoint"
+    if values.get(name) and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", str(values[name])):
+        problems.append((name, f"is {str(values[name])!r}, expected an address that begins with https:// or http://"))
     return problems
 
 
@@ -255,6 +248,14 @@ def speculative_problem(value: Any) -> str:
 def served_names(value: Any) -> list[str]:
     """Return the names as a list; the first is the one that is shown and asked for."""
     return [value] if isinstance(value, str) else [str(name) for name in value]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return text == "*"
+    return True
 
 
 def _path_problem(name: str, value: Any) -> str:

@@ -68,3 +68,4 @@ def test_a_node_that_takes_the_task_and_never_ends_it(tmp_path: Path) -> None:
     status = json.loads((tmp_path / "status.json").read_text())
     jsonschema.validate(status, SHAPE)
     assert "Timed out after 5" in status["nodes"][1]["reason"]
+    assert "DEPRECATION" not in text
