@@ -38,7 +38,7 @@ EXAMPLES = r"""
     devices: [nvidia.com/gpu=all, /dev/infiniband]
   register: container_runtime
 
-- name: Stop where containers would not get the GPU
+- name: Assert that containers get the GPU
   ansible.builtin.assert:
     that: container_runtime.healthy
     fail_msg: "{{ container_runtime.problems | join('; ') }}"

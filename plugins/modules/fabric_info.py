@@ -79,7 +79,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Look at the link
+- name: Inspect the link
   dgx_spark.vllm.fabric_info:
     address: 192.168.100.10
     peers:
@@ -87,7 +87,7 @@ EXAMPLES = r"""
         addresses: [192.168.100.11, 192.168.101.11]
   register: link
 
-- name: Stop where it is not sound
+- name: Assert that the link is sound
   ansible.builtin.assert:
     that: link.problems | length == 0
     fail_msg: "{{ link.problems | join('; ') }}"

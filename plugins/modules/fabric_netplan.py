@@ -75,7 +75,7 @@ EXAMPLES = r"""
 - name: Reconnect over SSH to confirm the change
   ansible.builtin.meta: reset_connection
 
-- name: Keep it, since the node still answers
+- name: Confirm the change, since the node still answers
   dgx_spark.vllm.fabric_netplan:
     state: confirmed
 """

@@ -47,7 +47,7 @@ EXAMPLES = r"""
     key: "{{ lookup('ansible.builtin.file', 'endpoint.key') }}"
     path: /etc/dgx-spark/gateway/tls.pem
 
-- name: Make a certificate of an authority of its own
+- name: Create a certificate with an authority of its own
   dgx_spark.vllm.gateway_certificate:
     names: [spark-1.local, 192.168.100.10]
     path: /etc/dgx-spark/gateway/tls.pem

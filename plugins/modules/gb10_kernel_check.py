@@ -107,14 +107,14 @@ author:
 """
 
 EXAMPLES = r"""
-- name: See what this machine can do with the image
+- name: Check what the image can do on this machine
   dgx_spark.vllm.gb10_kernel_check:
     image: dgx-spark/serving:26.10
     required: [awq]
     nodes: 2
   register: kernels
 
-- name: Stop where the model could not be served
+- name: Assert that the model can be served
   ansible.builtin.assert:
     that: kernels.healthy
     fail_msg: "{{ kernels.problems | join('; ') }}"

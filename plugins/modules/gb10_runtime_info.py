@@ -42,12 +42,12 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Look at GPU, driver and toolkit
+- name: Inspect GPU, driver and toolkit
   dgx_spark.vllm.gb10_runtime_info:
     min_available_gib: 90
   register: runtime
 
-- name: Stop where something is wrong
+- name: Assert that nothing is wrong
   ansible.builtin.assert:
     that: runtime.healthy
     fail_msg: "{{ runtime.problems | join('; ') }}"

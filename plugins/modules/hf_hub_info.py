@@ -31,7 +31,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Ask the hub before anything is changed
+- name: Check the hub before anything is changed
   dgx_spark.vllm.hf_hub_info:
     repo_id: QuantTrio/Qwen3-235B-A22B-Instruct-2507-AWQ
     store: /srv/models

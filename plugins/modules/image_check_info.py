@@ -32,13 +32,13 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Look into the image
+- name: Inspect the image
   dgx_spark.vllm.image_check_info:
     name: dgx-spark/serving:26.10
     min_vllm: 0.21.0
   register: serving_image
 
-- name: Stop where it cannot serve
+- name: Assert that the image can serve
   ansible.builtin.assert:
     that: serving_image.healthy
     fail_msg: "{{ serving_image.msg }}"

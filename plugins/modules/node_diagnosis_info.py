@@ -52,7 +52,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: See what there is
+- name: Collect what there is
   dgx_spark.vllm.node_diagnosis_info:
     alias: "{{ inventory_hostname }}"
   register: diagnosis

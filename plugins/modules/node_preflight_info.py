@@ -95,7 +95,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Look at the node
+- name: Inspect the node
   dgx_spark.vllm.node_preflight_info:
     fabric_address: 192.168.100.10
     min_memory_gib: 100
@@ -109,7 +109,7 @@ EXAMPLES = r"""
     min_python: "3.11"
   register: preflight
 
-- name: Stop where it is not fit
+- name: Assert that the node is fit
   ansible.builtin.assert:
     that: preflight.problems | length == 0
     fail_msg: "{{ preflight.problems | join('; ') }}"

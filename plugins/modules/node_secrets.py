@@ -42,7 +42,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Make the cluster's secrets on the head
+- name: Create the cluster's secrets on the head
   dgx_spark.vllm.node_secrets:
     secrets:
       - name: cluster_token

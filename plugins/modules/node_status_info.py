@@ -51,7 +51,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Look at the node
+- name: Inspect the node
   dgx_spark.vllm.node_status_info:
     seconds: 3
   register: look

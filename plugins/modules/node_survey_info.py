@@ -43,7 +43,7 @@ EXAMPLES = r"""
     min_available_gib: 90
   register: survey
 
-- name: Say how to make room
+- name: Show how to make room
   ansible.builtin.debug:
     msg: "{{ survey.findings | rejectattr('level', 'equalto', 'green') | map(attribute='commands') | flatten }}"
 """

@@ -36,11 +36,11 @@ author:
 """
 
 EXAMPLES = r"""
-- name: See who holds the machine
+- name: Show who holds the machine
   dgx_spark.vllm.node_survey_info:
   register: survey
 
-- name: Take it over
+- name: Take over the machine
   dgx_spark.vllm.node_takeover:
     containers: "{{ survey.takeover.containers }}"
     units: "{{ survey.takeover.units }}"

@@ -58,7 +58,7 @@ EXAMPLES = r"""
     ports: "{{ query('dgx_spark.vllm.ports', 'filter') }}"
     nodes: "{{ spark_node_addresses }}"
 
-- name: Connect anew
+- name: Reconnect to the node
   ansible.builtin.meta: reset_connection
 
 - name: Confirm the packet filter

@@ -39,7 +39,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Look before
+- name: Inspect the node before the benchmark
   dgx_spark.vllm.vllm_benchmark_info:
     interface: enp1s0f0np0
     store: /srv/models

@@ -101,13 +101,13 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Prove the endpoint
+- name: Check the endpoint
   dgx_spark.vllm.vllm_chat_check:
     base_url: http://192.168.100.10:8235
     model: qwen3-235b
     api_key_file: /etc/dgx-spark/secrets/api_key
 
-- name: Prove a model that knows one thing only
+- name: Check a model that knows one thing only
   dgx_spark.vllm.vllm_chat_check:
     base_url: http://192.168.100.10:8235
     model: translator
@@ -116,7 +116,7 @@ EXAMPLES = r"""
       - ask: "Translate to German: bread"
         expect: brot
 
-- name: Prove a tool of one's own
+- name: Check a tool of your own
   dgx_spark.vllm.vllm_chat_check:
     base_url: http://192.168.100.10:8235
     model: qwen3-235b

@@ -151,7 +151,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: What do two Sparks hold of this model?
+- name: Plan the model on two Sparks
   dgx_spark.vllm.vllm_memory_plan:
     config_path: /srv/models/QuantTrio--Qwen3-235B-A22B-Instruct-2507-AWQ/main/config.json
     tensor_parallel_size: 2
@@ -159,12 +159,12 @@ EXAMPLES = r"""
     max_model_len: 131072
   register: plan
 
-- name: Stop where it does not fit
+- name: Assert that the model fits
   ansible.builtin.assert:
     that: plan.fits
     fail_msg: "{{ plan.reasons | join('. ') }}"
 
-- name: The same on one H200, whose memory is its own
+- name: Plan the model on one H200, whose memory is its own
   dgx_spark.vllm.vllm_memory_plan:
     config_path: /srv/models/QuantTrio--Qwen3-235B-A22B-Instruct-2507-AWQ/main/config.json
     memory_gib: 139.8

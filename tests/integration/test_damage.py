@@ -121,6 +121,7 @@ def test_a_container_that_is_gone_comes_back_and_takes_only_vllm_along(
     assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
 
 
+@pytest.mark.long
 def test_a_server_that_cannot_start_is_given_up_with_its_own_words(playbook: Playbook, head: Host) -> None:
     # A flag that the parser accepts and the engine does not: the image is asked before, so a name that does not exist would not get here.
     run = playbook(extra={"vllm_serve_extra_arguments": ["--quantization", "awq"], "vllm_serve_start_limit": 2})

@@ -183,6 +183,7 @@ def test_without_a_drain_requests_are_cut_and_none_hangs(playbook: Playbook, hea
     assert "stop flag is set" in playbook().failures[-1]
 
 
+@pytest.mark.long
 def test_a_restart_takes_every_container_anew_in_order(
     playbook: Playbook, head: Host, containers: Callable[[], dict[str, str]]
 ) -> None:

@@ -119,7 +119,7 @@ UNCLEAR = (
     "Stop where",
     "What",
 )
-NAMED = sorted([*TASK_FILES, *ROOT.glob("playbooks/*.yml"), *ROOT.glob("molecule/**/*.yml"), ROOT / "site.yml"])
+NAMED = sorted([*TASK_FILES, *ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("molecule/**/*.yml"), ROOT / "site.yml"])
 
 
 @pytest.mark.parametrize("path", NAMED, ids=lambda path: "-".join(path.parts[-3:]))
@@ -129,6 +129,33 @@ def test_names_are_plain_imperatives(path: Path) -> None:
     assert not [name for name in names if any(f"{name} ".startswith(f"{word} ") for word in UNCLEAR)]
     asserts = [entry["name"] for entry in tasks if "ansible.builtin.assert" in entry]
     assert not [name for name in asserts if not name.startswith("Assert that ")]
+
+
+def examples(path: Path) -> list[Any]:
+    """Return the tasks that the documentation of a plugin shows."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".yml":
+        return list(mappings(yaml.safe_load(yaml.safe_load(text).get("EXAMPLES") or "[]")))
+    found = re.search(r'^EXAMPLES = r?"""(.*?)"""', text, flags=re.MULTILINE | re.DOTALL)
+    return list(mappings(yaml.safe_load(found[1]))) if found else []
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*ROOT.glob("plugins/modules/*.py"), *ROOT.glob("plugins/filter/*.yml"), *ROOT.glob("plugins/lookup/*.py")]),
+    ids=lambda path: path.name,
+)
+def test_examples_are_plain_imperatives_too(path: Path) -> None:
+    names = [task["name"] for task in examples(path) if isinstance(task.get("name"), str)]
+    assert not [name for name in names if any(f"{name} ".startswith(f"{word} ") for word in UNCLEAR)]
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_what_a_role_does_is_said_as_an_imperative(role: Path) -> None:
+    """The heading of its README and of its reference; it is the name of the example task as well."""
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    first = {spec["short_description"].split()[0] for spec in specs.values()}
+    assert not first & {*UNCLEAR, "The", "One", "How", "Does", "CUDA", "Docker", "A"}
 
 
 def test_every_task_file_is_run_by_a_playbook() -> None:
@@ -154,7 +181,7 @@ def test_at_most_ten_settings_are_shared() -> None:
 
 
 YAML = sorted(
-    [path for role in ROLES for path in role.glob("*/*.yml")] + [*(ROLES[0].parents[1] / "playbooks").glob("*.yml")]
+    [path for role in ROLES for path in role.glob("*/*.yml")] + [*(ROLES[0].parents[1] / "playbooks").rglob("*.yml")]
 )
 
 
