@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from endpoint import api_key, chat
 from testinfra.host import Host
 
