@@ -385,7 +385,10 @@ def value_problems(name: str, option: dict[str, Any], values: Mapping[str, Any])
         return [said]
     outcome = ArgumentSpecValidator({name: validator_spec(option)}).validate({name: value})
     if outcome.errors.errors:
-        return [_sentence(option, value, error) for error in outcome.errors.errors]
+        errors = outcome.errors.errors
+        # Of an entry of the wrong kind nothing more can be said.
+        odd = next((error for error in errors if isinstance(error, ElementError)), None)
+        return [_sentence(option, value, error) for error in ([odd] if odd else errors)]
     if name == "vllm_serve_speculative":
         return [said for said in (speculative_problem(value),) if said]
     if name == "packet_filter_allowed_sources":

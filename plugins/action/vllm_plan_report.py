@@ -140,7 +140,9 @@ class ActionModule(ControllerAction):
         if arguments["gate"] and problems:
             # The plan itself would bury the sentence: a failed task prints all that it returns.
             more = "" if arguments["show"] else ". See the whole of it with: ansible-playbook playbooks/plan.yml"
-            raise ValueError(f"the plan for model {arguments['name']} must not be started: {'. '.join(problems)}{more}")
+            raise ValueError(
+                f"the plan for model {arguments['name']} must not be started: {'. '.join(f'{text[:1].upper()}{text[1:]}' for text in problems)}{more}"
+            )
         return {
             "plan": found.as_dict(),
             "settings": {**settings_of(given), "memory_gib": given.memory_gib},

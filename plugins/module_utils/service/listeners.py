@@ -326,7 +326,7 @@ def _clash(one: Open, other: Open) -> str:
     own = next(iter(its.listener.settings), "")
     way = f"give one of them another port ({own})" if own else "choose another port"
     return (
-        f"{mine.setting or mine.listener.name} is {mine}, which {its.listener.name} takes on the "
+        f"{mine.setting or mine.listener.name} is {mine}, the port of {its.listener.name} on the "
         f"{'same node' if its.listener.node == 'any' else its.listener.node}: {way}"
     )
 

@@ -370,7 +370,8 @@ def name_problems(names: Iterable[str], known: Iterable[str], roles: Iterable[st
         if name in known_names or not name.startswith((*prefixes, *domains)):
             continue
         gone = next((text for key, text in GONE_SETTINGS.items() if name.endswith(key)), "")
-        near = difflib.get_close_matches(name, current_names, n=1, cutoff=0.85)
+        near = [known for known in current_names if known.startswith(f"{name}_")][:1]
+        near = near or difflib.get_close_matches(name, current_names, n=1, cutoff=0.85)
         if gone:
             problems.append(f"setting {name} is not supported: {gone}")
         elif name.startswith(prefixes):
