@@ -143,6 +143,7 @@ class Gateway:
             "gateway_port": self.port,
             # What an ordinary user may open here.
             "gateway_max_connections": 2000,
+            "gateway_max_connections_each": 1000,
             "gateway_server": f"127.0.0.1:{self.server.port}",
             "gateway_folder": str(self.folder),
             "gateway_socket": str(self.folder / "a.sock"),
@@ -366,6 +367,14 @@ def hostile() -> list[tuple[str, bytes]]:
         ("a negative length", post + b"Content-Length: -1\r\n\r\n{}"),
         ("a length that is no number", post + b"Content-Length: 0x2\r\n\r\n{}"),
         ("a length beyond 64 bits", post + b"Content-Length: 99999999999999999999999\r\n\r\n{}"),
+        *(
+            (
+                f"a length of {length}, which is small in 32 bits",
+                post + f"Content-Length: {length}\r\n\r\n{{}}".encode(),
+            )
+            for length in (2**31, 2**32 + 1, 2**64 - 2**32)
+        ),
+        ("two keys", get + b"Authorization: Bearer other\r\n\r\n"),
         ("no length", post + b"\r\n"),
         ("chunks without end", post + b"Transfer-Encoding: chunked\r\n\r\n" + b"5\r\nhello\r\n" * 100),
         ("chunks in disguise", post + b"Transfer-Encoding: xchunked\r\nContent-Length: 2\r\n\r\n{}"),
@@ -451,6 +460,29 @@ def test_others_streams_flow_on_while_hundreds_of_connections_idle(gateway: Gate
         assert gateway.ask("GET", "/v1/models", key=KEY)[0] == 200
         assert answer.read().decode().endswith("data: [DONE]\n\n")
     line.close()
+
+
+def test_one_client_cannot_hold_all_connections(make: Callable[..., Gateway]) -> None:
+    small = make(gateway_max_connections=100, gateway_max_connections_each=50)
+    small.wait(lambda: small.ask("GET", HEALTH)[0] == 200)
+    with contextlib.ExitStack() as stack:
+        for _connection in range(200):
+            # Another address of this machine: a neighbour in the network, who needs no key for it.
+            with contextlib.suppress(ConnectionError):
+                idle = socket.create_connection(("127.0.0.1", small.port), timeout=5, source_address=("127.0.0.2", 0))
+                stack.enter_context(idle)
+        assert small.ask("POST", CHAT, {}, KEY)[0] == 200
+        assert small.ask("GET", "/v1/models", key=KEY)[0] == 200
+
+
+def test_a_line_of_the_log_is_json_whatever_the_path(gateway: Gateway) -> None:
+    gateway.raw(b'GET /x\\"y HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+
+    def paths() -> list[str]:
+        lines = (gateway.folder / "log").read_text().splitlines()
+        return [json.loads(line)["path"] for line in lines if line.startswith("{")]
+
+    gateway.wait(lambda: '/x\\"y' in paths())
 
 
 def test_a_stream_that_is_silent_for_longer_than_a_client_may_be_is_not_cut(gateway: Gateway) -> None:

@@ -29,7 +29,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "gateway_server_port": _PORT,
     "gateway_max_requests": _SOME,
     "gateway_max_connections": (1, 1_000_000),
-    "gateway_max_body_mib": (1, 4096),
+    "gateway_max_connections_each": (1, 1_000_000),
+    # HAProxy compares the length of a body in 32 bits, and the gateway lets lengths of nine digits through to that.
+    "gateway_max_body_mib": (1, 953),
     "gateway_max_header_kib": (1, 1024),
     "gateway_client_timeout": _WAIT,
     "gateway_hold_seconds": _SECONDS,

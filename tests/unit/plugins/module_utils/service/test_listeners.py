@@ -68,7 +68,10 @@ def test_what_is_stated_or_free_is_no_clash(values: dict[str, Any]) -> None:
         ({"vllm_serve_port": 9000, "ray_head_port": 9000}, "ray_head_port and vllm_serve_port are both 9000"),
         ({"ray_head_dashboard_port": 52365}, "ray_head_dashboard_port is 52365, the port of Ray dashboard agent, HTTP"),
         ({"serving_image_share_port": 8235}, "serving_image_share_port and spark_api_port are both 8235"),
-        ({"vllm_serve_executor": "mp", "spark_api_port": 29502}, "spark_api_port is 29502, the port of watch over the ranks"),
+        (
+            {"vllm_serve_executor": "mp", "spark_api_port": 29502},
+            "spark_api_port is 29502, the port of watch over the ranks",
+        ),
         ({"spark_api_port": 0}, "spark_api_port is 0, expected a TCP port from 1 to 65535"),
         ({"ray_head_port": 70000}, "ray_head_port is 70000, expected a TCP port"),
     ],
