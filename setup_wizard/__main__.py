@@ -129,11 +129,13 @@ def looked_at(console: Console, nodes: Sequence[Node], shell: Shell) -> tuple[li
     """What the nodes show, and the link; what is wrong with a cable can be set right in between."""
     while True:
         console.say("Looking at the machines (seconds; nothing is changed) ...")
-        looks = machines.looks(nodes, shell)
+        looks, answered = machines.looks(nodes, shell)
         for look in looks:
             console.say(f"  {look.sentence()}")
         proposal.refuse_twice(looks, nodes)
         try:
+            for line in proposal.cables(looks, answered):
+                console.say(f"  {line}")
             return looks, ask_link(console, looks, nodes)
         except Refusal as error:
             if console.unattended:
@@ -236,12 +238,12 @@ def command(folder: Path, book: str, ask_sudo: bool) -> list[str]:
 
 
 def report(console: Console, folder: Path, ask_sudo: bool) -> bool:
-    """Run the report, which asks for sudo's password itself. Returns whether it ended well."""
-    argv = command(folder, "playbooks/report.yml", ask_sudo)
+    """Run the report, which asks for sudo's password itself. Returns whether it ended without red."""
+    argv = [*command(folder, "playbooks/report.yml", ask_sudo), "-e", "node_report_fail_on_red=true"]
     if ask_sudo and console.unattended:
         console.say(f"sudo asks for a password, so that the report is yours to run: {' '.join(argv)}")
         return True
-    console.say(f"The report of both sides of every cable, and what is red or yellow: {' '.join(argv)}")
+    console.say(f"The report of all nodes: {' '.join(argv)}")
     programs = Path(sys.executable).parent
     environment = {
         **os.environ,

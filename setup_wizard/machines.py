@@ -21,7 +21,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.reach import j
 
 from setup_wizard import inventory
 from setup_wizard.console import Console, Refusal
-from setup_wizard.proposal import Link, Look, Node, crossed, look_of, probes
+from setup_wizard.proposal import Link, Look, Node, look_of, probes
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds for a node to answer.
@@ -280,14 +280,13 @@ def play(book: str | list[dict[str, Any]], folder: Path) -> Outcome:
     return outcome
 
 
-def looks(nodes: Sequence[Node], shell: Shell) -> list[Look]:
-    """What the nodes show, read without root's rights. Raises Refusal where one cannot be read."""
+def looks(nodes: Sequence[Node], shell: Shell) -> tuple[list[Look], list[tuple[str, str, str, str]]]:
+    """What the nodes show, read without root's rights, and which of their ends answered (see `proposal.probes`). Raises Refusal where one cannot be read."""
     with tempfile.TemporaryDirectory(prefix="dgx-spark-setup-") as name:
         folder = Path(name)
         link = Link(tuple("192.168.100.10" for _ in nodes))
-        (folder / inventory.HOSTS).write_text(
-            inventory.hosts_text(nodes, link, shell.user, shell.ssh_args, False), encoding="utf-8"
-        )
+        hosts = inventory.hosts_text(nodes, link, shell.user, shell.ssh_args, False)
+        (folder / inventory.HOSTS).write_text(hosts, encoding="utf-8")
         read = play([_look_play()], folder)
         if read.failures:
             raise Refusal(read.failures[0])
@@ -299,15 +298,13 @@ def looks(nodes: Sequence[Node], shell: Shell) -> list[Look]:
             )
             for node in nodes
         ]
-        if asked := probes(found):
-            answers = play([_ping_play(nodes[0].name, [entry[:2] for entry in asked])], folder).results
-            rows = answers.get(("Ask the other end", nodes[0].name), [])
-            arrived = {
-                str(row["_ansible_item_label"]) for row in rows if row.get("rc") == 0 and "_ansible_item_label" in row
-            }
-            if said := crossed(found, [entry for entry in asked if entry[1] in arrived]):
-                raise Refusal(said)
-    return found
+        asked = probes(found)
+        rows: list[dict[str, Any]] = []
+        if asked:
+            answers = play([_ping_play(nodes[0].name, [address for _way, address, _name, _far in asked])], folder)
+            rows = answers.results.get(("Ask the other end", nodes[0].name), [])
+    arrived = {str(row["_ansible_item_label"]) for row in rows if row.get("rc") == 0 and "_ansible_item_label" in row}
+    return found, [entry for entry in asked if entry[1] in arrived]
 
 
 def _look_play() -> dict[str, Any]:
@@ -330,7 +327,7 @@ def _look_play() -> dict[str, Any]:
     }
 
 
-def _ping_play(host: str, ways: Sequence[Sequence[str]]) -> dict[str, Any]:
+def _ping_play(host: str, addresses: Sequence[str]) -> dict[str, Any]:
     argv = ["ping", "-6", "-n", "-q", "-c", "1", "-W", "1", "{{ item }}"]
     return {
         "hosts": host,
@@ -339,7 +336,7 @@ def _ping_play(host: str, ways: Sequence[Sequence[str]]) -> dict[str, Any]:
             {
                 "name": "Ask the other end",
                 "ansible.builtin.command": {"argv": argv},
-                "loop": [address for _way, address in ways],
+                "loop": list(addresses),
                 "changed_when": False,
                 "failed_when": False,
             }

@@ -191,7 +191,7 @@ def link_of(looks: Sequence[Look], nodes: Sequence[Node]) -> Link:
     # Where more than one port has a cable, naming them keeps the addresses in place when one is pulled.
     named = len(ports) > 1 or any(len(look.fabric.cabled()) != 1 for look in looks)
     settings: dict[str, Any] = {"fabric_interfaces": list(names) if named else None}
-    said = f"{len(ports)} cable{'s' if len(ports) > 1 else ''} between the same port of all: {', '.join(names)}"
+    said = f"{len(ports)} cable{'s' if len(ports) > 1 else ''}, in the same port of each node: {', '.join(names)}"
     return _held(looks, names, settings, said) or _fresh(looks, names, settings, said)
 
 
@@ -337,18 +337,32 @@ def probes(looks: Sequence[Look]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def crossed(looks: Sequence[Look], answered: Sequence[tuple[str, str, str, str]]) -> str:
-    """Why the cables are not in the same ports, from the pings that were answered; empty where they are or nothing is known."""
-    if len(looks) != 2 or len(looks[0].fabric.cabled()) < 2:
-        return ""
+def ends(
+    looks: Sequence[Look], answered: Sequence[tuple[str, str, str, str]]
+) -> dict[tuple[str, str, str], tuple[str, str]]:
+    """Which port of the first node leads to which port of which other, from the pings that were answered; with an interface of each."""
     port = {look.name: {twin.interface: twin.port for twin in look.fabric.twins} for look in looks}
     first = looks[0].name
-    ends = {(port[first][way], port[name][far]): (way, far) for way, _address, name, far in answered}
-    wrong = [names for (near, far), names in ends.items() if near != far and (near, near) not in ends]
-    if not wrong:
-        return ""
-    way, far = wrong[0]
-    return f"the cables are crossed: {way} of {first} leads to {far} of {looks[1].name}: put each cable into the same port of both"
+    found: dict[tuple[str, str, str], tuple[str, str]] = {}
+    for way, _address, name, far in answered:
+        found.setdefault((port[first][way], name, port[name][far]), (way, far))
+    return found
+
+
+def cables(looks: Sequence[Look], answered: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    """What is known of where each cable leads, one line each. Raises Refusal where two cables are crossed."""
+    found = ends(looks, answered)
+    for (near, name, far), (way, other) in found.items():
+        # On a switch every port reaches every other.
+        if len(looks) == 2 and near != far and (near, name, near) not in found:
+            raise Refusal(
+                f"the cables are crossed: {way} of {looks[0].name} leads to {other} of {name}: put each cable into the same port of both"
+            )
+    return [
+        f"{way} of {looks[0].name} reaches {other} of {name}"
+        for (near, name, far), (way, other) in found.items()
+        if near == far
+    ]
 
 
 # --- disk and model -------------------------------------------------------------------------------------------------

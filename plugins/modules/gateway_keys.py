@@ -106,7 +106,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.gateway.keys import USER, Key, KeyProblem, Keys
+from ..module_utils.gateway.keys import KeyProblem, Keys, change
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["listed", "present", "rotated", "absent"], "default": "listed"},
@@ -119,23 +119,8 @@ ARGUMENTS = {
     "folder": {"type": "path", "default": "/etc/dgx-spark/gateway"},
     "socket": {"type": "path", "default": "/run/spark-gateway/admin.sock"},
 }
-
-
-def change(keys: Keys, params: dict[str, Any]) -> str:
-    """Do what was asked for; return the key that was made, or an empty text."""
-    name = params["name"]
-    if params["state"] == "absent":
-        keys.withdraw(name)
-    elif params["state"] == "rotated":
-        return keys.rotate(name)
-    elif params["state"] == "present":
-        given = {
-            field: params[field] for field in ("role", "per_minute", "at_once", "ends") if params[field] is not None
-        }
-        if name not in [key.name for key in keys.keys]:
-            return keys.add(Key(name, "", **{"role": USER, **given}))
-        keys.limit(name, **given)
-    return ""
+#: What may be given of a key.
+LIMITS = ("role", "per_minute", "at_once", "ends")
 
 
 def main() -> None:
@@ -151,7 +136,8 @@ def main() -> None:
         if server_key.exists() or not module.check_mode:
             value = server_key.read_text(encoding="utf-8").strip()
             keys.server(value)
-        made = change(keys, params)
+        given = {field: params[field] for field in LIMITS if params[field] is not None}
+        made = change(keys, params["state"], params["name"], given)
         keys.save()
     except KeyProblem as error:
         module.fail_json(msg=str(error))

@@ -12,7 +12,7 @@ short_description: Keep a machine with unified memory alive when memory runs out
 version_added: 1.0.0
 description:
   - Has earlyoom end the ranks of a server before memory is full, has the kernel keep some memory free for itself, and has systemd feed the hardware
-    watchdog, so that a machine that froze nevertheless restarts by itself.
+    watchdog, so that a machine that froze nevertheless restarts by itself. Bounds what the journal takes of the disk.
   - What is compared is what is in force (the running service, the kernel's value), not files alone.
   - A part whose option is V(0) or V(false) is taken away, as far as this module brought it.
   - In a container the kernel's value and the watchdog are left alone, since they are another machine's.
@@ -33,6 +33,14 @@ options:
     description: Seconds without a sign of systemd after which the hardware watchdog restarts the machine. V(0) does without.
     type: int
     default: 300
+  journal_gib:
+    description: GiB that the journal may take of the disk (C(SystemMaxUse)). V(0) leaves it to systemd, which takes a tenth of the disk, at most 4 GiB.
+    type: float
+    default: 0
+  journal_days:
+    description: Days for which the journal is kept (C(MaxRetentionSec)), where O(journal_gib) is given. V(0) for as long as there is room.
+    type: int
+    default: 0
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes
 seealso:
@@ -88,6 +96,8 @@ def main() -> None:
             "min_available_gib": {"type": "float", "default": 4},
             "min_free_mib": {"type": "int", "default": 512},
             "watchdog_seconds": {"type": "int", "default": 300},
+            "journal_gib": {"type": "float", "default": 0},
+            "journal_days": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )

@@ -11,7 +11,9 @@ module: node_tools
 short_description: Install the programs that the services on a node need
 version_added: 1.0.0
 description:
-  - Installs the Python package that gates and shares on a node run, the same code that the modules of this collection run, and its launchers.
+  - Installs the Python package that gates, shares and the command C(spark) on a node run, the same code that the modules of this collection run, and its
+    launchers.
+  - The command gets a link at C(/usr/local/bin/spark), unless something else has that name, and its completion for bash.
   - Optionally makes a virtual environment with third-party packages, because the system's Python is externally managed on DGX OS and Debian.
 options:
   path:
@@ -38,6 +40,11 @@ options:
     description: Texts of further files by their absolute path, readable for all; their folders must be among O(folders).
     type: dict
     default: {}
+  cluster:
+    description:
+      - What the command C(spark) knows of the cluster, written to C(/etc/dgx-spark/cluster.json), readable for all. No secret may be in it.
+      - Left out, the file stays as it is.
+    type: dict
 extends_documentation_fragment:
   - dgx_spark.vllm.attributes
 author:
@@ -57,6 +64,11 @@ actions:
   returned: success
   type: list
   elements: str
+notes:
+  description: What was left out, and why.
+  returned: success
+  type: list
+  elements: str
 missing_packages:
   description: Packages of the operating system without which the virtual environment cannot be made; install them and run again.
   returned: success
@@ -69,6 +81,7 @@ msg:
 """
 
 import importlib.util
+import json
 import re
 import shutil
 import sys
@@ -78,89 +91,19 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import docker, hub, nfs, peer, ray, report, service, system, vllm
-from ..module_utils.docker import cli
-from ..module_utils.docker import service as docker_service
-from ..module_utils.hub import client, fetch, parts, progress, queue, reuse, served, snapshot, store
-from ..module_utils.nfs import share as nfs_share
-from ..module_utils.peer import share as peer_share
-from ..module_utils.ray import cluster
-from ..module_utils.report import finding
-from ..module_utils.service import (
-    budget,
-    evidence,
-    follower,
-    freeze,
-    gates,
-    node_state,
-    observer,
-    pulse,
-    rank_watch,
-    restart_plan,
-    token_rate,
-    verdict,
-    watchdog,
-)
-from ..module_utils.system import files, http_json, kernel_log, notify, page_cache, systemd_unit
-from ..module_utils.system import progress as system_progress
-from ..module_utils.system import run as system_run
-from ..module_utils.system.files import Changes
+from ..module_utils import command
+from ..module_utils.command.cluster import RECORD
+from ..module_utils.command.completion import script
+from ..module_utils.command.library import LIBRARY as PROGRAM_FILES
+from ..module_utils.command.main import parser
+from ..module_utils.system.files import Changes, make_folder
 from ..module_utils.system.run import last_line, run
-from ..module_utils.vllm import health, ray_sigterm, start_causes
 
-#: What the services on the node run; everything that one of them imports must be in the list, with the packages that it lies in.
-LIBRARY: tuple[ModuleType, ...] = (
-    budget,
-    cli,
-    client,
-    cluster,
-    docker,
-    docker_service,
-    evidence,
-    fetch,
-    files,
-    finding,
-    freeze,
-    follower,
-    gates,
-    health,
-    http_json,
-    hub,
-    kernel_log,
-    nfs,
-    nfs_share,
-    node_state,
-    notify,
-    observer,
-    page_cache,
-    parts,
-    peer,
-    peer_share,
-    progress,
-    pulse,
-    queue,
-    rank_watch,
-    ray,
-    ray_sigterm,
-    report,
-    restart_plan,
-    reuse,
-    served,
-    service,
-    snapshot,
-    start_causes,
-    store,
-    system,
-    system_progress,
-    system_run,
-    systemd_unit,
-    token_rate,
-    vllm,
-    verdict,
-    watchdog,
-)
+#: What the services and the command on the node run.
+LIBRARY: tuple[ModuleType, ...] = (command, *PROGRAM_FILES)
 #: Launcher -> module and Python: what talks to a hub needs the virtual environment, all else the system's own Python.
 PROGRAMS = {
+    "spark": ("command.main", "/usr/bin/python3"),
     "spark-gate": ("service.gates", "/usr/bin/python3"),
     "spark-watchdog": ("service.watchdog", "/usr/bin/python3"),
     "spark-follower": ("service.follower", "/usr/bin/python3"),
@@ -172,9 +115,14 @@ PLUGIN = {
     "METADATA": "Metadata-Version: 2.1\nName: dgx-spark-node\nVersion: 1\n",
     "entry_points.txt": "[vllm.general_plugins]\ndgx_spark_ray_sigterm = dgx_spark_node.vllm.ray_sigterm:keep_handler\n",
 }
+#: Where people find the command, and where bash finds its words.
+CONFIG = Path("/etc/dgx-spark")
+LINK = Path("/usr/local/bin/spark")
+COMPLETION = Path("/etc/bash_completion.d/spark")
+# -P: nothing is taken from the folder that somebody stands in, who runs it as root.
 _LAUNCHER = """#!/bin/sh
 # Written by dgx_spark.vllm.node_tools.
-PYTHONPATH={path}/lib exec {python} -B -m dgx_spark_node.{module} "$@"
+PYTHONPATH={path}/lib exec {python} -P -B -m dgx_spark_node.{module} "$@"
 """
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([A-Za-z0-9.+!_-]+)$")
 
@@ -203,10 +151,11 @@ class NodeTools:
         self.module = module
         self.path = Path(module.params["path"])
         self.changes = Changes(module.check_mode)
+        self.notes: list[str] = []
 
     def library(self) -> None:
         package = self.path / "lib" / "dgx_spark_node"
-        for folder in (Path("/etc/dgx-spark"), self.path / "bin", package, *map(Path, self.module.params["folders"])):
+        for folder in (CONFIG, self.path / "bin", package, *map(Path, self.module.params["folders"])):
             self.changes.folder(folder)
         wanted = {place(module): source(module) for module in LIBRARY}
         wanted["__init__.py"] = '"""Programs of dgx_spark.vllm on this node."""\n'
@@ -226,6 +175,24 @@ class NodeTools:
         for name, (module_name, python) in PROGRAMS.items():
             text = _LAUNCHER.format(path=self.path, module=module_name, python=python.format(path=self.path))
             self.changes.write(self.path / "bin" / name, text, 0o755)
+
+    def command(self) -> None:
+        """Give people the command by its name, with its completion and what it knows of the cluster."""
+        if self.module.params["cluster"] is not None:
+            self.changes.write(RECORD, json.dumps(self.module.params["cluster"], indent=2, sort_keys=True) + "\n")
+        target = self.path / "bin" / LINK.name
+        if LINK.is_symlink() and LINK.readlink() == target:
+            pass
+        elif LINK.is_symlink() or LINK.exists():
+            self.notes.append(f"{LINK} is another program and stays: the command is {target}")
+            return
+        else:
+            self.changes.note(f"linked {LINK}", LINK, "", f"{target}\n")
+            if not self.module.check_mode:
+                make_folder(LINK.parent)
+                LINK.symlink_to(target)
+        self.changes.folder(COMPLETION.parent)
+        self.changes.write(COMPLETION, script(parser()))
 
     def installed(self, venv: Path, name: str, version: str) -> bool:
         escaped = re.sub(r"[-_.]+", "_", name).lower()
@@ -283,6 +250,7 @@ def main() -> None:
             "ca_bundle": {"type": "path"},
             "folders": {"type": "list", "elements": "path", "default": []},
             "files": {"type": "dict", "default": {}},
+            "cluster": {"type": "dict"},
         },
         supports_check_mode=True,
     )
@@ -290,6 +258,7 @@ def main() -> None:
     missing: list[str] = []
     try:
         tools.library()
+        tools.command()
         if module.params["packages"]:
             missing = tools.venv(module.params["packages"])
     except NodeToolsError as error:
@@ -297,7 +266,8 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"{error.filename or tools.path}: {error.strerror}; node_tools needs root on the node")
     result: dict[str, Any] = {"actions": tools.changes.actions, "diff": tools.changes.diff, "missing_packages": missing}
-    message = "; ".join(tools.changes.actions) or "the node's programs are in place"
+    result["notes"] = tools.notes
+    message = "; ".join([*tools.changes.actions, *tools.notes]) or "the node's programs are in place"
     if missing:
         message += f"; missing for the virtual environment: {', '.join(missing)}"
     module.exit_json(changed=bool(tools.changes.actions), msg=message, **result)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.command import main as spark
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.codes import CODES, SOURCES
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.shared import SHARED
 
@@ -182,7 +183,9 @@ def commands() -> list[tuple[str, str]]:
         # An indented block may hold settings or output too: only what begins like a command counts.
         blocks += ["\n".join(re.findall(rf"^    ((?:{'|'.join(CHECKED)}) .*)$", prose(page), re.MULTILINE))]
         lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-        lines += re.findall(r"`((?:ansible-playbook|make|tests/run|molecule) [^`]+)`", prose(page).replace("\\|", "|"))
+        lines += re.findall(
+            r"`((?:ansible-playbook|make|tests/run|molecule|sudo spark) [^`]+)`", prose(page).replace("\\|", "|")
+        )
         found += [(str(page.relative_to(ROOT)), line.partition("  #")[0].strip()) for line in lines]
     return sorted({(page, line) for page, line in found if line and not re.match(r"#|[a-z_]+: |->|enP", line)})
 
@@ -231,6 +234,15 @@ def test_a_playbook_is_called_as_it_can_be(page: str, line: str) -> None:
     assert names, f"{page}: {line}"
 
 
+def spark_takes(said: list[str]) -> bool:
+    """Say whether the command on a node takes these words."""
+    try:
+        spark.parser().parse_args(spark.joined(said))
+    except SystemExit as ended:
+        return ended.code == 0
+    return True
+
+
 def test_other_commands_are_known() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
@@ -250,6 +262,8 @@ def test_other_commands_are_known() -> None:
             good = not rest or rest[0] in targets
         elif program == "tests/run":
             good = set(rest) <= stages | {"NAME..."}
+        elif program == "sudo" and rest[:1] == ["spark"]:
+            good = spark_takes(rest[1:])
         elif program in ("molecule",):
             scenarios = [rest[i + 1] for i, word in enumerate(rest[:-1]) if word in ("-s", "--scenario-name")]
             good = all((ROOT / "molecule" / name).is_dir() or name.isupper() for name in scenarios)

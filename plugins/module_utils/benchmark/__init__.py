@@ -3,5 +3,5 @@
 """What was measured, beside the plan and earlier runs, with the causes of what is slow.
 
 Imports: system, report, fabric, gpu, vllm.
-May be imported by: modules, filters.
+May be imported by: command, modules, filters.
 """

@@ -3,5 +3,5 @@
 """Docker: containers under units, their digests and state, images by content, the GPU by CDI.
 
 Imports: system, report.
-May be imported by: fabric, gpu, node, peer, service, settings, vllm, modules.
+May be imported by: command, fabric, gpu, node, peer, service, settings, vllm, modules.
 """

@@ -3,5 +3,5 @@
 """The QSFP link: what it is, its netplan, and its bandwidth and transport.
 
 Imports: system, report, docker.
-May be imported by: benchmark, modules, filters.
+May be imported by: benchmark, command, modules, filters.
 """

@@ -3,5 +3,5 @@
 """The gateway in front of vLLM: named keys and a certificate as HAProxy reads them.
 
 Imports: system.
-May be imported by: modules, plugins of the controller.
+May be imported by: command, modules, plugins of the controller.
 """

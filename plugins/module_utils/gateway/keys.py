@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -328,6 +328,26 @@ class Keys(Changes):
         wrote = self.write(path, text, _MODE)
         del self.diff[seen:]
         return wrote
+
+
+def change(keys: Keys, state: str, name: str, given: Mapping[str, Any]) -> str:
+    """Do what module gateway_keys documents for a state; return the key that was made, or an empty text.
+
+    Args:
+        keys: of the gateway.
+        state: ``listed``, ``present``, ``rotated`` or ``absent``.
+        name: of the key.
+        given: role, limits and end that were given.
+    """
+    if state == "absent":
+        keys.withdraw(name)
+    elif state == "rotated":
+        return keys.rotate(name)
+    elif state == "present":
+        if name not in [key.name for key in keys.keys]:
+            return keys.add(Key(name, "", **{"role": USER, **given}))
+        keys.limit(name, **given)
+    return ""
 
 
 def _new() -> str:

@@ -3,5 +3,5 @@
 """The GPU: driver and clocks, and what really runs on it in the serving image.
 
 Imports: system, report, docker, node.
-May be imported by: benchmark, vllm, modules.
+May be imported by: benchmark, command, vllm, modules.
 """

@@ -3,5 +3,5 @@
 """One verified copy of the weights: the store, the hub's client, the download and its queue.
 
 Imports: system, report.
-May be imported by: peer, service, modules.
+May be imported by: command, peer, service, modules.
 """

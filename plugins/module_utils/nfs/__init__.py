@@ -3,5 +3,5 @@
 """The weights shared by NFS: export, mount, and what the kernel must offer for it.
 
 Imports: system, report.
-May be imported by: node, service, modules.
+May be imported by: command, node, service, modules.
 """

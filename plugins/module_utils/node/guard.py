@@ -1,6 +1,6 @@
 # Copyright (c) 2026, dgx_spark.vllm contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps a machine with unified memory alive: earlyoom, the kernel's own reserve, and the hardware watchdog.
+"""Keeps a machine with unified memory alive: earlyoom, the kernel's own reserve, the hardware watchdog, and a bound for the journal.
 
 On such a machine full memory ends no process: the GPU's driver gets none, and the machine freezes. What CUDA took is in the resident memory of no process
 and in no control group; only MemAvailable falls. So earlyoom acts, which looks at that alone (docs/decisions/0032-the-machine-stays-alive.md).
@@ -33,6 +33,7 @@ _SCORE, _NICE = -900, -20
 UNIT_FILE = Path("etc/systemd/system/earlyoom.service.d/50-dgx-spark.conf")
 SYSCTL_FILE = Path("etc/sysctl.d/90-dgx-spark.conf")
 WATCHDOG_FILE = Path("etc/systemd/system.conf.d/90-dgx-spark.conf")
+JOURNAL_FILE = Path("etc/systemd/journald.conf.d/90-dgx-spark.conf")
 MIN_FREE = Path("proc/sys/vm/min_free_kbytes")
 #: systemd writes it where it runs in a container, whose kernel, watchdog and sysctls belong to somebody else.
 _CONTAINER = Path("run/systemd/container")
@@ -59,12 +60,16 @@ class Wanted:
         min_available_gib: available memory in GiB below which it does.
         min_free_mib: MiB that the kernel keeps free for itself (vm.min_free_kbytes).
         watchdog_seconds: seconds without a sign of systemd after which the hardware restarts the machine.
+        journal_gib: GiB that the journal may take of the disk.
+        journal_days: days for which it is kept; 0 for as long as there is room.
     """
 
     earlyoom: bool
     min_available_gib: float
     min_free_mib: int
     watchdog_seconds: int
+    journal_gib: float = 0
+    journal_days: int = 0
 
     def __post_init__(self) -> None:
         if self.earlyoom and not 0 < self.min_available_gib <= 64:
@@ -79,6 +84,12 @@ class Wanted:
             raise GuardError(
                 f"watchdog_seconds is {self.watchdog_seconds}, expected 0 or 60 to 3600: a busy machine must not be restarted"
             )
+        if self.journal_gib and not 0.1 <= self.journal_gib <= 64:
+            raise GuardError(
+                f"journal_gib is {self.journal_gib:g}, expected 0 or 0.1 to 64: less loses what happened last"
+            )
+        if not 0 <= self.journal_days <= 3650:
+            raise GuardError(f"journal_days is {self.journal_days}, expected 0 (no limit) to 3650")
 
 
 def earlyoom_command(min_available_gib: float) -> list[str]:
@@ -200,7 +211,7 @@ class Guard(Changes):
             GuardError: systemd refuses; one sentence.
             OSError: a file cannot be written.
         """
-        for part in (self._earlyoom, self._min_free, self._watchdog):
+        for part in (self._earlyoom, self._min_free, self._watchdog, self._journal):
             part()
 
     def _file(self, place: Path, text: str) -> bool:
@@ -284,6 +295,15 @@ class Guard(Changes):
             self.notes.append(
                 "systemd did not take the hardware watchdog: see `journalctl --boot _PID=1 --grep watchdog`"
             )
+
+    def _journal(self) -> None:
+        lines = [("SystemMaxUse", f"{round(self.wanted.journal_gib * 1024)}M")]
+        if self.wanted.journal_days:
+            # What is too old goes file by file: none may span much more than a day.
+            lines += [("MaxRetentionSec", f"{self.wanted.journal_days}day"), ("MaxFileSec", "1day")]
+        if self._file(JOURNAL_FILE, _WRITTEN + render([("Journal", lines)]) if self.wanted.journal_gib else ""):
+            # Units keep their streams: systemd holds them meanwhile.
+            self._do("restarted systemd-journald", "restart", "systemd-journald.service")
 
     def _why_no_watchdog(self, ours: bool) -> str:
         """Say why systemd must not take the hardware watchdog; nothing where it may."""

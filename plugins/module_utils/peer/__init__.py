@@ -3,5 +3,5 @@
 """From node to node over the fabric: the share, copies of the weights, images as streams.
 
 Imports: system, docker, hub.
-May be imported by: service, modules.
+May be imported by: command, service, modules.
 """

@@ -3,5 +3,5 @@
 """Ray: the command that starts it, and what its cluster looks like from outside.
 
 Imports: system, report.
-May be imported by: service, modules, filters.
+May be imported by: command, service, modules, filters.
 """

@@ -157,6 +157,8 @@ def _node(
         "role": "head" if head else "worker",
         "address": str(address or ""),
         "answers": bool(looks),
+        # Another node's word on it has no figures of GPU, link and disk.
+        "seen_by": str(_look(looks, "seen").get("by") or "itself") if looks else "",
         "reason": "" if looks else str(result.get("msg") or "the node does not answer").strip(),
         "level": worst(findings),
         "gpus": [
@@ -267,13 +269,14 @@ def node_rows(status: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
             continue
         gpu = node["gpus"][0] if node["gpus"] else {}
         more = f" x{len(node['gpus'])}" if len(node["gpus"]) > 1 else ""
+        none = "none" if node["seen_by"] == "itself" else "not seen"
         memory, disk, link = node["memory"], node["disk"], node["link"]
         rows.append(
             (
                 node["level"],
                 [
                     node["name"],
-                    (gpu.get("name", "").removeprefix("NVIDIA ") + more) or "none",
+                    (gpu.get("name", "").removeprefix("NVIDIA ") + more) or none,
                     figure(gpu.get("utilization_percent"), " %"),
                     figure(gpu.get("temperature_c"), " C"),
                     figure(gpu.get("clock_mhz"), " MHz"),
@@ -296,8 +299,16 @@ def errors(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 # --- the terminal -------------------------------------------------------------------------------------------------
 
 
-def screen(status: Mapping[str, Any], width: int = 100) -> list[tuple[str, str]]:
-    """Return the status as lines of at most ``width`` columns, each with the level that colours it ('' for none)."""
+def screen(
+    status: Mapping[str, Any], width: int = 100, all_of_it: str = "add -e status_page=status.html"
+) -> list[tuple[str, str]]:
+    """Return the status as lines of at most ``width`` columns, each with the level that colours it ('' for none).
+
+    Args:
+        status: the document.
+        width: columns.
+        all_of_it: where the findings are for which there is no room.
+    """
     width = max(60, min(width, 140))
     state = status["state"]
     since = f" ({duration(state['for_s'])})" if state["for_s"] is not None else ""
@@ -310,7 +321,7 @@ def screen(status: Mapping[str, Any], width: int = 100) -> list[tuple[str, str]]
         said = _fold(f"  {row['level']:<6}  ", f"{row['node']}: {row['found']} [{row['code']}]", width, 3)
         lines += [(row["level"], line) for line in said]
     if len(wrong) > MOST:
-        lines.append(("", f"  and {len(wrong) - MOST} more: add -e status_page=status.html"))
+        lines.append(("", f"  and {len(wrong) - MOST} more: {all_of_it}"))
     if not wrong:
         lines.append((GREEN, f"  no errors; green: {counts(_levels(status))[GREEN]}"))
     for number, said in enumerate(status["next"][:3]):

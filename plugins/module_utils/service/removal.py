@@ -29,6 +29,8 @@ KEEPABLE = ("weights", "image", "packages", "secrets", "caches")
 INSTALLED = Path("/etc/dgx-spark/installed.json")
 #: Folders that are ours alone.
 CONFIG, CACHES = Path("/etc/dgx-spark"), Path("/var/cache/dgx-spark")
+#: The command for people: a link into a folder of ours (module node_tools).
+COMMAND = Path("/usr/local/bin/spark")
 FOLDERS = (CONFIG, Path("/opt/dgx-spark"), Path("/var/lib/dgx-spark"), CACHES, Path("/run/dgx-spark"))
 #: Where files of ours lie beside those of others.
 _UNIT_PLACES = tuple(
@@ -39,6 +41,7 @@ _PLACES = (
     "run/systemd/system/*.d/*.conf",
     "etc/systemd/*.conf.d/*.conf",
     *(f"etc/{folder}/*" for folder in ("sysctl.d", "modprobe.d", "modules-load.d", "tmpfiles.d", "udev/rules.d")),
+    "etc/bash_completion.d/*",
     *(f"etc/{folder}/*" for folder in ("nfs.conf.d", "exports.d", "netplan", "apt/sources.list.d", "default")),
 )
 #: What our files say in their first lines.
@@ -114,6 +117,7 @@ class Removal(Units):
             self._images(ids)
         self._packages()
         self._files()
+        self._command()
         self._weights()
         self._folders()
 
@@ -248,6 +252,14 @@ class Removal(Units):
                 self.remove(path)
                 if not self.check and path.parent.name.endswith(".service.d") and not any(path.parent.iterdir()):
                     path.parent.rmdir()
+
+    def _command(self) -> None:
+        link = self._below(COMMAND)
+        if link.is_symlink() and str(link.readlink()).startswith("/opt/dgx-spark/"):
+            self.found.append(str(COMMAND))
+            self.actions.append(f"removed {COMMAND}")
+            if not self.check:
+                link.unlink()
 
     def _weights(self) -> None:
         store = self._below(self.store)

@@ -26,42 +26,45 @@ def own_units(folder: Path = UNITS) -> list[str]:
     return [name for name in (*ORDER, *OTHERS) if (folder / f"{name}.service").exists()]
 
 
+def journal_command(*arguments: str) -> list[str]:
+    """Return the journalctl that gives entries as rows of JSON, whole."""
+    # Without --all the journal gives nothing of a line that is longer than 4096 bytes.
+    return ["journalctl", *arguments, "--no-pager", "--quiet", "--all", "--output", "json"]
+
+
 def read_unit(run: Runner, name: str, lines: int, since: str, redact: Callable[[str], str]) -> list[dict[str, Any]]:
     """Return the last lines of a unit, with what systemd says of it: ``at`` (seconds since 1970), ``unit``, ``level``, ``text``.
 
     Raises:
         ValueError: the journal cannot be read; one sentence.
     """
-    argv = [
-        "journalctl",
-        "--unit",
-        f"{name}.service",
-        "--lines",
-        str(lines),
-        "--no-pager",
-        "--quiet",
-        # Without it the journal gives nothing of a line that is longer than 4096 bytes.
-        "--all",
-        "--output",
-        "json",
-    ]
-    code, out, err = run([*argv, *(["--since", since] if since else [])], _JOURNAL_S)
+    asked = ["--unit", f"{name}.service", "--lines", str(lines)]
+    code, out, err = run([*journal_command(*asked), *(["--since", since] if since else [])], _JOURNAL_S)
     if code != 0:
         raise ValueError(f"the journal of {name} cannot be read: {last_line('', err)}")
-    found = []
-    for row in out.splitlines():
-        try:
-            entry = json.loads(row)
-            at = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
-            priority = int(entry.get("PRIORITY") or 6)
-        except (ValueError, KeyError, TypeError):
-            continue
-        level = RED if priority <= _ERROR else YELLOW if priority == _WARNING else GREEN
-        # Redacted before it is split: a key may go over several lines.
-        for line in redact(_text(entry.get("MESSAGE"))).splitlines():
-            if line.strip():
-                found.append({"at": at, "unit": name, "level": level, "text": line.rstrip()})
-    return found
+    return [line for row in out.splitlines() for line in entry_lines(row, redact, name)]
+
+
+def entry_lines(row: str, redact: Callable[[str], str], name: str = "") -> list[dict[str, Any]]:
+    """Return the lines of an entry of the journal, in the form of ``read_unit``; none where it is no entry.
+
+    Args:
+        row: the entry as JSON.
+        redact: takes secrets out.
+        name: of the unit; left out, the entry says it itself.
+    """
+    try:
+        entry = json.loads(row)
+        at = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
+        priority = int(entry.get("PRIORITY") or 6)
+    except (ValueError, KeyError, TypeError):
+        return []
+    # What systemd says of a unit is systemd's own entry, with the unit's name beside it.
+    unit = name or str(entry.get("UNIT") or entry.get("_SYSTEMD_UNIT") or "").removesuffix(".service")
+    level = RED if priority <= _ERROR else YELLOW if priority == _WARNING else GREEN
+    # Redacted before it is split: a key may go over several lines.
+    told = redact(_text(entry.get("MESSAGE"))).splitlines()
+    return [{"at": at, "unit": unit, "level": level, "text": line.rstrip()} for line in told if line.strip()]
 
 
 def _text(message: Any) -> str:

@@ -3,5 +3,5 @@
 """vLLM: its flags and its own parser, its environment, its health, a real completion, CUDA graphs.
 
 Imports: system, report, docker, gpu, model.
-May be imported by: benchmark, service, settings, modules, filters.
+May be imported by: benchmark, command, service, settings, modules, filters.
 """

@@ -56,7 +56,7 @@ def test_a_pair_as_it_is_unpacked(pair: list[Look]) -> None:
     assert link.addresses == ("192.168.100.10", "192.168.100.11")
     assert link.interfaces == (FIRST, SECOND)
     assert {name: value for name, value in link.settings.items() if value is not None} == {}
-    assert link.said == f"1 cable between the same port of all: {FIRST}, {SECOND}"
+    assert link.said == f"1 cable, in the same port of each node: {FIRST}, {SECOND}"
 
 
 def test_a_subnet_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
@@ -121,10 +121,15 @@ def test_crossed_cables_are_told_where_the_ends_answer(tmp_path: Path) -> None:
     asked = proposal.probes(looks)
     assert len(asked) == 16
     straight = [entry for entry in asked if (entry[0] in OTHERS) == (entry[3] in OTHERS)]
-    assert proposal.crossed(looks, straight) == "" == proposal.crossed(looks, [])
+    assert proposal.cables(looks, []) == []
+    assert proposal.cables(looks, straight) == [
+        f"{name} of spark-1 reaches {name} of spark-2" for name in (OTHERS[0], FIRST)
+    ]
     turned = [entry for entry in asked if entry not in straight]
-    assert proposal.crossed(looks, turned).startswith("the cables are crossed: ")
-    assert proposal.crossed([look(tmp_path, n) for n in (3, 4)], turned) == ""
+    with pytest.raises(Refusal, match="the cables are crossed: "):
+        proposal.cables(looks, turned)
+    # On a switch every port reaches every other.
+    assert len(proposal.cables(looks, asked)) == 2
 
 
 def test_one_spark_has_no_link(tmp_path: Path) -> None:

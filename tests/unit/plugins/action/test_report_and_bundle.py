@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.action import diagnosis_bundle, preflight_report
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.node import bundle
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system import redact
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.redact import leaks
 
@@ -226,7 +227,7 @@ def test_a_node_that_said_nothing_is_named(tmp_path: Path) -> None:
 
 def test_names_from_a_node_stay_below_its_folder() -> None:
     nodes = {"../../etc": {"documents": {"../../../root/.bashrc": "x", "..": "y"}}, "/b": {}}
-    files = diagnosis_bundle.documents(nodes, {"/b": {"../../z": {}}}, {}, [])
+    files = bundle.documents(nodes, {"/b": {"../../z": {}}}, {}, [])
     assert sorted(files) == ["README.txt", "_.._etc/_", "_.._etc/root/.bashrc", "_b/results/z.json"]
 
 

@@ -16,6 +16,11 @@ FILES = sorted(str(path.relative_to(ROOM)) for path in ROOM.glob("*/*.py") if pa
 #: File -> where it is tested, and why there.
 ELSEWHERE = {
     "plan/page.py": ("plugins/plugin_utils/test_pages.py", "what it returns is seen on the page"),
+    "command/library.py": ("plugins/module_utils/test_rooms.py", "a list, held against what is imported"),
+    "command/looks.py": (
+        "plugins/modules/test_status_modules.py",
+        "looks; module node_status_info is nothing beside it",
+    ),
     "docker/image_source.py": (
         "plugins/modules/test_container_modules.py",
         "acts; module image_sync is nothing beside it",
@@ -42,6 +47,10 @@ ELSEWHERE = {
         "a part of the shape, tested on whole config.json",
     ),
     "nfs/client.py": ("plugins/modules/test_nfs_modules.py", "acts; module nfs_mount is nothing beside it"),
+    "node/bundle.py": (
+        "plugins/action/test_report_and_bundle.py",
+        "packs; action diagnosis_bundle is nothing beside it",
+    ),
     "node/secret_files.py": ("plugins/modules/test_node_modules.py", "acts; module node_secrets is nothing beside it"),
     "peer/snapshot.py": ("plugins/module_utils/peer/test_share.py", "copies from the share of those tests"),
     "plan/arithmetic.py": ("plugins/module_utils/plan/test_plan.py", "figures of whole plans, against published ones"),

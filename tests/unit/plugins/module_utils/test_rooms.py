@@ -56,6 +56,17 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
                 yield node.level, node.module or ""
 
 
+def from_rooms(path: Path) -> Iterator[tuple[str, str]]:
+    """Return room and file of each file that is imported by its room's name: ``from ..service import gates``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 2 and (ROOT / (node.module or "-")).is_dir():
+            yield from (
+                (str(node.module), alias.name)
+                for alias in node.names
+                if (ROOT / str(node.module) / f"{alias.name}.py").exists()
+            )
+
+
 def neighbours(room: str) -> set[str]:
     """Return the rooms that a room imports from."""
     found = set()
@@ -142,6 +153,8 @@ def test_what_goes_to_the_nodes_brings_all_that_it_imports() -> None:
             wanted = base / Path(*name.split("."))
             needed = wanted / "__init__.py" if wanted.is_dir() else wanted.with_suffix(".py")
             assert str(needed.relative_to(ROOT)) in brought, f"{place} imports {name}, which node_tools does not bring"
+        for room, name in from_rooms(path):
+            assert f"{room}/{name}.py" in brought, f"{place} imports {room}.{name}, which node_tools does not bring"
         assert f"{place.partition('/')[0]}/__init__.py" in brought
 
 

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.action import status_report
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.command import looks as node_looks
 from ansible_collections.dgx_spark.vllm.plugins.modules import node_status_info
 
 from tests.unit.plugins.action.test_report_and_bundle import run as act
@@ -32,7 +33,7 @@ def look(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose programs say nothing."""
-    monkeypatch.setattr(node_status_info, "run", lambda argv, *_rest, **_more: (127, "", "not there"))
+    monkeypatch.setattr(node_looks, "run", lambda argv, *_rest, **_more: (127, "", "not there"))
 
 
 @pytest.mark.usefixtures("quiet")
@@ -54,7 +55,7 @@ def test_a_look_that_hangs_is_left_behind(capsys: pytest.CaptureFixture[str], mo
         return {}
 
     stuck.__name__ = "gpu"
-    monkeypatch.setattr(node_status_info, "ALWAYS", (stuck, node_status_info.memory))
+    monkeypatch.setattr(node_looks, "ALWAYS", (stuck, node_looks.memory))
     begun = time.monotonic()
     result = look(capsys, seconds=0.3)
     assert time.monotonic() - begun < 15
@@ -64,7 +65,7 @@ def test_a_look_that_hangs_is_left_behind(capsys: pytest.CaptureFixture[str], mo
 
 
 def test_no_program_outlives_the_look() -> None:
-    brief = node_status_info.Brief(0.3)
+    brief = node_looks.Brief(0.3)
     for seconds in (None, 60):
         begun = time.monotonic()
         status, _out, _err = brief(["sleep", "20"], seconds)
@@ -78,7 +79,7 @@ def test_what_is_asked_for_on_the_head(
 ) -> None:
     state = tmp_path / "watchdog.json"
     state.write_text(json.dumps({"state": "serving", "reason": "idle", "for_s": 3.0}))
-    monkeypatch.setattr(node_status_info, "WATCHDOG", state)
+    monkeypatch.setattr(node_looks, "WATCHDOG", state)
     nobody = "http://127.0.0.1:1"
     result = look(
         capsys,
@@ -99,8 +100,8 @@ def test_what_is_asked_for_on_the_head(
 def test_the_rate_is_two_readings_of_the_counter(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_status_info, "RATE_S", 0.5)
-    monkeypatch.setattr(node_status_info, "ASKED", {"server": (node_status_info.rate,)})
+    monkeypatch.setattr(node_looks, "RATE_S", 0.5)
+    monkeypatch.setattr(node_looks, "ASKED", {"server": (node_looks.rate,)})
     counted = iter((100, 120, 500, 20))
 
     def metrics(_asked: Asked) -> Reply:

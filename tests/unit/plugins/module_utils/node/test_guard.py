@@ -69,7 +69,7 @@ class Machine:
             self.pinged = "5000" if asked and self.takes_watchdog else NEVER
         if argv[1] == "enable":
             self.unit["UnitFileState"] = "enabled"
-        if argv[1] == "restart":
+        if argv[1:] == ["restart", "earlyoom.service"]:
             line = re.findall(r"^ExecStart=(.+)$", (self.root / UNIT_FILE).read_text(), re.MULTILINE)[-1]
             self.process(77, "earlyoom", shlex.split(line.replace("$$", "$")))
             self.unit |= {"ActiveState": "active", "MainPID": "77"}
@@ -355,3 +355,29 @@ def test_a_machine_without_a_watchdog_and_a_container_say_what_is_theirs_alone(m
     (machine.root / "run/systemd/container").write_text("docker\n")
     (found,) = guard_findings(Node(machine.run, machine.root), "")
     assert found.found == earlyoom
+
+
+BOUND = "etc/systemd/journald.conf.d/90-dgx-spark.conf"
+
+
+def bound(gib: float, days: int = 0) -> Wanted:
+    return Wanted(False, 4, 0, 0, journal_gib=gib, journal_days=days)
+
+
+def test_the_journal_is_bounded_once_and_freed_again(machine: Machine) -> None:
+    done = machine.apply(bound(2, 30))
+    assert "restarted systemd-journald" in done.actions
+    text = (machine.root / BOUND).read_text()
+    assert text.endswith("[Journal]\nSystemMaxUse=2048M\nMaxRetentionSec=30day\nMaxFileSec=1day\n")
+    assert machine.apply(bound(2, 30)).actions == []
+    machine.apply(bound(0.5))
+    assert (machine.root / BOUND).read_text().endswith("[Journal]\nSystemMaxUse=512M\n")
+    machine.apply(bound(0, 30))
+    assert not (machine.root / BOUND).exists()
+    assert machine.apply(bound(0)).actions == []
+
+
+@pytest.mark.parametrize(("gib", "days", "said"), [(0.01, 0, "journal_gib is 0.01"), (2, -1, "journal_days is -1")])
+def test_a_bound_that_keeps_nothing_is_refused(gib: float, days: int, said: str) -> None:
+    with pytest.raises(GuardError, match=said):
+        bound(gib, days)

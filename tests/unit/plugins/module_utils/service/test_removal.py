@@ -26,6 +26,8 @@ OURS = {
     "etc/systemd/system/spark-model-download.service": "[Unit]\n",
     "etc/systemd/system/spark-new.timer": "# Written by dgx_spark.vllm.some_role\n",
     "etc/systemd/system.conf.d/50-dgx-spark.conf": "# Written by dgx_spark.vllm.x\n",
+    "etc/systemd/journald.conf.d/90-dgx-spark.conf": "# Written by dgx_spark.vllm.x\n",
+    "etc/bash_completion.d/spark": "# Written by dgx_spark.vllm.node_tools: x\n",
     "etc/sysctl.d/90-dgx-spark.conf": "# Written by dgx_spark.vllm.x\n",
     "etc/apt/sources.list.d/dgx-spark.sources": "# Written by dgx_spark.vllm.container_runtime from x\n",
     "etc/dgx-spark/containers/spark-vllm.json": json.dumps({"digest": "d", "image_id": IMAGE}),
@@ -47,6 +49,7 @@ THEIRS = {
     "etc/udev/rules.d/90-dgx-spark-mlnx-hotplug.rules": "x",
     "etc/systemd/system/dgx-spark-mlnx-hotplug.service": "[Unit]\n",
     "etc/exports.d/users.exports": "/home *",
+    "etc/bash_completion.d/users": "x",
 }
 
 
@@ -137,6 +140,17 @@ def test_all_of_ours_goes_and_nothing_of_theirs(node: Node) -> None:
         assert name in done.found
     again = remove(node)
     assert (again.found, again.actions) == ([], [])
+
+
+@pytest.mark.parametrize(("target", "goes"), [("/opt/dgx-spark/bin/spark", True), ("/opt/spark/bin/spark", False)])
+def test_the_command_s_link_goes_and_another_program_of_its_name_stays(node: Node, target: str, goes: bool) -> None:
+    link = node.root / "usr/local/bin/spark"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    assert ("/usr/local/bin/spark" in remove(node, check=True).found) is goes
+    assert link.is_symlink()
+    remove(node)
+    assert link.is_symlink() is not goes
 
 
 def test_what_is_kept(node: Node) -> None:

@@ -105,6 +105,7 @@ def test_the_line_that_names_the_error_comes_first() -> None:
 #: Files of plugins/ that start programs without ``run``; docs/decisions/0022 says why.
 DIRECT = {
     "module_utils/docker/pull.py",
+    "module_utils/command/logs.py",
     "module_utils/fabric/bench.py",
     "module_utils/gpu/kernel_probe.py",
     "module_utils/hub/queue.py",
