@@ -45,6 +45,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "model_share_port": _PORT,
     "model_share_streams": (1, 64),
     "node_diagnosis_journal_lines": (0, 1_000_000),
+    "node_guard_journal_days": (0, 3650),
+    "node_guard_journal_gib": _GIB,
     "node_guard_min_available_gib": _GIB,
     "node_guard_min_free_mib": (0, 2**20),
     "node_guard_watchdog_seconds": (0, 3600),
