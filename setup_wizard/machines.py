@@ -197,7 +197,8 @@ def copy_key(shell: Shell, node: Node, console: Console, reason: str) -> None:
         f"  {node.address} does not take your key. Copy {key}.pub there (it asks for the password of {shell.user} once)?"
     ):
         raise Refusal(reason)
-    # Not the options with which ssh asks nobody.
+    # ssh-copy-id works in that folder, wherever the key is, and ends where it is missing. It gets none of the options with which ssh asks nobody.
+    (Path.home() / ".ssh").mkdir(mode=0o700, exist_ok=True)
     argv = ["ssh-copy-id", "-i", f"{key}.pub", *shlex.split(shell.ssh_args), f"{shell.user}@{node.address}"]
     if subprocess.run(argv, check=False).returncode:
         raise Refusal(

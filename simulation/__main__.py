@@ -32,7 +32,14 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m simulation", description="Two simulated DGX Sparks on one machine.")
     commands = top.add_subparsers(dest="command", required=True)
-    commands.add_parser("demo", help="everything, ending with an answer (make demo)")
+    all_of_it = commands.add_parser("demo", help="everything, ending with an answer (make demo)")
+    all_of_it.add_argument(
+        "--nodes",
+        type=int,
+        choices=range(1, demo.MOST_NODES + 1),
+        default=len(settings.NODES),
+        help="how many; other than two run the example of that number in inventory/examples (default: 2)",
+    )
     commands.add_parser("demo-reboot", help="pull all plugs, put them back, wait for an answer (make demo-reboot)")
     commands.add_parser("engine", help="make sure that a Docker engine runs")
 
@@ -112,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
 def act(options: argparse.Namespace) -> None:
     """Do what the command line says. Raises SimulationError where that is not possible."""
     if options.command == "demo":
-        demo.run()
+        demo.run(options.nodes)
         return
     if options.command == "demo-reboot":
         demo.reboot()

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import docker
@@ -19,12 +20,16 @@ from simulation.settings import HEAD, NETWORKS, SimulationError
 OWNER = "demo"
 PLAYBOOK = "site.yml"
 INVENTORY = settings.REPOSITORY / "inventory" / "simulation"
+# Inventories of another number of nodes, which the demo runs with the simulation's values over them.
+EXAMPLES = {1: "one", 3: "three", 4: "four"}
+MOST_NODES = 4
+WORDS = {1: "One simulated Spark", 2: "Two simulated Sparks", 3: "Three simulated Sparks", 4: "Four simulated Sparks"}
 
 # What a first run needs, from measurements: wheels 0.8 GB, serving.tar 1.9 GB, images 2.6 GB, one copy of the serving
 # image in each node 3.8 GB, and room for building them.
-NEEDED_DISK_GB = 14
+NEEDED_DISK_GB, NODE_DISK_GB = 6, 4
 # Two nodes with Ray and vLLM took under 5 GiB.
-NEEDED_MEMORY_GIB = 6
+NODE_MEMORY_GIB = 3
 
 QUESTION = "What is the capital of France?"
 TOOL_QUESTION = "What is 127 factorial?"
@@ -32,27 +37,66 @@ TOOL_QUESTION = "What is 127 factorial?"
 REBOOT_TIMEOUT = 600
 
 
-def plan(client: docker.DockerClient | None = None) -> list[Step]:
+def plan(client: docker.DockerClient | None = None, count: int = len(settings.NODES)) -> list[Step]:
     """The steps of the demo, with what is there already as far as it can be seen without a running engine."""
     cache = settings.cache_folder()
     built = (cache / "images" / "serving.json").exists()
     model = (cache / "model" / images.model_hash() / "config.json").exists()
     present = bool(client and nodes.existing_nodes(client))
     served = bool(present and settings.state().get("served"))
+    named = "inventory/simulation" if count not in EXAMPLES else f"inventory/examples/{EXAMPLES[count]}"
     return [
         Step("environment", "Python environment", 0, 0, True),
         Step("engine", "Docker engine", 5, 1, True),
         Step("images", "Images: a simulated Spark, and vLLM with Ray for CPUs", 420, 1, built),
         Step("model", "Tiny model: trained in place", 90, 1, model),
-        Step("nodes", "Two simulated Sparks and a local model hub", 15, 2, present),
-        Step("playbook", f"ansible-playbook -i inventory/simulation {PLAYBOOK}", 240, 45, served),
+        Step("nodes", f"{WORDS[count]} and a local model hub", 15, 2, present),
+        Step("playbook", f"ansible-playbook -i {named} {PLAYBOOK}", 240, 45, served),
         Step("answers", "Ask the endpoint", 10, 5, True),
     ]
 
 
-def run() -> None:
-    """The whole demo. Raises SimulationError with one sentence where it cannot go on."""
-    steps = Steps(plan())
+def inventories(count: int) -> list[Path]:
+    """The inventories of the demo: for one, three and four nodes the example of that number, then the nodes and values of the simulation.
+
+    Those are written where the simulation keeps its state: addresses of so many nodes, and inventory/simulation's settings as they are.
+    """
+    if count not in EXAMPLES:
+        return [INVENTORY]
+    wanted = [settings.node(f"spark-{number}") for number in range(1, count + 1)]
+    hosts = {
+        one.name: {
+            "ansible_host": one.management_address,
+            # As the example says: one node has no link, and Ray listens at its own address.
+            "spark_fabric_address": one.fabric_address if count > 1 else one.management_address,
+        }
+        for one in wanted
+    }
+    head, *workers = hosts
+    groups = {"head": {"hosts": {head: hosts[head]}}}
+    if workers:
+        groups["workers"] = {"hosts": {name: hosts[name] for name in workers}}
+    folder = settings.state_folder() / f"inventory-{count}"
+    (folder / "group_vars").mkdir(parents=True, exist_ok=True)
+    settings.write_json(folder / "hosts.json", {"sparks": {"children": groups}})
+    values = (INVENTORY / "group_vars" / "all.yml").read_text(encoding="utf-8")
+    (folder / "group_vars" / "all.yml").write_text(values, encoding="utf-8")
+    return [settings.REPOSITORY / "inventory" / "examples" / EXAMPLES[count], folder]
+
+
+def refuse_others(present: Sequence[settings.Node], wanted: Sequence[settings.Node]) -> None:
+    """Raises SimulationError where nodes exist that are none of the wanted: they would stay in their old cluster."""
+    more = [node.name for node in present if node not in wanted]
+    if more:
+        raise SimulationError(
+            f"{' and '.join(more)} of a larger demo {'is' if len(more) == 1 else 'are'} there: take it away first (`make demo-down`)."
+        )
+
+
+def run(count: int = len(settings.NODES)) -> None:
+    """The whole demo, on so many nodes. Raises SimulationError with one sentence where it cannot go on."""
+    wanted = [settings.node(f"spark-{number}") for number in range(1, count + 1)]
+    steps = Steps(plan(count=count))
     with steps.step("environment"):
         version = ".".join(str(part) for part in sys.version_info[:3])
         steps.say(f"Python {version} with the pinned packages, in {Path(sys.prefix).name}")
@@ -63,20 +107,22 @@ def run() -> None:
         # What stands in the way is said before anything is built.
         routes.refuse_conflicts(NETWORKS, routes.read_routes(), [network.attrs for network in client.networks.list()])
         nodes.claim(client, OWNER)
-        if not nodes.existing_nodes(client):
-            refuse_small_machines(str(info.get("DockerRootDir") or "/var/lib/docker"))
-    steps.steps = {step.key: step for step in plan(client)}
+        present = nodes.existing_nodes(client)
+        refuse_others(present, wanted)
+        if not present:
+            refuse_small_machines(str(info.get("DockerRootDir") or "/var/lib/docker"), count)
+    steps.steps = {step.key: step for step in plan(client, count)}
     with steps.step("images"):
         steps.doing("building")
         content = nodes.prepare(steps.say, hub=False)
     with steps.step("model"):
         content = nodes.prepare(steps.say)
     with steps.step("nodes"):
-        report = nodes.up(client, steps.say, content, owner=OWNER)
+        report = nodes.up(client, steps.say, content, nodes=wanted, owner=OWNER)
         if not report.changed:
             steps.say("everything is there and runs: nothing changed")
     with steps.step("playbook"):
-        summary = playbook.run(PLAYBOOK, INVENTORY, steps.say, steps.doing)
+        summary = playbook.run(PLAYBOOK, inventories(count), steps.say, steps.doing)
         steps.say(f"{summary.tasks} tasks: {summary.recap}")
         if summary.status == "canceled":
             raise KeyboardInterrupt
@@ -93,20 +139,21 @@ def run() -> None:
     print(closing_words(model, time.monotonic() - steps.started))
 
 
-def refuse_small_machines(docker_root: str) -> None:
+def refuse_small_machines(docker_root: str, count: int) -> None:
     """Raises SimulationError where a first run would run out of disk or memory."""
+    needed_disk, needed_memory = NEEDED_DISK_GB + NODE_DISK_GB * count, NODE_MEMORY_GIB * count
     for folder in (Path(docker_root), settings.cache_folder()):
         place = next(one for one in (folder, *folder.parents) if one.exists())
         free = shutil.disk_usage(place).free / 1e9
-        if free < NEEDED_DISK_GB:
+        if free < needed_disk:
             raise SimulationError(
-                f"{free:.1f} GB are free for {folder}, and the first run of the demo needs {NEEDED_DISK_GB} GB: make room and try "
+                f"{free:.1f} GB are free for {folder}, and the first run of the demo needs {needed_disk} GB: make room and try "
                 "again (XDG_CACHE_HOME moves the cache; `docker system prune` frees what Docker no longer uses)."
             )
     available = available_memory_gib(Path("/proc/meminfo").read_text(encoding="ascii"))
-    if available < NEEDED_MEMORY_GIB:
+    if available < needed_memory:
         raise SimulationError(
-            f"{available:.1f} GiB of memory are available, and two nodes with vLLM need {NEEDED_MEMORY_GIB} GiB: close other "
+            f"{available:.1f} GiB of memory are available, and {count} node{'s' if count > 1 else ''} with vLLM need{'s' if count == 1 else ''} {needed_memory} GiB: close other "
             "programs and try again."
         )
 

@@ -137,7 +137,8 @@ def up(
         )
         found[node.management_address] = _host_keys(client, node)
     keys.update_known_hosts(found)
-    keys.write_ssh_config(settings.NODES)
+    every = {node.name: node for node in (*settings.NODES, *existing_nodes(client), *nodes)}
+    keys.write_ssh_config(every.values())
     for node in nodes:
         if node in started:
             progress(f"Waiting for {node.name} to answer by ssh")

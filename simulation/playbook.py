@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -160,16 +160,21 @@ def message_of(result: Mapping[str, Any]) -> str:
     return message_of(failed[0]) if failed else "no message"
 
 
+def options(inventories: Sequence[str]) -> str:
+    """The inventories as a person names them on the command line."""
+    return " ".join(f"-i {folder}" for folder in inventories)
+
+
 def run(
     playbook: str,
-    inventory: Path,
+    inventories: Path | Sequence[Path],
     say: Callable[[str], None],
     doing: Callable[[str], None],
     *,
     extra_vars: Mapping[str, Any] | None = None,
     check: bool = False,
 ) -> Summary:
-    """Run a playbook of this checkout by ansible-runner; its whole output goes to the run log.
+    """Run a playbook of this checkout by ansible-runner; its whole output goes to the run log. Of several inventories the last wins.
 
     Raises SimulationError when there is no ansible-playbook beside this Python.
     """
@@ -179,9 +184,10 @@ def run(
     path = f"{programs}:{os.environ.get('PATH', '')}"
     if not shutil.which("ansible-playbook", path=path):
         raise SimulationError(f"There is no ansible-playbook in {programs}: run bin/bootstrap and try again.")
+    folders = [str(path) for path in ([inventories] if isinstance(inventories, Path) else inventories)]
     started = time.monotonic()
     with settings.run_log().open("a", encoding="utf-8") as log:
-        print(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} ansible-playbook -i {inventory} {playbook}", file=log)
+        print(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} ansible-playbook {options(folders)} {playbook}", file=log)
         view = View(say, doing, log)
 
         def handle(event: Mapping[str, Any]) -> bool:
@@ -192,7 +198,7 @@ def run(
             private_data_dir=str(folder),
             project_dir=str(settings.REPOSITORY),
             playbook=playbook,
-            inventory=str(inventory),
+            inventory=folders[0] if len(folders) == 1 else folders,
             event_handler=handle,
             extravars=dict(extra_vars) if extra_vars else None,
             cmdline="--check --diff" if check else None,

@@ -76,3 +76,11 @@ def test_without_an_engine_nothing_is_started(
     monkeypatch.setattr(engine, "ask", lambda: engine.Answer.NO)
     assert command.main(["status"]) == 0
     assert "No Docker engine runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("line", "count"), [("demo", 2), ("demo --nodes 1", 1), ("demo --nodes 4", 4)])
+def test_the_demo_has_as_many_nodes_as_asked(monkeypatch: pytest.MonkeyPatch, line: str, count: int) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(command.demo, "run", asked.append)
+    assert command.main(line.split()) == 0
+    assert asked == [count]

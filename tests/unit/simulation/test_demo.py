@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from simulation import keys
 from simulation.chat import Endpoint, parse_tool_call, stream_texts
-from simulation.demo import available_memory_gib, closing_words
+from simulation.demo import available_memory_gib, closing_words, inventories, refuse_others
 from simulation.playbook import View, message_of
 from simulation.progress import Step, Steps, human, human_left
-from simulation.settings import SimulationError
+from simulation.settings import NODES, SimulationError, node
 
 
 @pytest.fixture(autouse=True)
@@ -210,3 +211,33 @@ def test_ssh_never_skips_the_host_key() -> None:
     assert "StrictHostKeyChecking yes" in text
     assert f"Host {HEAD.name}\n    HostName {HEAD.management_address}\n" in text
     assert keys.ssh_command(HEAD, "true")[-2:] == [HEAD.name, "true"]
+
+
+def test_two_nodes_are_the_simulation_as_it_is() -> None:
+    (folder,) = inventories(2)
+    assert folder.parts[-2:] == ("inventory", "simulation")
+
+
+@pytest.mark.parametrize(("count", "example"), [(1, "one"), (3, "three"), (4, "four")])
+def test_another_number_runs_its_example_with_the_values_of_the_simulation(
+    cache: Path, count: int, example: str
+) -> None:
+    first, second = inventories(count)
+    assert first.name == example and second.is_relative_to(cache)
+    groups = json.loads((second / "hosts.json").read_text())["sparks"]["children"]
+    hosts = {name: host for group in groups.values() for name, host in group["hosts"].items()}
+    assert list(hosts) == [f"spark-{number}" for number in range(1, count + 1)]
+    # The same names in the same groups as in the example, so that every address of it is replaced.
+    shipped = yaml.safe_load((first / "hosts.yml").read_text())["sparks"]["children"]
+    assert {name: list(group["hosts"]) for name, group in shipped.items()} == {
+        name: list(group["hosts"]) for name, group in groups.items()
+    }
+    # One node has no link: its own address.
+    assert hosts["spark-1"]["spark_fabric_address"] == ("172.31.235.11" if count == 1 else "192.168.100.10")
+    assert (second / "group_vars" / "all.yml").read_text() == (inventories(2)[0] / "group_vars" / "all.yml").read_text()
+
+
+def test_nodes_of_a_larger_demo_are_in_the_way_and_those_of_a_smaller_are_not() -> None:
+    refuse_others(NODES[:1], NODES)
+    with pytest.raises(SimulationError, match="spark-2 and spark-3 of a larger demo are there"):
+        refuse_others([*NODES, node("spark-3")], NODES[:1])
