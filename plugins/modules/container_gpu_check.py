@@ -129,7 +129,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.docker.cdi import PROOF, UVM, Host, Look, cdi_devices, judge_proof, parse_limits, reported
-from ..module_utils.docker.cli import DOCKER, DockerError, docker, image_id, remove_container, running
+from ..module_utils.docker.cli import BARE, DOCKER, DockerError, docker, image_id, remove_container, running
 from ..module_utils.docker.service import DIGEST_LABEL
 from ..module_utils.report.finding import YELLOW, Finding, as_dicts, sentences
 from ..module_utils.system.files import read_json, write_atomic
@@ -195,7 +195,7 @@ class GpuCheck:
 
     def prove(self) -> tuple[Look, Look | None]:
         """Start, look, reload, look, remove."""
-        command = ["run", "--detach", "--rm", "--pull", "never", "--name", NAME, "--network", "none"]
+        command = ["run", "--detach", "--rm", "--pull", "never", "--name", NAME, "--network", "none", *BARE]
         for device in self.params["devices"]:
             command += ["--device", device]
         for name, value in sorted(self.params["ulimits"].items()):

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ..docker.cli import DOCKER
+from ..docker.cli import BARE, DOCKER
 from ..report.finding import RED, YELLOW, Finding
 from ..system.run import COLOUR
 from .host import Host, remedy_for, slow_causes
@@ -622,6 +622,7 @@ def probe_job(
         "host",
         "--ipc",
         "host",
+        *BARE,
         "--entrypoint",
         "python3",
     ]

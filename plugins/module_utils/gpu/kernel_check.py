@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..docker.cli import DOCKER, remove_container, running
+from ..docker.cli import BARE, DOCKER, remove_container, running
 from ..report.finding import RED, YELLOW, Finding, as_dicts, fine, sentences
 from ..system.files import write_atomic
 from ..system.run import GIVEN_UP, MISSING, Runner, run
@@ -76,7 +76,7 @@ class Probe:
 
     def argv(self) -> list[str]:
         """Return the ``docker run``: no network, no mounts, the image's Python in place of its entry point."""
-        command = [DOCKER, "run", "--rm", "--interactive", "--name", CONTAINER, "--network", "none"]
+        command = [DOCKER, "run", "--rm", "--interactive", "--name", CONTAINER, "--network", "none", *BARE]
         # The clock comes from nvidia-smi in the container, which the toolkit brings along with `utility`.
         command += ["--log-driver", "none", "--shm-size", "1g", "--env", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
         for device in self.devices:

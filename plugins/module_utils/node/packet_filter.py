@@ -96,6 +96,10 @@ class Wanted:
             network(address)
 
 
+#: Shortest prefix that is still somebody's network, by the version of IP: a private /8, and a provider's /32.
+WIDEST = {4: 8, 6: 32}
+
+
 def network(address: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     """Return an address or network that may reach the cluster's ports.
 
@@ -108,8 +112,8 @@ def network(address: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise FilterError(
             f"{address!r} is no address and no network ({error}): expected 192.168.1.20 or 192.168.1.0/24"
         ) from None
-    if found.prefixlen == 0:
-        raise FilterError(f"{address} is everybody: set packet_filter_enabled to false where that is meant")
+    if found.prefixlen < WIDEST[found.version]:
+        raise FilterError(f"{address} is nearly everybody: set packet_filter_enabled to false where that is meant")
     return found
 
 

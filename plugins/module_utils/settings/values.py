@@ -202,8 +202,11 @@ def source_problems(sources: Sequence[str]) -> list[str]:
                 f"has {source!r}, which is no address and no network ({error}): write 192.168.1.20 or 192.168.1.0/24"
             )
             continue
-        if found.prefixlen == 0:
-            problems.append(f"has {source}, which is everybody: set packet_filter_enabled to false where that is meant")
+        # As module packet_filter takes them: 0.0.0.0/1 and 128.0.0.0/1 together are everybody.
+        if found.prefixlen < (8 if found.version == 4 else 32):
+            problems.append(
+                f"has {source}, which is nearly everybody: set packet_filter_enabled to false where that is meant"
+            )
     return problems
 
 

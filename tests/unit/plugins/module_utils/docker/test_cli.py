@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.cli import (
+    BARE,
     DOCKER,
     DockerError,
     docker,
@@ -94,7 +95,7 @@ def test_a_command_that_must_work() -> None:
 def test_a_container_for_one_look() -> None:
     look = Answer()
     throwaway(look, "x:1", ["python3", "-"], 60, ["--label", "a=b"], data="print()")
-    fixed = ["--rm", "--pull", "never", "--network", "none", "--interactive"]
+    fixed = ["--rm", "--pull", "never", "--network", "none", *BARE, "--interactive"]
     assert look.asked == [[DOCKER, "run", *fixed, "--label", "a=b", "--entrypoint", "python3", "x:1", "-"]]
     assert look.given == [((60,), {"data": "print()"})]
     throwaway(look, "x:1", ["true"], 60)

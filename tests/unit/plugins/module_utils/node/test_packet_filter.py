@@ -80,8 +80,10 @@ def test_a_table_names_what_it_is() -> None:
         ({"nodes": ()}, "close the cluster to itself"),
         ({"nodes": ("spark-2",)}, "'spark-2' is no address and no network"),
         ({"nodes": ("192.168.100.10/24",)}, "has host bits set"),
-        ({"nodes": ("0.0.0.0/0",)}, "is everybody"),
-        ({"nodes": ("::/0",)}, "is everybody"),
+        ({"nodes": ("0.0.0.0/0",)}, "is nearly everybody"),
+        ({"nodes": ("::/0",)}, "is nearly everybody"),
+        ({"nodes": ("0.0.0.0/1", "128.0.0.0/1")}, "is nearly everybody"),
+        ({"nodes": ("2000::/3",)}, "is nearly everybody"),
     ],
 )
 def test_sources_that_cannot_be(change: dict[str, tuple[str, ...]], said: str) -> None:
