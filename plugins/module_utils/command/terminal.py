@@ -62,6 +62,7 @@ class Terminal:
     def leave(self) -> None:
         """Give the cursor back after ``draw``."""
         if self._drawn:
-            self.out.write(_SHOW)
+            # What the shell writes next stands on a line of its own, not behind the ^C.
+            self.out.write(f"{_SHOW}\n")
             self.out.flush()
             self._drawn = False

@@ -42,4 +42,4 @@ def test_it_is_drawn_over_itself_with_the_cursor_hidden_meanwhile(monkeypatch: p
     terminal.leave()
     first = "\x1b[?25l\x1b[2J\x1b[Hbad\x1b[K\ngood\x1b[K\n\x1b[J"
     # What there is no room for would scroll the first line away.
-    assert out.getvalue() == first + "\x1b[Hbad\x1b[K\n\x1b[J" + "\x1b[?25h"
+    assert out.getvalue() == first + "\x1b[Hbad\x1b[K\n\x1b[J" + "\x1b[?25h\n"
