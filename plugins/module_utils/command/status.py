@@ -9,6 +9,7 @@ cannot be seen from here is no figure.
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -151,7 +152,11 @@ def gather(
 
 def lines(status: Mapping[str, Any], notes: list[str], width: int) -> list[tuple[str, str]]:
     """Return the screen, with what of the other nodes is seen from here."""
-    told = [("", f"  {note}") for note in notes]
+    fold = textwrap.TextWrapper(
+        max(60, min(width, 140)), initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+    )
+    # A line that the terminal folds itself would scroll the first ones of a watch away.
+    told = [("", line) for note in notes for line in fold.wrap(note)]
     return [*screen(status, width, _MORE), *([("", ""), *told] if told else [])]
 
 

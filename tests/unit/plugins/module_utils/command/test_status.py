@@ -62,6 +62,7 @@ def test_the_head_shows_what_a_further_node_reports_and_says_what_it_does_not_se
         "`sudo spark status` on spark-2, or playbooks/status.yml"
     ]
     shown = [line for _level, line in status.lines(told, notes, 120)]
+    assert all(len(line) <= 80 for _level, line in status.lines(told, notes, 80))
     row = next(line for line in shown if line.startswith("  spark-2"))
     assert "not seen" in row and "20 of 121 GiB" in row
     assert "  spark-1  none" in "\n".join(shown)
