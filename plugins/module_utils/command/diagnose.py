@@ -25,8 +25,9 @@ from .terminal import Terminal
 JOURNAL_LINES = 2000
 
 
-def owner(told: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
+def owner(told: Mapping[str, str] | None = None) -> tuple[int, int] | None:
     """Return user and group who called sudo, to whom the archive belongs then; None without sudo."""
+    told = os.environ if told is None else told
     try:
         return int(told["SUDO_UID"]), int(told["SUDO_GID"])
     except (KeyError, ValueError):

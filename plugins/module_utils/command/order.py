@@ -26,7 +26,7 @@ from ..node.run_lock import LOCK, Run, identity, process_began, read, release, t
 from ..service.restart_plan import VLLM, restart_plan, units_of
 from ..service.unit_states import answer
 from ..system.files import read_json, write_atomic
-from ..system.run import Runner
+from ..system.run import COLOUR, Runner
 from ..system.run import run as run_program
 from .cluster import Cluster, CommandError
 from .looks import WATCHDOG
@@ -40,8 +40,9 @@ LEAVE_S = 30.0
 STOPPED = "Set by `spark stop`; `spark start` and playbooks/start.yml remove it.\n"
 
 
-def this_run(word: str, told: Mapping[str, str] = os.environ) -> Run:
+def this_run(word: str, told: Mapping[str, str] | None = None) -> Run:
     """Return which run this is, as the lock of the playbooks has it."""
+    told = os.environ if told is None else told
     user = told.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
     return Run(identity(), os.getpid(), process_began(os.getpid()), user, f"spark {word}")
 
@@ -161,7 +162,9 @@ class Order:
         return self._wait()
 
     def _look(self) -> dict[str, Any]:
-        return answer({"names": None, "startup_of": VLLM, "snapshot": False}, self.program)
+        found = answer({"names": None, "startup_of": VLLM, "snapshot": False}, self.program)
+        # What is quoted of a log may have colours of its own.
+        return {**found, "msg": COLOUR.sub("", found["msg"])}
 
     def _wait(self) -> int:
         begun, told, told_at, hinted = self.clock(), "", self.clock(), False

@@ -66,7 +66,7 @@ class World:
             "settled": settled,
             "failed_units": failed,
             "startup": [],
-            "msg": "waits" if not settled else "in the desired state",
+            "msg": "\x1b[36mwaits\x1b[0m" if not settled else "in the desired state",
         }
 
     @property
@@ -125,6 +125,7 @@ def test_a_start_takes_the_flag_away_and_goes_forwards(world: World) -> None:
     assert world.order().start() == 0
     assert world.did == ["start spark-ray-head", "start spark-vllm"]
     assert "the stop flag is taken away" in world.text
+    assert "s  waits\n" in world.text
     assert "a node that playbooks/stop.yml stopped has a stop flag of its own" in world.text
     assert not world.lock.exists()
     world.did.clear()
