@@ -100,12 +100,13 @@ def seen(cluster: Cluster, name: str, state: Mapping[str, Any], ray: Mapping[str
         parts += [f"kernel: {line}" for line in report.get("warnings") or ()]
         line = f"{name} reports {', '.join(parts)}; its GPU, link, disk and units are not seen from here: {there}"
         return {"looks": {"memory": {**memory, "findings": []}, "seen": {"by": "watchdog", "findings": []}}}, line
-    if address in (ray.get("alive") or ()):
-        line = f"{name} is known to Ray alone; all else of it is not seen from here: {there}"
-        return {"looks": {"seen": {"by": "ray", "findings": []}}}, line
+    # Before Ray is asked, which has a node for another minute after its plug was pulled.
     if state:
         age = f"has not reported for {float(report['age_s']):.0f} s" if report else "never reported"
         return _said(name, "node.unreachable", f"{name} {age} to the watchdog of the head"), ""
+    if address in (ray.get("alive") or ()):
+        line = f"{name} is known to Ray alone; all else of it is not seen from here: {there}"
+        return {"looks": {"seen": {"by": "ray", "findings": []}}}, line
     return {
         "findings": [],
         "msg": "not seen from here: no watchdog tells of it",
