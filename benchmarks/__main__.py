@@ -10,6 +10,7 @@ copy     weights to the other node over the fabric, against rsync.
 preflight  the report on two nodes.
 image    the serving image to the second node over the fabric, against `docker save | ssh | docker load`; stops the cluster.
 gateway  what HAProxy adds to a request and takes from 64 streams, beside the bare port of a stand-in; needs no pair.
+monitoring  memory and CPU of each unit of role monitoring, and tokens a second with it and without; it has to be on, without the gateway; only by name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import copy, gateway, image, noop, preflight, start, weights
+from benchmarks import copy, gateway, image, monitoring, noop, preflight, start, weights
 
 MEASUREMENTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "noop": noop.measure,
@@ -35,6 +36,7 @@ MEASUREMENTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "preflight": preflight.measure,
     "image": image.measure,
     "gateway": gateway.measure,
+    "monitoring": monitoring.measure,
 }
 
 
@@ -46,7 +48,10 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure on the simulated pair.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(MEASUREMENTS)}; all when left out"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"what to measure: {', '.join(MEASUREMENTS)}; all but monitoring when left out",
     )
     parser.add_argument("--runs", type=int, default=3, help="runs of each, 3 unless told")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
@@ -61,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     rows: list[tuple[str, str, str, str, str]] = [("figure", "minimum", "median", "maximum", "unit")]
     try:
-        for name in options.names or MEASUREMENTS:
+        for name in options.names or [name for name in MEASUREMENTS if name != "monitoring"]:
             result = MEASUREMENTS[name](options.runs)
             results[name] = {key: {**spread(values), "values": values} for key, values in result["series"].items()}
             results[name].update(result.get("facts", {}))

@@ -40,11 +40,13 @@ UNITS = {
     ),
     "spark-watchdog": (
         9.6,
-        "asks Docker and systemd, reads the kernel's log, ends ranks; nvidia-smi wants its devices. spark-follower is the same",
+        "asks Docker and systemd, reads the kernel's log, ends ranks; nvidia-smi wants its devices. spark-follower and spark-metrics are the same",
     ),
     "spark-model-download": (9.4, "links files from anywhere on the node into the store, whoever owns them"),
     "spark-packet-filter": (6.9, "nft needs CAP_NET_ADMIN"),
     "spark-gateway": (6.4, "talks to the network, becomes another user, compiles regular expressions"),
+    "spark-node-exporter": (9.2, "talks to the network and to netlink; runs as the user of its package"),
+    "spark-prometheus": (9.2, "the same, with a folder of its own"),
     "spark-cdi": (
         9.6,
         "nvidia-smi and nvidia-ctk may load the driver and make its devices; tighter was not tried without a GPU",
@@ -60,6 +62,7 @@ def template(role: str, name: str) -> str:
     values = {
         "__container_runtime_units": ["spark-vllm.service"],
         "gateway_folder": "/etc/dgx-spark/gateway",
+        "monitoring_address": "192.168.100.10",
         **numbers,
     }
     return jinja2.Environment(autoescape=False).from_string(text).render(values)
@@ -77,6 +80,8 @@ def texts() -> dict[str, str]:
         "spark-model-download": download_text(),
         "spark-packet-filter": filter_text(),
         "spark-gateway": template("gateway", "spark-gateway"),
+        "spark-node-exporter": template("monitoring", "spark-node-exporter"),
+        "spark-prometheus": template("monitoring", "spark-prometheus"),
         "spark-cdi": template("container_runtime", "spark-cdi"),
     }
 

@@ -50,6 +50,7 @@ ROLES = {
     "cluster_restart": _NODES,
     "vllm_verify": _HEAD,
     "port_scan": _NODES,
+    "monitoring": _NODES,
     "vllm_benchmark": _NODES,
     "node_diagnosis": _NODES,
     "remove": _NODES,
@@ -233,6 +234,7 @@ def ports() -> str:
         when += [f"weights by {one.share}"] if one.share else []
         when += [f"NFS over {one.transport}"] if one.transport else []
         when += [f"gateway {one.gateway}"] if one.gateway else []
+        when += [{"on": "monitoring", "head": "monitoring on the head"}[one.monitoring]] if one.monitoring else []
         when += ["several nodes"] if one.several else []
         when += [] if one.lasting else ["for a while"]
         names = ", ".join(f"`{name}`" for name in one.settings) or "fixed"

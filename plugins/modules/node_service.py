@@ -19,7 +19,7 @@ options:
     description: Name of the program, and of its unit without C(.service).
     type: str
     required: true
-    choices: [spark-watchdog, spark-follower]
+    choices: [spark-watchdog, spark-follower, spark-metrics]
   state:
     description: V(present) runs it, V(absent) stops and removes it with its configuration.
     type: str
@@ -72,7 +72,7 @@ from ..module_utils.system.node_service import NodeService, NodeServiceError
 from ..module_utils.system.run import run
 
 ARGUMENTS = {
-    "name": {"type": "str", "required": True, "choices": ["spark-watchdog", "spark-follower"]},
+    "name": {"type": "str", "required": True, "choices": ["spark-watchdog", "spark-follower", "spark-metrics"]},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "description": {"type": "str", "default": ""},
     "config_path": {"type": "path", "default": "/etc/dgx-spark/watchdog.json"},

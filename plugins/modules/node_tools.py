@@ -107,6 +107,7 @@ PROGRAMS = {
     "spark-gate": ("service.gates", "/usr/bin/python3"),
     "spark-watchdog": ("service.watchdog", "/usr/bin/python3"),
     "spark-follower": ("service.follower", "/usr/bin/python3"),
+    "spark-metrics": ("service.metrics", "/usr/bin/python3"),
     "spark-fabric-share": ("peer.share", "/usr/bin/python3"),
     "spark-model-download": ("hub.queue", "{path}/venv/bin/python"),
 }

@@ -29,6 +29,7 @@ import pytest
 import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.gateway.certificate import judged
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.gateway.keys import OPERATOR, Key, KeyProblem, Keys, digest
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.metrics import key_failures
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.files import write_atomic
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.run import run
 
@@ -148,6 +149,7 @@ class Gateway:
             "gateway_folder": str(self.folder),
             "gateway_socket": str(self.folder / "a.sock"),
             "gateway_user": "",
+            "gateway_metrics": "",
             "ansible_managed": "test",
             **self.settings,
         }
@@ -714,3 +716,21 @@ def test_a_renewed_certificate_is_served_while_a_stream_flows(server: Server, tm
         front.process.terminate()
         front.process.wait()
         front.log.close()
+
+
+def test_figures_are_given_at_their_own_door_and_refused_keys_are_counted(make: Callable[..., Gateway]) -> None:
+    port = free_port()
+    gateway = make(gateway_metrics=f"127.0.0.1:{port}")
+    gateway.wait(lambda: gateway.ask("GET", HEALTH)[0] == 200)
+    admin = str(gateway.folder / "a.sock")
+    assert key_failures(admin) == 0
+    assert gateway.ask("GET", "/v1/models", key=KEY)[0] == 200
+    for key in ("wrong", ""):
+        assert gateway.ask("GET", "/v1/models", key=key)[0] == 401
+    assert key_failures(admin) == 2
+    figures = Gateway(gateway.folder, gateway.server, port=port)
+    status, _headers, text = figures.ask("GET", "/metrics")
+    assert status == 200
+    assert 'haproxy_frontend_http_responses_total{proxy="gateway",code="4xx"} 2' in text
+    assert KEY not in text and "alice" not in text
+    assert figures.ask("GET", "/v1/models", key=KEY)[0] == 404

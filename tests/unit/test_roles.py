@@ -30,6 +30,11 @@ DOMAIN_FILES = {
     *("nccl_check", "benchmark"),  # what loads the link or the endpoint
     *("read", "watch"),  # what is read only where nobody has, and a download that is waited for
     *("memory", "record", "report", "update", "bundle"),  # what is read for, kept for or shown to people
+    *(
+        "prometheus",
+        "remove_prometheus",
+        "elsewhere",
+    ),  # one that measures on the head, taken away, or on another machine
     *("steps", "step", "stop", "restore", "trial"),  # the cluster's order, the way back, and a trial of CUDA graphs
 }
 #: What fits on two screens.

@@ -49,6 +49,7 @@ from ..service import evidence as service_evidence
 from ..service import follower as service_follower
 from ..service import freeze as service_freeze
 from ..service import gates as service_gates
+from ..service import metrics as service_metrics
 from ..service import node_state as service_node_state
 from ..service import observer as service_observer
 from ..service import pulse as service_pulse
@@ -152,6 +153,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     service_follower,
     service_freeze,
     service_gates,
+    service_metrics,
     service_node_state,
     service_observer,
     service_pulse,

@@ -24,6 +24,7 @@ from .pulse import PORT as WATCHDOG_PORT
 KINDS = ("head", "worker")
 _RAY_UNITS = ("spark-ray-head.service", "spark-ray-worker.service")
 _GATEWAY = "spark-gateway.service"
+_EXPORTER, _PROMETHEUS = "spark-node-exporter.service", "spark-prometheus.service"
 _VLLM, _RAY_HEAD, _VLLM_WORKER = "spark-vllm.service", "spark-ray-head.service", "spark-vllm-worker.service"
 
 
@@ -35,7 +36,8 @@ class Listener:
     is the port, the first that is set counts; none where the port is fixed. ``default``: the port without a setting. ``last``: last port of
     a range. ``owners``: systemd units and containers that open it. ``reach``: who may reach it: ``anyone``, ``fabric`` (the
     other nodes) or ``loopback`` (the node itself). ``executor``, ``share``, ``transport``, ``gateway``: only with this ``vllm_serve_executor``,
-    ``model_share_method``, ``model_share_nfs_transport``, and with the gateway ``on`` or ``off``. ``several``: only with more than one node.
+    ``model_share_method``, ``model_share_nfs_transport``, with the gateway ``on`` or ``off``, and with monitoring ``on``
+    (``head`` where Prometheus is on the head as well). ``several``: only with more than one node.
     ``lasting``: whether it is open for good; what is open for a while is never open at the same time as another such. ``checked``: whether
     the preflight asks that it is free.
     """
@@ -53,6 +55,7 @@ class Listener:
     share: str | None = None
     transport: str | None = None
     gateway: str | None = None
+    monitoring: str | None = None
     several: bool = False
     lasting: bool = True
     checked: bool = True
@@ -167,6 +170,37 @@ LISTENERS: tuple[Listener, ...] = (
         ("vllm_watchdog_port",),
     ),
     Listener(
+        "figures of the node",
+        "any",
+        "fabric",
+        8239,
+        (_EXPORTER,),
+        "fabric",
+        ("monitoring_exporter_port",),
+        monitoring="on",
+    ),
+    Listener(
+        "Prometheus",
+        "head",
+        "loopback",
+        8240,
+        (_PROMETHEUS,),
+        "loopback",
+        ("monitoring_prometheus_port",),
+        monitoring="head",
+    ),
+    Listener(
+        "figures of the gateway",
+        "head",
+        "fabric",
+        8241,
+        (_GATEWAY,),
+        "fabric",
+        ("monitoring_gateway_port",),
+        gateway="on",
+        monitoring="on",
+    ),
+    Listener(
         "NFS",
         "head",
         "all",
@@ -259,6 +293,13 @@ def gateway_on(values: Mapping[str, Any]) -> bool:
     return str(values.get("gateway_enabled")).lower() in ("true", "yes", "1")
 
 
+def monitoring_kinds(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which rows of monitoring hold, by the settings of a node as far as they are set."""
+    if str(values.get("monitoring_enabled")).lower() not in ("true", "yes", "1"):
+        return ()
+    return ("on",) if str(values.get("monitoring_on") or "head") == "elsewhere" else ("on", "head")
+
+
 def open_ports(values: Mapping[str, Any], kind: str, nodes: int) -> list[Open]:
     """Return what a node listens on.
 
@@ -283,6 +324,8 @@ def open_ports(values: Mapping[str, Any], kind: str, nodes: int) -> list[Open]:
         if listener.node not in ("any", kind) or (listener.several and nodes < 2):
             continue
         if any(getattr(listener, name) not in (None, value) for name, value in chosen.items()):
+            continue
+        if listener.monitoring is not None and listener.monitoring not in monitoring_kinds(values):
             continue
         setting = next((name for name in listener.settings if values.get(name) is not None), "")
         first = int(values[setting]) if setting else listener.default
@@ -363,6 +406,14 @@ def settings_asked() -> list[str]:
     names = [name for listener in LISTENERS for name in listener.settings]
     return list(
         dict.fromkeys(
-            [*names, "vllm_serve_executor", "model_share_method", "model_share_nfs_transport", "gateway_enabled"]
+            [
+                *names,
+                "vllm_serve_executor",
+                "model_share_method",
+                "model_share_nfs_transport",
+                "gateway_enabled",
+                "monitoring_enabled",
+                "monitoring_on",
+            ]
         )
     )

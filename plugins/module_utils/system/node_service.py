@@ -21,6 +21,8 @@ LIBRARY = Path("/opt/dgx-spark/lib/dgx_spark_node")
 STATE = "dgx-spark"
 #: Signs of life are sent every other second; a program that is silent for so many seconds is started again.
 WATCHDOG_SEC = 90
+#: What only measures goes first when memory is short, and has an upper limit: the machine's memory is the model's.
+_LIMITS = {"spark-metrics": (("OOMScoreAdjust", "500"), ("MemoryMax", "96M"))}
 
 
 class NodeServiceError(Exception):
@@ -38,7 +40,7 @@ def library_digest(library: Path = LIBRARY) -> str:
 def unit_text(name: str, description: str, config: Path, digest: str) -> str:
     """Return the unit file of a program in BIN that takes ``--config`` and sends signs of life.
 
-    It ranks before everything else when memory is short, and has no stop flag: it says that the cluster is stopped.
+    It ranks before everything else when memory is short, but for what only measures, and has no stop flag: it says that the cluster is stopped.
     """
     unit = [
         ("Description", description),
@@ -52,7 +54,7 @@ def unit_text(name: str, description: str, config: Path, digest: str) -> str:
         ("WatchdogSec", str(WATCHDOG_SEC)),
         ("Restart", "always"),
         ("RestartSec", "2"),
-        ("OOMScoreAdjust", "-900"),
+        *_LIMITS.get(name, (("OOMScoreAdjust", "-900"),)),
         *SANDBOX,
         ("ProtectSystem", "strict"),
         ("StateDirectory", STATE),

@@ -72,7 +72,6 @@ OPTIONS_ALONE = {
     "gateway_certificate": {"authority": "a gateway of one's own"},
     "gateway_keys": dict.fromkeys(("folder", "server_key_file", "socket"), "a gateway of one's own"),
     "node_secrets": {"path": "secrets elsewhere"},
-    "node_service": {"config_path": "a node of one's own"},
     "node_survey_info": {"interfaces": "ports that are not ConnectX", "netplan_files": "a report of one's own"},
     "node_tools": {"path": "another folder"},
     "preflight_report": {"show": "the page alone", "title": "a report of one's own"},
