@@ -15,6 +15,7 @@ import re
 import shutil
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -334,8 +335,9 @@ class Metrics:
 
 
 def say(text: str) -> None:
-    """Write a line to the journal."""
-    print(text, flush=True)
+    """Write a line to the journal, at once."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def main(arguments: Sequence[str] | None = None, rounds: Iterable[None] | None = None) -> int:
