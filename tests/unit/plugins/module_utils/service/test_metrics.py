@@ -191,7 +191,7 @@ def test_the_program_says_what_is_wrong_with_its_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--config", str(tmp_path / "none.json")]) == 1
-    assert "run playbooks/site.yml" in capsys.readouterr().out
+    assert "run playbooks/site.yml" in capsys.readouterr().err
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
     assert main(["--config", str(broken)]) == 1
@@ -208,4 +208,4 @@ def test_the_program_writes_and_says_once_why_it_cannot(
 
     monkeypatch.setattr(metrics.Metrics, "round", full)
     assert main(["--config", str(config)], [None, None]) == 0
-    assert capsys.readouterr().out == "the figures cannot be written: no space left\n"
+    assert capsys.readouterr().err == "the figures cannot be written: no space left\n"
