@@ -52,7 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 fingerprints:
-  description: First 12 hex digits of the SHA-256 of each secret by name.
+  description: First 12 hex digits of the SHA-256 of each secret by name, but for those of less than 32 characters.
   returned: success
   type: dict
 actions:

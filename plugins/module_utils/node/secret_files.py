@@ -18,6 +18,8 @@ _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 #: 32 bytes of the kernel's random generator, as hexadecimal.
 _BYTES = 32
 MIN_LENGTH = 8
+#: Characters from which on nobody guesses a secret; those that are made up here have 64.
+LONG = 32
 FOLDER_MODE, FILE_MODE = 0o700, 0o400
 #: User and group id that folder and files belong to: root's.
 OWNER = (0, 0)
@@ -52,7 +54,7 @@ def ensure_secrets(folder: Path, wanted: Sequence[Secret], check: bool) -> tuple
     """Bring the folder and its files to what is wanted.
 
     Returns:
-        What was done, or would be, in words; and the first 12 hexadecimal digits of each secret's SHA-256, by name.
+        What was done, or would be, in words; and by name the first 12 hexadecimal digits of the SHA-256 of each secret that is long.
 
     Raises:
         OSError: the folder is not this process's to change.
@@ -70,7 +72,9 @@ def ensure_secrets(folder: Path, wanted: Sequence[Secret], check: bool) -> tuple
         text = secret.text(present)
         if not text:
             continue
-        fingerprints[secret.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+        # Of a short one, which somebody thought of, the digits would be enough to guess it from.
+        if len(text) >= LONG:
+            fingerprints[secret.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
         if present == text and _is_roots(path, FILE_MODE):
             continue
         verb = "changed" if present else "made"
