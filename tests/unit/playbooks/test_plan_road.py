@@ -124,9 +124,9 @@ def test_plan_that_reaches_nobody_says_how(sparks: Path) -> None:
         (["vllm_serve_gpu_memory_utilization=0.85"], "set gpu_memory_utilization to at most 0.8"),
         (
             ["vllm_serve_tensor_parallel_size=1", "vllm_serve_pipeline_parallel_size=2", "vllm_plan_memory_gib=64"],
-            "the weights take",
+            "The weights take",
         ),
-        (["vllm_plan_memory_gib=-5"], "vllm_plan_memory_gib is -5"),
+        (["vllm_plan_memory_gib=-5"], "is -5, expected at least 0"),
         (["vllm_serve_max_model_len=262144", "vllm_serve_gpu_memory_utilization=0.6"], "lower max_model_len to"),
         (["vllm_serve_tensor_parallel_size=2", "vllm_plan_min_headroom_gib=30"], "30 GiB keep unified memory alive"),
     ],
@@ -134,7 +134,7 @@ def test_plan_that_reaches_nobody_says_how(sparks: Path) -> None:
 def test_the_gate_refuses_with_the_remedy(sparks: Path, fit: Path, settings: list[str], said: str) -> None:
     status, text = play(fit, sparks, "vllm_plan_memory_gib=121.69", *settings)
     assert status != 0
-    assert "must not be started" in text or "vllm_plan_memory_gib is" in text
+    assert "must not be started" in text or "vllm_plan_memory_gib of" in text
     assert said in text
     assert "kv_bytes_per_token" not in text
 
