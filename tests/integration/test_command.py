@@ -26,7 +26,7 @@ def test_status_on_the_head_shows_both_nodes_within_seconds(head: Host) -> None:
     begun = time.monotonic()
     shown = spark(head, "status")
     # The looks take 3 s; the rest is SSH and Python on a busy machine.
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     assert shown.startswith(("SERVING", "BUSY"))
     assert "\x1b" not in shown
     assert re.search(r"^  spark-2 .*not seen", shown, re.MULTILINE)
