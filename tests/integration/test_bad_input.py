@@ -78,7 +78,7 @@ def test_the_shipped_inventory_says_what_to_edit(playbook: Playbook) -> None:
         ({"vllm_serve_extra_arguments": ["--swap-space", "16"]}, ("--swap-space", "0.18.0")),
         ({"vllm_serve_max_model_len": "many"}, ("vllm_serve_max_model_len", "many")),
         ({"spark_api_port": 22}, ("spark_api_port is 22", "SSH")),
-        ({"spark_api_port": 99999}, ("spark_api_port is 99999", "1 to 65535")),
+        ({"spark_api_port": 99999}, ("spark_api_port of spark-1, spark-2 is 99999", "at most 65535")),
         ({"spark_serving_image": "Serving Image"}, ("spark_serving_image", "no image name")),
         ({"fabric_addresses": {"a": "10.9.0.1/24", "b": "10.9.0.2/24"}}, ("puts a and b into one subnet",)),
         ({"runtime_check_kernel": False}, ("runtime_check_kernel", "did you mean runtime_check_kernels?")),

@@ -183,12 +183,16 @@ def test_without_a_drain_requests_are_cut_and_none_hangs(playbook: Playbook, hea
     assert "stop flag is set" in playbook().failures[-1]
 
 
+def test_a_start_serves_again(playbook: Playbook, head: Host) -> None:
+    start = playbook("playbooks/start.yml")
+    assert start.status == "successful", start.output[-3000:]
+    assert "Paris" in chat(QUESTION, api_key(head))["content"]
+
+
 @pytest.mark.long
 def test_a_restart_takes_every_container_anew_in_order(
     playbook: Playbook, head: Host, containers: Callable[[], dict[str, str]]
 ) -> None:
-    start = playbook("playbooks/start.yml")
-    assert start.status == "successful", start.output[-3000:]
     before = containers()
     run = playbook("playbooks/restart.yml")
     assert run.status == "successful", run.output[-3000:]

@@ -28,7 +28,6 @@ class Cluster:
         gpus: GPUs of all nodes together.
         ray: whether the ranks run under Ray.
         model: name under which the model is served.
-        image: name of the serving image.
         endpoint: where clients reach it.
         server_url: of vLLM, on the head itself.
         dashboard_url: of Ray, on the head itself.
@@ -47,7 +46,6 @@ class Cluster:
     gpus: int = 0
     ray: bool = True
     model: str = ""
-    image: str = ""
     endpoint: str = ""
     server_url: str = ""
     dashboard_url: str = ""

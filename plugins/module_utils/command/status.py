@@ -8,6 +8,7 @@ cannot be seen from here is no figure.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import textwrap
 import time
@@ -15,15 +16,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..docker.cli import DockerError, inspect_container
 from ..report.finding import RED, Finding, as_dicts
 from ..report.status import document, duration, screen
 from ..service.follower import CONFIG
 from ..service.gates import API_KEY_FILE, TOKEN_FILE
 from ..service.pulse import PORT, STATE
+from ..service.restart_plan import ORDER
 from ..system.files import read_json
 from ..system.http_json import HttpClient, HttpError, read_secret_file
 from .cluster import Cluster
-from .looks import looks
+from .looks import Brief, looks
 from .terminal import Terminal
 
 #: Seconds for all looks at this node, and for an answer of the head's watchdog where this is another node: together less than 5.
@@ -113,8 +116,23 @@ def seen(cluster: Cluster, name: str, state: Mapping[str, Any], ray: Mapping[str
     }, f"{name} is not seen from here: {there}"
 
 
+def running_image() -> str:
+    """Return the name of the image that a container of ours on this node was made of; empty where there is none.
+
+    The settings may name another one, which a run that failed never brought here.
+    """
+    for unit in reversed(ORDER):
+        with contextlib.suppress(DockerError):
+            if found := inspect_container(Brief(1.0), unit):
+                return str((found.get("Config") or {}).get("Image") or "")
+    return ""
+
+
 def gather(
-    cluster: Cluster, look: Callable[[Mapping[str, Any]], dict[str, Any]] = looks, ask: Ask = ask_head
+    cluster: Cluster,
+    look: Callable[[Mapping[str, Any]], dict[str, Any]] = looks,
+    ask: Ask = ask_head,
+    image: Callable[[], str] = running_image,
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the document, and lines on what of the other nodes is seen from here."""
     found = look(parameters(cluster))
@@ -140,7 +158,7 @@ def gather(
         nodes[cluster.head]["looks"]["watchdog"] = {"state": state, "findings": []}
     about = {
         "model": cluster.model,
-        "image": cluster.image,
+        "image": image(),
         "endpoint": cluster.endpoint,
         "expected_nodes": len(cluster.addresses),
         "expected_gpus": cluster.gpus,
