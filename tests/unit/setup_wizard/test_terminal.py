@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,7 +93,15 @@ def alone(world: Path, answers: str, *options: str) -> tuple[int, str, str]:
 def person(world: Path, *options: str) -> pexpect.spawn:
     argv = command(world, *options)
     return pexpect.spawn(
-        argv[0], argv[1:], cwd=str(ROOT), env=environment(world), encoding="utf-8", timeout=90, dimensions=(50, 200)
+        argv[0],
+        argv[1:],
+        cwd=str(ROOT),
+        env=environment(world),
+        encoding="utf-8",
+        timeout=90,
+        dimensions=(50, 200),
+        # Tests that a shell started in the background have Ctrl-C ignored, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
