@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,11 @@ def report_page(report: Report) -> str:
 def status_page(status: Mapping[str, Any]) -> str:
     """Return the page of a status (module_utils/report/status.py)."""
     state = status["state"]
-    told = [{**row, "check": f"{row['node']}: {row['check']}"} for row in screen.errors(status)]
-    fine = [{**row, "check": f"{row['node']}: {row['check']}"} for row in status["findings"] if row["level"] == GREEN]
+
+    def named(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{**row, "check": f"{row['node']}: {row['check']}"} for row in rows]
+
+    fine = [row for row in status["findings"] if row["level"] == GREEN]
     return render(
         "status",
         {
@@ -75,7 +78,7 @@ def status_page(status: Mapping[str, Any]) -> str:
             "facts": screen.facts(status),
             "heads": screen.HEADS,
             "nodes": screen.node_rows(status),
-            "findings": [("Errors and warnings", told), ("In order", fine)],
+            "findings": [("Errors and warnings", named(screen.errors(status))), ("In order", named(fine))],
         },
     )
 

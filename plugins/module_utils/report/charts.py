@@ -157,21 +157,57 @@ def _free(left: float, top: float, taken: Sequence[tuple[float, float]]) -> floa
     return None
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """What lies around bars of one scale: names at the left, figures below."""
+
+    rows: int
+    top: float
+    row: int
+    right: int
+    below: str
+    start: int = 96
+
+    @property
+    def height(self) -> int:
+        return TOP + self.row * self.rows + BOTTOM
+
+    @property
+    def scale(self) -> float:
+        return (self.right - self.start) / ticks(self.top)[-1]
+
+    def at(self, value: float) -> float:
+        return self.start + value * self.scale
+
+    def name(self, text: str, baseline: int) -> str:
+        return f"<text class='axis' x='{self.start - 10}' y='{baseline}' text-anchor='end'>{escaped(text)}</text>"
+
+    def drawn(self) -> list[str]:
+        bottom, middle = self.height - BOTTOM, (self.start + self.right) / 2
+        lines = [
+            f"<path class='{'grid' if mark else 'base'}' d='M{self.at(mark):.1f} {TOP}V{bottom}'/>"
+            f"<text class='axis' x='{self.at(mark):.1f}' y='{bottom + 18}' text-anchor='middle'>{short(mark)}</text>"
+            for mark in ticks(self.top)
+        ]
+        below = escaped(self.below)
+        return [
+            *lines,
+            f"<text class='axis' x='{middle:.0f}' y='{self.height - 6}' text-anchor='middle'>{below}</text>",
+        ]
+
+
 def stacked_bars(title: str, caption: str, rows: Sequence[tuple[str, Sequence[Part]]], unit: str) -> Chart:
     """Return one bar for each row, cut into its parts, all on one scale; the legend names the parts of the first row."""
     top = max((sum(part.value for part in parts) for _name, parts in rows), default=0)
     if top <= 0:
         return Chart(title, "There is nothing to show.", "")
-    marks = ticks(top)
-    start, right, row = 96, WIDTH - RIGHT - 8, 46
-    height = TOP + row * len(rows) + BOTTOM
-    scale = (right - start) / marks[-1]
-    drawn = [_scale_line(start + mark * scale, height, mark) for mark in marks]
+    frame = _Frame(len(rows), top, row=46, right=WIDTH - RIGHT - 8, below=unit)
+    drawn = frame.drawn()
     for number, (name, parts) in enumerate(rows):
-        over, left = TOP + row * number + 7, float(start)
-        drawn.append(f"<text class='axis' x='{start - 10}' y='{over + 20}' text-anchor='end'>{escaped(name)}</text>")
+        over, left = TOP + frame.row * number + 7, float(frame.start)
+        drawn.append(frame.name(name, over + 20))
         for part in parts:
-            width = part.value * scale
+            width = part.value * frame.scale
             drawn.append(
                 f"<rect class='{part.kind}' x='{left:.1f}' y='{over}' width='{max(width, 0):.1f}' height='30'>"
                 f"<title>{escaped(part.name)}: {short(part.value)} {unit}</title></rect>"
@@ -181,8 +217,7 @@ def stacked_bars(title: str, caption: str, rows: Sequence[tuple[str, Sequence[Pa
                     f"<text class='value' x='{left + width / 2:.1f}' y='{over + 20}' text-anchor='middle'>{short(part.value)}</text>"
                 )
             left += max(width, 0)
-    drawn.append(_below(f"{unit}", start, right, height))
-    return Chart(title, caption, svg(f"{title}: {caption}", "".join(drawn), height), rows[0][1])
+    return Chart(title, caption, svg(f"{title}: {caption}", "".join(drawn), frame.height), rows[0][1])
 
 
 def bars(title: str, caption: str, rows: Sequence[tuple[str, float, str]], below: str) -> Chart:
@@ -205,33 +240,15 @@ def _spans(
     top = max([limit, *(high for _name, _low, high, _kind, _said in rows)], default=0)
     if top <= 0:
         return Chart(title, "There is nothing to show.", "")
-    marks = ticks(top)
     # Room for the words behind the longest bar.
-    start, right, row = 96, WIDTH - RIGHT - 80, 30
-    height = TOP + row * len(rows) + BOTTOM
-    scale = (right - start) / marks[-1]
-    drawn = [_scale_line(start + mark * scale, height, mark) for mark in marks]
+    frame = _Frame(len(rows), top, row=30, right=WIDTH - RIGHT - 80, below=below)
+    drawn = frame.drawn()
     if limit:
-        drawn.append(f"<path class='limit' d='M{start + limit * scale:.1f} {TOP - 4}V{height - BOTTOM}'/>")
+        drawn.append(f"<path class='limit' d='M{frame.at(limit):.1f} {TOP - 4}V{frame.height - BOTTOM}'/>")
     for number, (name, low, high, kind, said) in enumerate(rows):
-        over = TOP + row * number + 6
-        left, width = start + low * scale, max((high - low) * scale, 2)
-        drawn.append(f"<text class='axis' x='{start - 10}' y='{over + 13}' text-anchor='end'>{escaped(name)}</text>")
+        over = TOP + frame.row * number + 6
+        left, width = frame.at(low), max((high - low) * frame.scale, 2)
+        drawn.append(frame.name(name, over + 13))
         drawn.append(f"<rect class='{kind}' x='{left:.1f}' y='{over}' width='{width:.1f}' height='18' rx='2'/>")
         drawn.append(f"<text class='value' x='{left + width + 6:.1f}' y='{over + 13.5}'>{escaped(said)}</text>")
-    drawn.append(_below(below, start, right, height))
-    return Chart(title, caption, svg(f"{title}: {caption}", "".join(drawn), height))
-
-
-def _scale_line(at: float, height: int, mark: float) -> str:
-    bottom = height - BOTTOM
-    return (
-        f"<path class='{'grid' if mark else 'base'}' d='M{at:.1f} {TOP}V{bottom}'/>"
-        f"<text class='axis' x='{at:.1f}' y='{bottom + 18}' text-anchor='middle'>{short(mark)}</text>"
-    )
-
-
-def _below(text: str, start: float, right: float, height: int) -> str:
-    return (
-        f"<text class='axis' x='{(start + right) / 2:.0f}' y='{height - 6}' text-anchor='middle'>{escaped(text)}</text>"
-    )
+    return Chart(title, caption, svg(f"{title}: {caption}", "".join(drawn), frame.height))
