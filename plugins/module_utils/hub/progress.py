@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from ..system.progress import EVERY, WINDOW, Rate, duration, gib
+from ..system.progress import EVERY, WINDOW, Rate, gib, pace
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Watch:
             return f"{told}, the last files are being verified"
         if self.seconds_left is None:
             return f"{told}, the run has just begun, or nothing came for {WINDOW:.0f} s"
-        return f"{told}, {gib(self.rate)}/s, about {duration(self.seconds_left)} left"
+        return f"{told}, {pace(self.rate, self.bytes_total - self.bytes)}"
 
 
 def read_watch(path: Path) -> Watch | None:

@@ -32,6 +32,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def pace(rate: int, left: int) -> str:
+    """Return bytes per second, and how long so many bytes more take at that; ``rate`` is more than 0."""
+    return f"{gib(rate)}/s" + (f", about {duration(left / rate)} left" if left > 0 else "")
+
+
 class Rate:
     """Bytes per second over the last half minute."""
 
@@ -92,9 +97,5 @@ class Progress:
         if not held:
             return self.what
         rate = self.rate.at(held)
-        parts = [f"{self.what}: {gib(held)}" + (f" of {gib(total)}" if total >= held else "")]
-        if rate:
-            parts.append(f"{gib(rate)}/s")
-            if total > held:
-                parts.append(f"about {duration((total - held) / rate)} left")
-        return ", ".join(parts)
+        told = f"{self.what}: {gib(held)}" + (f" of {gib(total)}" if total >= held else "")
+        return f"{told}, {pace(rate, total - held)}" if rate else told
