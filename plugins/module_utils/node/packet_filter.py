@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system.files import Changes, read_text, write_atomic
+from ..system.networks import is_everybody
 from ..system.run import MISSING, Runner, last_line
 from ..system.systemd_unit import CLOSED, render
 from ..system.timer import arm, disarm
@@ -96,10 +97,6 @@ class Wanted:
             network(address)
 
 
-#: Shortest prefix that is still somebody's network, by the version of IP: a private /8, and a provider's /32.
-WIDEST = {4: 8, 6: 32}
-
-
 def network(address: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     """Return an address or network that may reach the cluster's ports.
 
@@ -112,7 +109,7 @@ def network(address: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise FilterError(
             f"{address!r} is no address and no network ({error}): expected 192.168.1.20 or 192.168.1.0/24"
         ) from None
-    if found.prefixlen < WIDEST[found.version]:
+    if is_everybody(found):
         raise FilterError(f"{address} is nearly everybody: set packet_filter_enabled to false where that is meant")
     return found
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..system.networks import is_everybody
 from ..system.redact import Redactor, looks_secret
 from .ranges import RANGES, number_problems
 
@@ -202,8 +203,7 @@ def source_problems(sources: Sequence[str]) -> list[str]:
                 f"has {source!r}, which is no address and no network ({error}): write 192.168.1.20 or 192.168.1.0/24"
             )
             continue
-        # As module packet_filter takes them: 0.0.0.0/1 and 128.0.0.0/1 together are everybody.
-        if found.prefixlen < (8 if found.version == 4 else 32):
+        if is_everybody(found):
             problems.append(
                 f"has {source}, which is nearly everybody: set packet_filter_enabled to false where that is meant"
             )
