@@ -106,7 +106,7 @@ def run(count: int = len(settings.NODES)) -> None:
         steps.say(f"Docker {info.get('ServerVersion')}, {info.get('NCPU')} CPUs")
         # What stands in the way is said before anything is built.
         routes.refuse_conflicts(NETWORKS, routes.read_routes(), [network.attrs for network in client.networks.list()])
-        nodes.claim(client, OWNER)
+        nodes.claim(client, steps.say, OWNER)
         present = nodes.existing_nodes(client)
         refuse_others(present, wanted)
         if not present:

@@ -35,6 +35,8 @@ from simulation.settings import FABRIC, LABEL, LABEL_SPECIFICATION, MANAGEMENT, 
 # Seconds for a fresh node until systemd says `running` (6 s were measured on two cores), and for ssh to answer.
 BOOT_TIMEOUT = 180.0
 SSH_TIMEOUT = 120.0
+# States of a container that somebody may be using; nodes that are switched off keep a hub that runs.
+ALIVE = ("running", "paused", "restarting")
 
 # Sets the interface with the index given as first argument to the state given as second.
 SET_FAR_END = """
@@ -109,7 +111,7 @@ def up(
     A node that was made from another image or with other options is recreated, with empty disks.
     Raises SimulationError with the reason where that is not possible.
     """
-    claim(client, owner)
+    claim(client, progress, owner)
     report = Report()
     keys.require_ssh(progress)
     _networks(client, progress, report)
@@ -146,12 +148,19 @@ def up(
     return report
 
 
-def claim(client: docker.DockerClient, owner: str) -> None:
-    """Remember who uses the simulation. Raises SimulationError where somebody else does."""
+def claim(client: docker.DockerClient, progress: Progress, owner: str) -> None:
+    """Remember who uses the simulation. Raises SimulationError where somebody else does.
+
+    Nodes of which none runs are in nobody's use: a machine that went down in the middle of a run leaves them, and they are taken away.
+    """
     present = settings.state().get("owner")
-    if present and present != owner and _ours(client):
+    left = _ours(client) if present and present != owner else []
+    if any(container.status in ALIVE for container in left):
         remedy = "make demo-down" if present == "demo" else "python -m simulation down"
         raise SimulationError(f"The simulated Sparks are in use by '{present}': take them away first (`{remedy}`).")
+    if left:
+        progress(f"Nodes that '{present}' left behind are here, and none of them runs: they are taken away")
+        down(client, progress)
     settings.state_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
     if present != owner:
         settings.remember(owner=owner)
