@@ -28,11 +28,6 @@ options:
     type: list
     elements: dict
     default: []
-  open_ports:
-    description: Further TCP ports that anyone may reach.
-    type: list
-    elements: int
-    default: []
   nodes:
     description: Addresses of the cluster's nodes, and addresses or networks of others that may reach what the nodes may.
     type: list
@@ -97,7 +92,6 @@ from ..module_utils.system.run import run
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "confirmed", "absent"], "default": "present"},
     "ports": {"type": "list", "elements": "dict", "default": []},
-    "open_ports": {"type": "list", "elements": "int", "default": []},
     "nodes": {"type": "list", "elements": "str", "default": []},
     "dynamic_ports": {"type": "bool", "default": True},
     "seconds": {"type": "int", "default": 60},
@@ -111,7 +105,6 @@ def wanted(params: dict[str, Any]) -> Wanted:
         if row.get("reach") not in rows:
             raise FilterError(f"reach is {row.get('reach')!r} in {row}, expected {', '.join(rows)}")
         rows[row["reach"]].append(Ports.of(row))
-    rows["anyone"] += [Ports.of({"protocol": "tcp", "first": port, "last": port}) for port in params["open_ports"]]
     return Wanted(
         tuple(rows["loopback"]),
         tuple(rows["fabric"]),

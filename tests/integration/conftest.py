@@ -127,6 +127,17 @@ def worker() -> Host:
     return _host("spark-2")
 
 
+@pytest.fixture(scope="session")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a virtual environment with examples/requirements.txt."""
+    folder = tmp_path_factory.mktemp("clients")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    found = folder / "bin" / "python"
+    install = [found, "-m", "pip", "install", "--quiet", "--requirement", REPOSITORY / "examples" / "requirements.txt"]
+    subprocess.run(install, check=True)
+    return found
+
+
 def simulation(*arguments: str) -> None:
     """Run the driver of the simulated pair, for example ``simulation("reboot", "spark-2", "--hard")``."""
     subprocess.run([sys.executable, "-m", "simulation", *arguments], cwd=REPOSITORY, check=True)

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,17 +23,6 @@ FACTORIAL = str(math.factorial(127))
 def environment(head: Host) -> dict[str, str]:
     """What examples/README.md exports."""
     return {**os.environ, "OPENAI_BASE_URL": f"{URL}/v1", "OPENAI_API_KEY": api_key(head)}
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with examples/requirements.txt."""
-    folder = tmp_path_factory.mktemp("clients")
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    found = folder / "bin" / "python"
-    install = [found, "-m", "pip", "install", "--quiet", "--requirement", EXAMPLES / "requirements.txt"]
-    subprocess.run(install, check=True)
-    return found
 
 
 def said(command: list[str | Path], environment: dict[str, str]) -> str:
@@ -67,21 +55,21 @@ def test_curl_fails_without_the_key(environment: dict[str, str]) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["openai_chat.py", "litellm_chat.py"])
-def test_python_streams_an_answer(name: str, python: Path, environment: dict[str, str]) -> None:
-    assert "Paris" in said([python, name], environment)
+def test_python_streams_an_answer(name: str, clients: Path, environment: dict[str, str]) -> None:
+    assert "Paris" in said([clients, name], environment)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["openai_tools.py", "langchain_tools.py"])
-def test_python_closes_the_loop(name: str, python: Path, environment: dict[str, str]) -> None:
-    lines = said([python, name], environment).splitlines()
+def test_python_closes_the_loop(name: str, clients: Path, environment: dict[str, str]) -> None:
+    lines = said([clients, name], environment).splitlines()
     assert [line.partition(":")[0] for line in lines if not line.startswith("question")] == ["call", "result", "answer"]
     assert lines[-2] == f"result: {FACTORIAL}"
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["opencode.json", "continue.yaml"])
-def test_what_an_editors_configuration_says_is_answered(name: str, python: Path, environment: dict[str, str]) -> None:
+def test_what_an_editors_configuration_says_is_answered(name: str, clients: Path, environment: dict[str, str]) -> None:
     """Ask as the editor would: with the address, the model and the limits in its file, and a tool."""
     found = yaml.safe_load((EXAMPLES / name).read_text(encoding="utf-8"))
     if name == "opencode.json":
@@ -99,4 +87,4 @@ def test_what_an_editors_configuration_says_is_answered(name: str, python: Path,
         "    messages=[{'role': 'system', 'content': 'You edit files.'}, {'role': 'user', 'content': 'What is 127 factorial?'}])\n"
         "print(answer.model)"
     )
-    assert said([python, "-c", ask, model, str(output)], environment).strip() == model
+    assert said([clients, "-c", ask, model, str(output)], environment).strip() == model

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import ssl
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,15 +16,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from endpoint import URL, api_key, chat
+from endpoint import MODEL, URL, api_key, chat
 from testinfra.host import Host
 
 from tests.integration.conftest import Playbook, runner
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
-ON = {"gateway_enabled": True}
+#: With the server's log of requests, which is off by default.
+ON = {"gateway_enabled": True, "vllm_serve_extra_arguments": ["--enable-log-requests"]}
 KEYS = "playbooks/keys.yml"
+EXAMPLES = ROOT / "examples"
 PAGE = ROOT / "docs" / "security.md"
 ROUTES_BEGIN, ROUTES_END = "<!-- routes: begin -->", "<!-- routes: end -->"
 
@@ -50,6 +53,14 @@ def by_path(row: tuple[tuple[str, str], list[str]]) -> tuple[bool, str, str]:
     return "open" not in found, path, method
 
 
+def openssl(authority: Path, name: str) -> str:
+    """Return what openssl says of the endpoint's certificate, for a client that trusts an authority and expects a name."""
+    address = URL.removeprefix("http://")
+    command = ["openssl", "s_client", "-connect", address, "-CAfile", authority, "-verify_hostname", name]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=20)
+    return done.stdout + done.stderr
+
+
 def status(path: str, key: str = "", method: str = "GET") -> int:
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     body = None if method in ("GET", "HEAD") else b"{}"
@@ -72,6 +83,28 @@ def test_vllm_itself_is_on_loopback_alone(head: Host) -> None:
     server = [line.split()[3] for line in listening if line.split()[3].endswith(":8238")]
     assert server == ["127.0.0.1:8238"]
     assert any("haproxy" in line and ":8235" in line for line in listening)
+
+
+def test_the_clients_own_id_is_in_both_logs_and_the_prompt_in_none(head: Host) -> None:
+    headers = {
+        "Authorization": f"Bearer {api_key(head)}",
+        "Content-Type": "application/json",
+        "X-Request-ID": "mine-4711",
+    }
+    asked = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "max_tokens": 40,
+    }
+    request = urllib.request.Request(f"{URL}/v1/chat/completions", json.dumps(asked).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.headers["x-request-id"] == "mine-4711"
+        assert json.load(answer)["id"] == "chatcmpl-mine-4711"
+    for unit in ("spark-gateway", "spark-vllm"):
+        with head.sudo():
+            lines = head.check_output(f"journalctl --unit {unit} --since -2min --output cat --no-pager").splitlines()
+        assert [line for line in lines if "mine-4711" in line], unit
+        assert not [line for line in lines if "capital of France" in line], unit
 
 
 def test_every_route_of_this_vllm_is_as_the_table_says(head: Host, playbook: Playbook) -> None:
@@ -140,7 +173,9 @@ def test_a_certificate_that_is_none_changes_nothing(playbook: Playbook, head: Ho
     assert "Paris" in chat("What is the capital of France?", api_key(head))["content"]
 
 
-def test_with_its_own_authority_a_client_needs_one_file(playbook: Playbook, tmp_path: Path) -> None:
+def test_with_its_own_authority_a_client_needs_one_file(
+    playbook: Playbook, head: Host, clients: Path, tmp_path: Path
+) -> None:
     authority = tmp_path / "authority.pem"
     own = {
         **ON,
@@ -158,6 +193,20 @@ def test_with_its_own_authority_a_client_needs_one_file(playbook: Playbook, tmp_
         assert answer.status == 200
     with pytest.raises(urllib.error.URLError, match="verify failed"):
         urllib.request.urlopen(f"{secure}/health", timeout=20, context=ssl.create_default_context())
+    seen = openssl(authority, "spark-1")
+    assert "Verify return code: 0 (ok)" in seen and "TLSv1.3" in seen
+    assert "Verification error: hostname mismatch" in openssl(authority, "spark-9")
+    # The openai package with nothing but OpenSSL's own variable, and without it.
+    environment = {**os.environ, "OPENAI_BASE_URL": f"{secure}/v1", "OPENAI_API_KEY": api_key(head)}
+    trusting = {**environment, "SSL_CERT_FILE": str(authority)}
+    answered = subprocess.run(
+        [clients, "openai_chat.py"], cwd=EXAMPLES, env=trusting, capture_output=True, text=True, check=False
+    )
+    assert "Paris" in answered.stdout, answered.stderr
+    refused = subprocess.run(
+        [clients, "openai_chat.py"], cwd=EXAMPLES, env=environment, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode != 0 and "CERTIFICATE_VERIFY_FAILED" in refused.stderr
     assert playbook(extra=own).changed == set()
     back = playbook(extra=ON)
     assert back.status == "successful", back.output[-3000:]

@@ -75,6 +75,10 @@ def open_again(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         "is reached from outside, and for the nodes alone" in flat
         and flat.count("set packet_filter_enabled to true") == 1
     )
+    # The same scan where the filter is asked for and not in force: what verify would find if the role had done nothing.
+    missed = runner(folder)("playbooks/ports.yml", extra={"packet_filter_enabled": True})
+    assert missed.status == "failed" and missed.changed == set()
+    assert "for the nodes alone" in missed.failures[0] and "run playbooks/nodes.yml" in missed.failures[0]
     yield
     folder = tmp_path_factory.mktemp("open")
     run = runner(folder)(book(folder, PLAY), extra={"what": "remove"})
@@ -112,6 +116,44 @@ def test_the_scan_says_what_is_reached_from_where(playbook: Playbook) -> None:
     assert "6379 spark-ray-head the nodes the nodes Ray head (GCS)" in flat, on.output[-3000:]
     assert "8235 spark-vllm outside and the nodes anyone endpoint" in flat
     assert on.changed == set()
+
+
+def test_a_port_that_nobody_named_fails_the_scan_until_somebody_does(playbook: Playbook, head: Host) -> None:
+    with head.sudo():
+        head.check_output("systemd-run --unit stranger --collect python3 -m http.server 8899")
+    try:
+        found = playbook("playbooks/ports.yml", extra={"packet_filter_enabled": True})
+        assert found.status == "failed" and "stranger.service" in found.failures[0], found.output[-3000:]
+        assert "name it in packet_filter_open_ports" in found.failures[0]
+        meant = {"packet_filter_enabled": True, "packet_filter_open_ports": [8899]}
+        assert playbook("playbooks/ports.yml", extra=meant).status == "successful"
+    finally:
+        with head.sudo():
+            head.check_output("systemctl stop stranger")
+
+
+def test_over_ipv6_as_well(playbook: Playbook, head: Host, worker: Host) -> None:
+    """The simulated networks have no IPv6: the nodes get addresses of it on their link, and reach each other by them."""
+    fabric = "ip -json -4 address show | python3 -c \"import json,sys; print(next(i['ifname'] for i in json.load(sys.stdin) for a in i['addr_info'] if a['local'].startswith('192.168.100.')))\""
+    addresses = {head: "fd00:100::10", worker: "fd00:100::11"}
+    with head.sudo(), worker.sudo():
+        for host, address in addresses.items():
+            name = host.check_output(fabric).strip()
+            host.check_output(
+                f"sysctl -w net.ipv6.conf.{name}.disable_ipv6=0 && ip address add {address}/64 dev {name} nodad"
+            )
+    try:
+        seen = playbook("playbooks/ports.yml", extra={"packet_filter_enabled": True})
+        assert seen.status == "successful", seen.output[-3000:]
+        probe = "timeout 3 bash -c 'exec 3<>/dev/tcp/fd00:100::10/{}'"
+        assert worker.run(probe.format(22)).rc == 0, "SSH answers over IPv6"
+        assert worker.run(probe.format(6379)).rc != 0, (
+            "Ray's control store does not: the cluster is the nodes' IPv4 addresses"
+        )
+    finally:
+        with head.sudo(), worker.sudo():
+            for host in addresses:
+                host.run(f"sysctl -w net.ipv6.conf.{host.check_output(fabric).strip()}.disable_ipv6=1")
 
 
 def test_rules_that_lock_everybody_out_are_taken_back(

@@ -119,9 +119,15 @@ def throwaway(
         options: further options of `docker run`.
         data: text for its standard input.
     """
-    fixed = ["--rm", "--pull", "never", "--network", "none", *BARE, *(["--interactive"] if data is not None else [])]
-    command = [DOCKER, "run", *fixed, *options, "--entrypoint", argv[0], image, *argv[1:]]
-    return run(command, seconds) if data is None else run(command, seconds, data=data)
+    if data is None:
+        return run(throwaway_command(image, argv, options), seconds)
+    return run(throwaway_command(image, argv, ("--interactive", *options)), seconds, data=data)
+
+
+def throwaway_command(image: str, argv: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    """Return the command that `throwaway` runs."""
+    fixed = ("--rm", "--pull", "never", "--network", "none", *BARE)
+    return [DOCKER, "run", *fixed, *options, "--entrypoint", argv[0], image, *argv[1:]]
 
 
 def remove_container(run: Runner, name: str) -> None:

@@ -150,7 +150,7 @@ def judge(row: Row, closed: bool) -> Finding:
 
     Args:
         row: of the table.
-        closed: whether the packet filter is on: a port that is open nevertheless is red, and yellow without it.
+        closed: whether the packet filter is on: a port that is open nevertheless, or of another program and unnamed, is red, and yellow without it.
     """
     many = len(row.ports) > 1
     what = f"port{'s' * many} {row.named} of {row.node} ({row.owner}{f', {row.reason}' if row.reason else ''})"
@@ -160,10 +160,10 @@ def judge(row: Row, closed: bool) -> Finding:
             return fine("node", "ports", f"{what}: reached by nobody else")
         return Finding(
             "node.port_of_others",
-            YELLOW,
+            RED if closed else YELLOW,
             "ports",
             f"{what} {is_reached} {' and '.join(row.places)}, and no part of this collection",
-            "see whether that is meant; ufw, or the program's own setting, closes it",
+            "close it by ufw or the program's own setting, or name it in packet_filter_open_ports where that is meant",
             subject=row.node,
         )
     allowed = {"anyone": {CONTROLLER, NODES}, "fabric": {NODES}, "loopback": set()}[row.reach]

@@ -45,7 +45,8 @@ CODES: dict[str, Meaning] = {
     "node.port_of_others": Meaning(
         "A port of another program is open",
         "Something that is not this collection's listens on the node and is reached from another machine.",
-        "See whether that is meant; `ufw` or the program's own setting closes it.",
+        "Close it by `ufw` or the program's own setting; where it is meant, name it in `packet_filter_open_ports`. With the packet filter on, an open port "
+        "that nobody named fails `verify`.",
     ),
     "node.unreachable": Meaning(
         "The node does not answer",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..docker.cli import DOCKER
+from ..docker.cli import DOCKER, throwaway_command
 from ..system.files import read_text, write_atomic
 from ..system.http_json import HttpClient, HttpError
 from ..system.run import Runner
@@ -31,21 +31,28 @@ def folder_name(cause: str) -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{cause.split(':')[0].replace(' ', '-')}"
 
 
-def _may_read_others(scope: Path = PTRACE_SCOPE) -> tuple[str, ...]:
-    """Return options of `docker exec` for a program that reads another process of the same user.
+def _stack(container: str, pid: int, image: str) -> Sequence[str]:
+    """Return the command that reads the stack of a process: in its container, or where an image is given in one of that image for this alone.
 
-    The containers have no capability. Where the kernel's Yama lets a process read its children alone (Ubuntu's default), this one program gets them
-    all, for as long as it runs.
+    The containers have no capability. Where the kernel's Yama lets a process read its children alone (Ubuntu's default), it takes CAP_SYS_PTRACE,
+    which none of the containers that serve has.
     """
-    return ("--privileged",) if read_text(scope).strip() in ("1", "2") else ()
+    dump = ("py-spy", "dump", "--pid", str(pid))
+    if image:
+        return throwaway_command(image, dump, ("--read-only", "--pid", "host", "--cap-add", "SYS_PTRACE"))
+    return (DOCKER, "exec", container, *dump)
 
 
-def _commands(units: Sequence[str], containers: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+def _image_where_asked(container: str, run: Runner) -> str:
+    """Return the image of a container where reading another process takes more than the container may; else nothing."""
+    if read_text(PTRACE_SCOPE).strip() not in ("1", "2"):
+        return ""
+    return run((DOCKER, "ps", "--filter", f"name=^{container}$", "--format", "{{.Image}}"), 4.0)[1].strip()
+
+
+def _commands(units: Sequence[str], containers: Sequence[str], image: str) -> list[tuple[str, Sequence[str]]]:
     # The image may have py-spy; a rank whose stack can be read says in which call it waits.
-    stacks = [
-        (f"stack-{pid}.txt", (DOCKER, "exec", *_may_read_others(), containers[0], "py-spy", "dump", "--pid", str(pid)))
-        for pid in (*ranks(), *engines())
-    ]
+    stacks = [(f"stack-{pid}.txt", _stack(containers[0], pid, image)) for pid in (*ranks(), *engines())]
     return [
         *stacks[:8],
         *(
@@ -95,7 +102,7 @@ def collect(
             write_atomic(target / file, text, 0o600)
         if url:
             _page(target / "metrics.txt", url)
-        for file, argv in _commands(units, containers):
+        for file, argv in _commands(units, containers, _image_where_asked(containers[0], run)):
             left = SECONDS - (time.monotonic() - began)
             if left <= 0:
                 break

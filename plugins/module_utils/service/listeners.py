@@ -71,6 +71,9 @@ _RAY_NODE = {
     "runtime-env-agent-port": ("Ray runtime environment agent", "loopback"),
 }
 
+#: Setting that opens further ports to anyone.
+OPENED = "packet_filter_open_ports"
+
 #: Where clients ask, whatever answers there; the default of spark_api_port.
 ENDPOINT_PORT = 8235
 
@@ -386,9 +389,16 @@ def port_needs(values: Mapping[str, Any], kind: str, nodes: int) -> list[dict[st
 def filter_rows(values: Mapping[str, Any], kind: str, nodes: int) -> list[dict[str, Any]]:
     """Return who may reach which ports of a node: dicts of ``protocol``, ``first``, ``last``, ``name`` and ``reach``; see ``open_ports``.
 
+    First the ports that the settings open to anyone, SSH's among them, whatever its number on this node or on the way to it.
     NFS over RDMA is not among them: what goes by RDMA passes no packet filter.
     """
+    ssh = [int(values["ansible_port"])] if values.get("ansible_port") is not None else []
+    named = {"SSH": ssh, OPENED: [int(port) for port in values.get(OPENED) or ()]}
     return [
+        {"protocol": "tcp", "first": port, "last": port, "name": name, "reach": "anyone"}
+        for name, ports in named.items()
+        for port in ports
+    ] + [
         {
             "protocol": found.listener.protocol,
             "first": found.first,
@@ -408,6 +418,8 @@ def settings_asked() -> list[str]:
         dict.fromkeys(
             [
                 *names,
+                "ansible_port",
+                OPENED,
                 "vllm_serve_executor",
                 "model_share_method",
                 "model_share_nfs_transport",

@@ -49,7 +49,8 @@ def node(port: int, owner: str, *places: str) -> Node:
         (41000, "spark-vllm", (CONTROLLER,), True, "red", "node.port_open"),
         (7777, "spark-vllm", (CONTROLLER,), False, "red", "node.port_open"),
         (7777, "spark-vllm", (), False, "green", "node.ok"),
-        (8888, "jupyter.service", (CONTROLLER,), True, "yellow", "node.port_of_others"),
+        (8888, "jupyter.service", (CONTROLLER,), True, "red", "node.port_of_others"),
+        (8888, "jupyter.service", (CONTROLLER,), False, "yellow", "node.port_of_others"),
         (8888, "jupyter.service", (), True, "green", "node.ok"),
     ],
 )

@@ -75,18 +75,27 @@ def test_it_keeps_verdict_figures_journals_kernel_memory_and_stacks(
     assert sum(name.startswith("stack-") for name in names) == 8
     # Ray's logs are in its own container, the ranks under Ray as well.
     assert "ray-logs-spark-ray-head.txt" in names and "ray-logs-spark-vllm.txt" not in names
-    assert [word for word in node.asked[0][1:5] if word != "--privileged"][:3] == ["exec", "spark-ray-head", "py-spy"]
 
 
-@pytest.mark.parametrize(
-    ("scope", "options"), [("0", ()), ("1", ("--privileged",)), ("2", ("--privileged",)), ("", ())]
-)
-def test_a_stack_is_read_with_more_rights_where_the_kernel_asks_for_them(
-    tmp_path: Path, scope: str, options: tuple[str, ...]
+@pytest.mark.parametrize(("scope", "more"), [("0", False), ("1", True), ("2", True), ("3", False), ("", False)])
+def test_a_stack_is_read_with_one_more_right_where_the_kernel_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str, more: bool
 ) -> None:
+    """Nobody may with 3, whatever its rights."""
     if scope:
         (tmp_path / "scope").write_text(f"{scope}\n")
-    assert evidence._may_read_others(tmp_path / "scope") == options
+    monkeypatch.setattr(evidence, "PTRACE_SCOPE", tmp_path / "scope")
+    node = Node(monkeypatch)
+    node.output = "vllm:of-here\n"
+    keep(tmp_path / "evidence", node, "hung")
+    command = next(argv for argv in node.asked if "py-spy" in argv)
+    dump = ["py-spy", "dump", "--pid", "100"]
+    if not more:
+        assert list(command[1:]) == ["exec", "spark-ray-head", *dump]
+        return
+    assert [command[place + 1] for place, word in enumerate(command) if word == "--cap-add"] == ["SYS_PTRACE"]
+    assert {"--cap-drop", "--read-only", "--rm"} <= set(command) and "--privileged" not in command
+    assert list(command[-5:]) == ["py-spy", "vllm:of-here", *dump[1:]]
 
 
 def test_the_only_gpu_of_a_node_without_ranks_is_the_engine_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,11 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.bench import
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.peer.share import DEFAULT_PORT
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.listeners import (
     LISTENERS,
+    filter_rows,
     open_ports,
     port_needs,
     port_problems,
+    settings_asked,
 )
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.settings.shared import SHARED
 
@@ -139,3 +141,15 @@ def test_a_packet_filter_finds_ssh_on_every_node() -> None:
             found for found in open_ports({}, kind, nodes) if found.listener.reach == "anyone" and found.first == 22
         ]
         assert ssh.listener.owners == ("ssh.service",)
+
+
+def test_ports_that_are_meant_to_be_open_come_first() -> None:
+    """SSH's own number on the way to the node, and what the settings name: a filter lets them pass, a scan takes them for meant."""
+    rows = filter_rows({"ansible_port": "2222", "packet_filter_open_ports": [3000, 29500]}, "head", 2)
+    assert [(row["name"], row["first"], row["reach"]) for row in rows[:4]] == [
+        ("SSH", 2222, "anyone"),
+        ("packet_filter_open_ports", 3000, "anyone"),
+        ("packet_filter_open_ports", 29500, "anyone"),
+        ("SSH", 22, "anyone"),
+    ]
+    assert {"ansible_port", "packet_filter_open_ports"} <= set(settings_asked())
