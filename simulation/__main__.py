@@ -16,6 +16,7 @@ import docker.errors
 
 from simulation import demo, engine, machines, nodes, settings
 from simulation.faults import catalog, suite
+from simulation.faults.traffic import SILENT, WRONG
 from simulation.gb10 import check as gb10_check
 from simulation.gb10 import stage as gb10_stage
 from simulation.gb10.variants import VARIANTS
@@ -87,6 +88,10 @@ def parser() -> argparse.ArgumentParser:
     broken.add_argument("--quick", action="store_true", help="only the quick ones")
     broken.add_argument("--list", action="store_true", help="name the faults")
     broken.add_argument("--times", type=int, default=1, metavar="N", help="put each N times")
+    broken.add_argument(
+        "--soak", type=float, metavar="MINUTES", help="put one of them at random every two minutes, for so long"
+    )
+    broken.add_argument("--seed", type=int, metavar="N", help="for the same order of a soak again")
     broken.add_argument("--json", metavar="FILE", help="write all results there")
     broken.add_argument("--docs", metavar="FILE", help="write the table between the marks in this page")
     broken.add_argument("--page", metavar="FILE", help="write all results as a page for a browser")
@@ -179,11 +184,22 @@ def put_faults(client: docker.DockerClient, options: argparse.Namespace) -> None
         for fault in wanted:
             say(f"{fault.name}{'  (quick)' if fault.quick else ''}")
         return
-    results, cold = suite.run(client, say, wanted, options.times)
+    if options.soak is not None and not 0 < options.soak <= 24 * 60:
+        raise SimulationError(f"--soak is {options.soak:g}, expected minutes, at most a day.")
+    whole: suite.Soak | None = None
+    if options.soak is None:
+        results, cold = suite.run(client, say, wanted, options.times)
+    else:
+        seed = options.seed if options.seed is not None else int(time.time())
+        whole, cold = suite.soak(client, say, wanted, options.soak, seed)
+        results = whole.results
+        say(whole.sentence())
     if options.json:
         Path(options.json).write_text(suite.as_json(results, cold), encoding="utf-8")
-    if options.docs:
-        suite.write_docs(Path(options.docs), results, cold)
+    if options.docs and whole:
+        suite.write_docs(Path(options.docs), suite.soak_table(whole, cold), suite.SOAK_BEGIN, suite.SOAK_END)
+    elif options.docs:
+        suite.write_docs(Path(options.docs), suite.table(results, cold))
     if options.page:
         # Only here: the page needs the collection on the path, as `make venv` puts it there.
         from simulation.faults.page import page
@@ -191,6 +207,8 @@ def put_faults(client: docker.DockerClient, options: argparse.Namespace) -> None
         made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         Path(options.page).write_text(page(results, cold, made), encoding="utf-8")
     wrong = [result.fault for result in results if result.problems]
+    if whole and (whole.clients.get(WRONG) or whole.clients.get(SILENT)) and not wrong:
+        raise SimulationError("Between the faults clients got wrong answers, or none: the sentence above counts them.")
     if wrong:
         raise SimulationError(
             f"{len(wrong)} of {len(results)} faults did not end as they must: {', '.join(dict.fromkeys(wrong))}."

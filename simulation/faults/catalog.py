@@ -21,7 +21,8 @@ HEAD, WORKER = NODES[0], NODES[1]
 API, ENGINE, RANK, RAYLET, GCS = (
     "^/opt/serving/bin/python /opt/serving/bin/vllm serve",
     "^VLLM::EngineCore",
-    "^ray::RayWorkerProc",
+    # Under Ray and under mp.
+    "^(ray::RayWorkerProc|VLLM::Worker)",
     "raylet/raylet ",
     "gcs_server ",
 )
@@ -69,7 +70,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. ``restarts``: how often at most the server starts again because of it."""
+    """One fault. ``restarts``: how often at most the server starts again because of it. ``ray``: whether there is such a fault under Ray alone."""
 
     name: str
     put: Callable[[Pair], object]
@@ -77,6 +78,9 @@ class Fault:
     restarts: int = 1
     #: Seconds to wait for the first failure before it is said that clients noticed nothing.
     notice_s: float = 40.0
+    #: Seconds after which it is said that the endpoint did not come back: longer than any recovery takes.
+    given_up_s: float = 420.0
+    ray: bool = False
 
 
 def _signal(node: Node, pattern: str, name: str) -> Callable[[Pair], object]:
@@ -92,12 +96,10 @@ def _stopped(node: Node, pattern: str, seconds: float | None) -> Callable[[Pair]
     return put
 
 
-def _cut(seconds: float | None, node: Node = WORKER) -> Callable[[Pair], object]:
+def _cut(seconds: float, node: Node = WORKER) -> Callable[[Pair], object]:
     def put(pair: Pair) -> None:
         nodes.cut(pair.docker, pair.say, [node], [FABRIC])
-        pair.later(
-            seconds if seconds is not None else 150.0, lambda: nodes.heal(pair.docker, pair.say, [node], [FABRIC])
-        )
+        pair.later(seconds, lambda: nodes.heal(pair.docker, pair.say, [node], [FABRIC]))
 
     return put
 
@@ -132,6 +134,17 @@ def _cut_in_a_start(after: float, seconds: float) -> Callable[[Pair], object]:
     def put(pair: Pair) -> None:
         pair.signal(HEAD, API, "KILL")
         pair.later(after, lambda: _cut(seconds)(pair))
+
+    return put
+
+
+def _stopped_in_a_start(after: float, stopped: float) -> Callable[[Pair], object]:
+    """Stop the server by hand while it starts, and start it again."""
+
+    def put(pair: Pair) -> None:
+        pair.signal(HEAD, API, "KILL")
+        pair.later(after, lambda: pair.run(HEAD, "systemctl", "stop", "spark-vllm"))
+        pair.later(after + stopped, lambda: pair.run(HEAD, "systemctl", "start", "--no-block", "spark-vllm"))
 
     return put
 
@@ -184,6 +197,9 @@ def _leave(client: Client) -> None:
         line.close()
 
 
+#: The containers are Docker's children no more when it is back, and go on; systemd starts it again.
+_DOCKER_KILLED = ("systemctl", "kill", "--kill-whom", "main", "-s", "KILL", "docker")
+
 FAULTS: tuple[Fault, ...] = (
     Fault("kill -9 of the API server", _signal(HEAD, API, "KILL")),
     Fault("kill -9 of the engine core", _signal(HEAD, ENGINE, "KILL")),
@@ -193,15 +209,20 @@ FAULTS: tuple[Fault, ...] = (
     Fault("SIGSTOP of the rank on spark-2 for 8 s", _stopped(WORKER, RANK, 8), restarts=0, notice_s=20.0),
     Fault("SIGSTOP of the engine core", _stopped(HEAD, ENGINE, None)),
     Fault("SIGSTOP of the API server", _stopped(HEAD, API, None), quick=False),
-    Fault("kill -9 of the raylet on spark-2", _signal(WORKER, RAYLET, "KILL")),
-    Fault("kill -9 of the raylet on spark-1", _signal(HEAD, RAYLET, "KILL"), quick=False),
-    Fault("kill -9 of Ray's control store", _signal(HEAD, GCS, "KILL")),
+    Fault("kill -9 of the raylet on spark-2", _signal(WORKER, RAYLET, "KILL"), ray=True),
+    Fault("kill -9 of the raylet on spark-1", _signal(HEAD, RAYLET, "KILL"), quick=False, ray=True),
+    Fault("kill -9 of Ray's control store", _signal(HEAD, GCS, "KILL"), ray=True),
     Fault("restart of Docker on spark-2", _units(WORKER, "systemctl", "restart", "docker"), quick=False),
     Fault("restart of Docker on spark-1", _units(HEAD, "systemctl", "restart", "docker"), quick=False),
-    Fault("docker stop of the Ray worker", _units(WORKER, "docker", "stop", "spark-ray-worker"), quick=False),
-    Fault("docker kill of the Ray worker", _units(WORKER, "docker", "kill", "spark-ray-worker"), quick=False),
-    Fault("docker stop of the Ray head", _units(HEAD, "docker", "stop", "spark-ray-head"), quick=False),
+    Fault("kill -9 of Docker on spark-2", _units(WORKER, *_DOCKER_KILLED), quick=False),
+    Fault("kill -9 of Docker on spark-1", _units(HEAD, *_DOCKER_KILLED), quick=False),
+    Fault("docker stop of the server", _units(HEAD, "docker", "stop", "spark-vllm"), quick=False),
+    Fault("docker kill of the server", _units(HEAD, "docker", "kill", "spark-vllm"), quick=False),
+    Fault("docker stop of the Ray worker", _units(WORKER, "docker", "stop", "spark-ray-worker"), quick=False, ray=True),
+    Fault("docker kill of the Ray worker", _units(WORKER, "docker", "kill", "spark-ray-worker"), quick=False, ray=True),
+    Fault("docker stop of the Ray head", _units(HEAD, "docker", "stop", "spark-ray-head"), quick=False, ray=True),
     Fault("plug pulled on spark-2 for 60 s", _unplug(WORKER, 60), quick=False, restarts=2),
+    Fault("plug pulled on spark-2 for 10 min", _unplug(WORKER, 600), quick=False, restarts=2, given_up_s=1000.0),
     Fault("plug pulled on spark-1 for 45 s", _unplug(HEAD, 45), quick=False, restarts=2),
     Fault("both plugs pulled, spark-1 back first", _unplug_both(HEAD, WORKER), quick=False, restarts=2),
     Fault("both plugs pulled, spark-2 back first", _unplug_both(WORKER, HEAD), quick=False, restarts=2),
@@ -213,6 +234,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("link cut for 66 s", _cut(66), quick=False, restarts=2),
     Fault("link cut for 75 s", _cut(75), restarts=2),
     Fault("link cut for 120 s", _cut(120), quick=False, restarts=2),
+    Fault("link cut for 300 s", _cut(300), quick=False, restarts=3, given_up_s=700.0),
+    Fault("server stopped by hand in the middle of a start", _stopped_in_a_start(15, 10), quick=False, restarts=2),
     Fault("link cut for 30 s in the middle of a start", _cut_in_a_start(20, 30), quick=False, restarts=3),
     Fault("link silent for 75 s, carrier up", _lossy(75, "INPUT", "OUTPUT"), quick=False, restarts=2),
     Fault("link silent in one direction for 75 s", _lossy(75, "INPUT"), quick=False, restarts=2),

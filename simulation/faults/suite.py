@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,15 +16,23 @@ from typing import Any
 import docker
 
 from simulation import demo, nodes
-from simulation.faults.catalog import HEAD, WORKER, Fault, Pair
+from simulation.faults.catalog import HEAD, RANK, WORKER, Fault, Pair
 from simulation.faults.traffic import ERROR, RIGHT, SILENT, WRONG, Client, Outcome, Traffic, counted
-from simulation.settings import SimulationError
+from simulation.settings import Node, SimulationError
 
 #: Right answers without a failure for this many seconds are a service.
 STEADY_S = 12.0
-#: Longer than any recovery takes: then it is said that it did not come back.
-GIVEN_UP_S = 420.0
+#: Longer than a plain start takes here.
+START_S = 420.0
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+#: Seconds from one fault of a soak to the next.
+SOAK_EVERY_S = 120.0
+SOAK_BEGIN, SOAK_END = "<!-- soak: begin -->", "<!-- soak: end -->"
+#: Units in the order in which they start, each with its container, by whether the ranks run under Ray.
+UNITS: dict[bool, tuple[tuple[Node, str], ...]] = {
+    True: ((HEAD, "spark-ray-head"), (WORKER, "spark-ray-worker"), (HEAD, "spark-vllm")),
+    False: ((WORKER, "spark-vllm-worker"), (HEAD, "spark-vllm")),
+}
 
 
 @dataclass
@@ -40,6 +49,27 @@ class Result:
     verdict_s: float | None = None
     evidence: str = ""
     problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Soak:
+    """Random faults under one traffic: what clients saw from the first to the last minute, and each fault's own result."""
+
+    minutes: float
+    every_s: float
+    seed: int
+    results: list[Result] = field(default_factory=list)
+    clients: dict[str, int] = field(default_factory=dict)
+    took_s: float = 0.0
+
+    def sentence(self) -> str:
+        """Return everything in one sentence."""
+        kinds = ", ".join(f"{self.clients.get(kind, 0)} {kind}" for kind in (RIGHT, ERROR, WRONG, SILENT))
+        away = sum(result.recovered_s or 0.0 for result in self.results)
+        return (
+            f"{self.took_s / 60:.0f} minutes, {len(self.results)} faults (at random, seed {self.seed}, one every {self.every_s:.0f} s or when the pair served "
+            f"again): {kinds}; without an answer for {away / 60:.1f} minutes of them; {sum(result.restarts for result in self.results)} starts"
+        )
 
 
 def steady(outcomes: Sequence[Outcome], now: float) -> bool:
@@ -72,57 +102,67 @@ class Suite:
         self.say = say
         self.asked = self._client()
         self.cold_s: float | None = None
+        record = nodes.execute(client, HEAD, ["cat", "/etc/dgx-spark/cluster.json"], "read the record of the cluster")
+        self.ray = bool(json.loads(record)["ray"])
+        self.units = UNITS[self.ray]
 
     @staticmethod
     def _client() -> Client:
         endpoint = demo.endpoint_of_head()
         return Client(endpoint.url, endpoint.key, endpoint.model())
 
+    def possible(self, faults: Sequence[Fault]) -> list[Fault]:
+        """Return the faults that there are with the executor that runs, and say which are left out.
+
+        Raises:
+            SimulationError: none is left.
+        """
+        left_out = [fault.name for fault in faults if fault.ray and not self.ray]
+        if left_out:
+            self.say(f"Left out, since they are Ray's and the ranks run without it: {', '.join(left_out)}")
+        if len(left_out) == len(faults):
+            raise SimulationError("None of these faults is possible with the executor mp.")
+        return [fault for fault in faults if fault.name not in left_out]
+
     def cold_start(self) -> float:
         """Return the seconds from the start of the stopped units to the first right answer: what all else is compared with."""
         self.say("Yardstick: all units stopped, started, and the first right answer")
         traffic = Traffic(self.asked)
         traffic.learn()
-        for node, unit in ((HEAD, "spark-vllm"), (WORKER, "spark-ray-worker"), (HEAD, "spark-ray-head")):
+        for node, unit in reversed(self.units):
             nodes.execute(self.docker, node, ["systemctl", "stop", unit], f"stop {unit}")
         begun = time.monotonic()
-        for node, unit in ((HEAD, "spark-ray-head"), (WORKER, "spark-ray-worker"), (HEAD, "spark-vllm")):
+        for node, unit in self.units:
             nodes.execute(self.docker, node, ["systemctl", "start", "--no-block", unit], f"start {unit}")
         while traffic.once("What is the capital of France?", False).kind != RIGHT:
-            if time.monotonic() - begun > GIVEN_UP_S:
-                raise SimulationError(f"The endpoint did not come back within {GIVEN_UP_S:.0f} s of a plain start.")
+            if time.monotonic() - begun > START_S:
+                raise SimulationError(f"The endpoint did not come back within {START_S:.0f} s of a plain start.")
             time.sleep(0.5)
         self.cold_s = time.monotonic() - begun
         self.say(f"  {self.cold_s:.1f} s")
         return self.cold_s
 
-    def run(self, fault: Fault) -> Result:
-        """Put one fault on the pair under traffic, wait until it serves again, and say what happened."""
+    def run(self, fault: Fault, traffic: Traffic | None = None) -> Result:
+        """Put one fault on the pair under traffic, wait until it serves again, and say what happened.
+
+        traffic: that runs already and goes on afterwards; without it the fault has its own.
+        """
         pair = Pair(self.docker, self.asked, self.say)
-        traffic = Traffic(self.asked)
-        traffic.learn()
-        self._forget()
-        self._wait(
-            self._prefill_seen, 150, f"before {fault.name}: the watchdog did not measure prefill on a pair that serves"
-        )
-        traffic.start()
-        self._wait(lambda: steady(traffic.outcomes, time.monotonic()), 90, f"before {fault.name}: no steady answers")
-        self._forget()
-        self._wait(
-            self._prefill_seen, 150, f"before {fault.name}: the watchdog did not measure prefill on a pair that serves"
-        )
+        asking = traffic or self._traffic()
+        self._ready(asking, fault.name)
         since = self._now_in_node()
         starts = self._starts()
         self.say(f"{fault.name}")
         begun = time.monotonic()
         try:
             fault.put(pair)
-            self._observe(traffic, begun, fault)
+            self._observe(asking, begun, fault)
         finally:
             for action in reversed(pair.undo):
                 action()
-            traffic.stop()
-        outcomes = traffic.since(begun)
+            if traffic is None:
+                asking.stop()
+        outcomes = asking.since(begun)
         result = Result(
             fault.name,
             recovery(outcomes, begun),
@@ -132,9 +172,41 @@ class Suite:
             fault.restarts,
         )
         self._told(result, since)
-        self._judge(result, outcomes)
+        self._judge(result, outcomes, fault.given_up_s)
         self.say(f"  {line(result, self.cold_s)}")
         return result
+
+    def _traffic(self) -> Traffic:
+        """Return clients that ask, with answers that are known."""
+        traffic = Traffic(self.asked)
+        traffic.learn()
+        traffic.start()
+        return traffic
+
+    def _ready(self, traffic: Traffic, what: str) -> None:
+        """Wait until clients get right answers and the watchdog knows how fast this machine reads prompts; nothing counts from before."""
+        self._wait(lambda: steady(traffic.outcomes, time.monotonic()), 90, f"before {what}: no steady answers")
+        self._forget()
+        self._wait(
+            self._prefill_seen, 150, f"before {what}: the watchdog did not measure prefill on a pair that serves"
+        )
+
+    def soak(self, faults: Sequence[Fault], minutes: float, every_s: float, seed: int) -> Soak:
+        """Put a random fault on the pair every so many seconds for so many minutes, under one traffic that never pauses."""
+        chance = random.Random(seed)
+        traffic = self._traffic()
+        found = Soak(minutes, every_s, seed)
+        began = time.monotonic()
+        try:
+            while (begun := time.monotonic()) - began < minutes * 60:
+                self.say(f"Minute {(begun - began) / 60:.0f} of {minutes:g}")
+                found.results.append(self.run(chance.choice(faults), traffic))
+                time.sleep(max(0.0, begun + every_s - time.monotonic()))
+        finally:
+            traffic.stop()
+        found.clients = counted(traffic.outcomes)
+        found.took_s = time.monotonic() - began
+        return found
 
     def _observe(self, traffic: Traffic, begun: float, fault: Fault) -> None:
         """Wait until clients notice and are served again; the fault that nobody notices ends after its time."""
@@ -148,10 +220,10 @@ class Suite:
             # A fault that clients notice late still has its time.
             if steady(seen, now) and now - begun >= min(fault.notice_s, 20.0):
                 return
-            if now - begun > GIVEN_UP_S:
+            if now - begun > fault.given_up_s:
                 return
 
-    def _judge(self, result: Result, outcomes: Sequence[Outcome]) -> None:
+    def _judge(self, result: Result, outcomes: Sequence[Outcome], given_up_s: float) -> None:
         wrong = [outcome for outcome in outcomes if outcome.kind == WRONG]
         if wrong:
             result.problems.append(f"{len(wrong)} wrong answers, for example {wrong[0].detail!r}")
@@ -160,7 +232,7 @@ class Suite:
                 f"{len(silent)} requests without a byte for {silent[0].ended - silent[0].sent:.0f} s"
             )
         if result.recovered_s is None:
-            result.problems.append(f"no right answer within {GIVEN_UP_S:.0f} s")
+            result.problems.append(f"no right answer within {given_up_s:.0f} s")
         if result.restarts > result.allowed_restarts:
             result.problems.append(
                 f"{result.restarts} starts of the server, at most {result.allowed_restarts} are needed"
@@ -170,7 +242,8 @@ class Suite:
     def _leftovers(self) -> list[str]:
         """Say what a fault left behind: containers of no unit, or more ranks than one a node."""
         found = []
-        for node, wanted in ((HEAD, {"spark-ray-head", "spark-vllm"}), (WORKER, {"spark-ray-worker"})):
+        for node in (HEAD, WORKER):
+            wanted = {unit for place, unit in self.units if place == node}
             names = set(
                 nodes.execute(
                     self.docker, node, ["docker", "ps", "--all", "--format", "{{.Names}}"], "list containers"
@@ -184,7 +257,7 @@ class Suite:
                 ranks = (
                     ranks
                     or nodes.execute(
-                        self.docker, node, ["sh", "-c", "pgrep -fc ^ray::RayWorkerProc || true"], "count ranks"
+                        self.docker, node, ["sh", "-c", f"pgrep -fc '{RANK}' || true"], "count ranks"
                     ).strip()
                 )
             if ranks != "1":
@@ -270,6 +343,11 @@ def table(results: Sequence[Result], cold_s: float | None) -> str:
     return "\n".join(row for row in rows if row) + "\n"
 
 
+def soak_table(soak: Soak, cold_s: float | None) -> str:
+    """Return what a soak came to, for docs/faults.md: the sentence, and a row for each kind of fault that was put."""
+    return f"{soak.sentence()}.\n\n{table(soak.results, cold_s)}"
+
+
 def merged(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
     """Return the runs of each fault, in the order of the first ones."""
     names = dict.fromkeys(result.fault for result in results)
@@ -297,18 +375,17 @@ def cells(name: str, runs: Sequence[Result], cold_s: float | None) -> list[str]:
     return [told, saw, shown, ratio, str(max(run.restarts for run in runs)), f"{said}{wrong}"]
 
 
-def write_docs(path: Path, results: Sequence[Result], cold_s: float | None) -> None:
-    """Write the table between the marks of a page.
+def write_docs(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
+    """Write a text between marks of a page.
 
     Raises:
         SimulationError: the page has no marks.
     """
-    text = path.read_text(encoding="utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _old, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise SimulationError(f"{path} has no marks {BEGIN} and {END}: the table has no place.")
-    path.write_text(f"{head}{begin}\n{table(results, cold_s)}{end}{tail}", encoding="utf-8")
+    head, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _old, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise SimulationError(f"{path} has no marks {begin} and {end}: the table has no place.")
+    path.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
 
 
 def run(
@@ -316,6 +393,17 @@ def run(
 ) -> tuple[list[Result], Any]:
     """Run faults, each so many times; returns results and the seconds of a cold start."""
     suite = Suite(client, say)
+    wanted = suite.possible(faults)
     suite.cold_start()
-    results = [suite.run(fault) for fault in faults for _time in range(times)]
+    results = [suite.run(fault) for fault in wanted for _time in range(times)]
     return results, suite.cold_s
+
+
+def soak(
+    client: docker.DockerClient, say: Callable[[str], None], faults: Sequence[Fault], minutes: float, seed: int
+) -> tuple[Soak, Any]:
+    """Run random faults of these for so many minutes; returns what came of it and the seconds of a cold start."""
+    suite = Suite(client, say)
+    wanted = suite.possible(faults)
+    suite.cold_start()
+    return suite.soak(wanted, minutes, SOAK_EVERY_S, seed), suite.cold_s

@@ -41,6 +41,7 @@ def test_all_faults_the_quick_ones_and_those_of_a_text() -> None:
     assert [fault.name for fault in found] == [
         "kill -9 of the API server",
         "plug pulled on spark-2 for 60 s",
+        "plug pulled on spark-2 for 10 min",
         "plug pulled on spark-1 for 45 s",
     ]
 
@@ -54,7 +55,7 @@ def test_a_text_that_no_fault_has_is_told(names: list[str]) -> None:
 def test_names_are_told_apart_and_each_fault_has_its_bound() -> None:
     names = [fault.name for fault in catalog.FAULTS]
     assert len(set(names)) == len(names)
-    assert all(0 <= fault.restarts <= 3 and 0 < fault.notice_s < suite.GIVEN_UP_S for fault in catalog.FAULTS)
+    assert all(0 <= fault.restarts <= 3 and 0 < fault.notice_s < fault.given_up_s for fault in catalog.FAULTS)
 
 
 def test_what_is_to_be_taken_back_is_so_once() -> None:
@@ -200,7 +201,7 @@ def test_the_table_is_written_between_its_marks_and_again(tmp_path: Path) -> Non
     page = tmp_path / "faults.md"
     page.write_text(f"# Faults\n\n{BEGIN}\nold\n{END}\n\nBelow.\n", encoding="utf-8")
     for _time in range(2):
-        suite.write_docs(page, [result()], 20.0)
+        suite.write_docs(page, suite.table([result()], 20.0))
         assert page.read_text(encoding="utf-8") == (
             f"# Faults\n\n{BEGIN}\n{suite.table([result()], 20.0)}{END}\n\nBelow.\n"
         )
@@ -211,7 +212,7 @@ def test_a_page_without_marks_is_told_and_left_alone(tmp_path: Path, text: str) 
     page = tmp_path / "faults.md"
     page.write_text(text, encoding="utf-8")
     with pytest.raises(SimulationError, match="has no marks"):
-        suite.write_docs(page, [result()], 20.0)
+        suite.write_docs(page, "new")
     assert page.read_text(encoding="utf-8") == text
 
 
@@ -283,3 +284,65 @@ def test_the_page_has_every_fault_and_says_where_one_did_not_end_well() -> None:
     bad = page([result(), result("stopped", None, problems=["2 requests hung"])], None, "2026-11-27")
     assert "1 of 2 faults did not end as they must: stopped." in bad
     assert "class='box verdict red'" in bad
+
+
+# --- one after the other, and at random -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], suite.Suite]:
+    """Return a suite whose node says under what the ranks run, and whose traffic and clock are stand-ins."""
+
+    class Asking(Traffic):
+        def start(self) -> None:
+            self.outcomes += [Outcome(0.0, 1.0, RIGHT), Outcome(0.0, 2.0, ERROR, "HTTP 503")]
+
+        def learn(self, _prompts: Any = ()) -> None:
+            return
+
+    def made(ray: bool) -> suite.Suite:
+        monkeypatch.setattr(suite.Suite, "_client", staticmethod(lambda: Client("", "", "")))
+        monkeypatch.setattr(suite.nodes, "execute", lambda *_asked: json.dumps({"ray": ray}))
+        monkeypatch.setattr(suite, "Traffic", Asking)
+        now = [0.0]
+        monkeypatch.setattr(suite.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(suite.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+        return suite.Suite(None, lambda _line: None)
+
+    return made
+
+
+def test_what_is_rays_own_is_left_out_under_mp(pair: Callable[[bool], suite.Suite]) -> None:
+    assert pair(True).possible(catalog.FAULTS) == list(catalog.FAULTS)
+    left = pair(False).possible(catalog.FAULTS)
+    assert left and not any("Ray" in fault.name or "raylet" in fault.name for fault in left)
+    assert [unit for _node, unit in pair(False).units] == ["spark-vllm-worker", "spark-vllm"]
+    with pytest.raises(SimulationError, match="None of these faults"):
+        pair(False).possible(catalog.find(["raylet"], quick=False))
+
+
+def test_a_soak_puts_faults_at_random_under_one_traffic(
+    pair: Callable[[bool], suite.Suite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pair(True)
+    put: list[str] = []
+    traffics: set[int] = set()
+
+    def once(fault: catalog.Fault, asking: Traffic | None = None) -> Result:
+        put.append(fault.name)
+        traffics.add(id(asking))
+        return result(fault.name, recovered_s=45.0)
+
+    monkeypatch.setattr(found, "run", once)
+    faults = catalog.find([], quick=True)
+    whole = found.soak(faults, 10, 120.0, 7)
+    assert len(put) == 5 and len(set(put)) > 1 and len(traffics) == 1
+    again, put[:] = list(put), []
+    found.soak(faults, 10, 120.0, 7)
+    assert put == again
+    assert whole.sentence() == (
+        "10 minutes, 5 faults (at random, seed 7, one every 120 s or when the pair served again): 1 right, 1 error, 0 wrong, 0 silent; "
+        "without an answer for 3.8 minutes of them; 5 starts"
+    )
+    text = suite.soak_table(whole, 50.0)
+    assert text.startswith(whole.sentence()) and "| fault | clients saw |" in text
