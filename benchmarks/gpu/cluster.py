@@ -21,7 +21,7 @@ import yaml
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.fabric.environment import network_environment
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.ray.start import RayIntents, ray_start
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.pulse import PORT
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.restart_plan import (
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.units import (
     RAY_HEAD,
     RAY_WORKER,
     VLLM,

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.restart_plan import RAY_HEAD, RAY_WORKER
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.verdict import ALIVE
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.http_json import HttpClient, HttpError
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.units import RAY_HEAD, RAY_WORKER
 
 from benchmarks.gpu import hosts
 from benchmarks.gpu.client import FIRST_ID

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.restart_plan import VLLM
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.http_json import HttpClient, HttpError
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.units import VLLM
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.flags import commands
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.graph_steps import GraphTrial, ModeFailed
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.vllm.graph_trial import TrialError

@@ -24,8 +24,8 @@ options:
     default:
       - spark-ray-head.service
       - spark-ray-worker.service
-      - spark-vllm.service
       - spark-vllm-worker.service
+      - spark-vllm.service
   journal_lines:
     description: Lines of each journal, counted from its end; V(0) leaves the journals out.
     type: int
@@ -81,6 +81,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.node.diagnosis import diagnose, host_aliases, read_secrets, result_text
 from ..module_utils.system.redact import Redactor
 from ..module_utils.system.run import run
+from ..module_utils.system.units import ORDER
 
 
 def main() -> None:
@@ -90,12 +91,7 @@ def main() -> None:
             "units": {
                 "type": "list",
                 "elements": "str",
-                "default": [
-                    "spark-ray-head.service",
-                    "spark-ray-worker.service",
-                    "spark-vllm.service",
-                    "spark-vllm-worker.service",
-                ],
+                "default": [f"{name}.service" for name in ORDER],
             },
             "journal_lines": {"type": "int", "default": 2000},
             "secrets_folder": {"type": "path", "default": "/etc/dgx-spark/secrets", "no_log": False},

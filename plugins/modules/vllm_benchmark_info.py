@@ -122,9 +122,9 @@ from ..module_utils.docker.cli import DOCKER
 from ..module_utils.gpu.runtime import Host, parse_holders
 from ..module_utils.report.finding import as_dicts, fine
 from ..module_utils.system.run import run
+from ..module_utils.system.units import ORDER
 from ..module_utils.vllm.load_strategy import filesystem_of
 
-CONTAINERS = ("spark-vllm", "spark-vllm-worker", "spark-ray-head", "spark-ray-worker")
 #: Lines of NCCL that are kept of each log, and bytes that are read of it: a day of debug output is not.
 LINES = 2000
 BYTES = 16 << 20
@@ -151,7 +151,7 @@ class Look:
         """Return who holds the GPU and is not ours."""
         status, out = self.host.smi("--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader")
         tops = []
-        for name in CONTAINERS:
+        for name in reversed(ORDER):
             code, text, _err = run([DOCKER, "top", name, "-eo", "pid"])
             tops.append(text if code == 0 else "")
         holders = [vars(holder) for holder in parse_holders(out)] if status == 0 else []

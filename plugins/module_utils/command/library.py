@@ -69,6 +69,7 @@ from ..system import progress as system_progress
 from ..system import redact as system_redact
 from ..system import run as system_run
 from ..system import systemd_unit as system_systemd_unit
+from ..system import units as system_units
 from ..vllm import health as vllm_health
 from ..vllm import load_strategy as vllm_load_strategy
 from ..vllm import ray_sigterm as vllm_ray_sigterm
@@ -173,6 +174,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     system_redact,
     system_run,
     system_systemd_unit,
+    system_units,
     vllm_health,
     vllm_load_strategy,
     vllm_ray_sigterm,

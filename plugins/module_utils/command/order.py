@@ -23,11 +23,12 @@ from ..docker.cli import DockerError
 from ..docker.service import STOP_FLAG
 from ..docker.service_unit import ContainerService
 from ..node.run_lock import LOCK, Run, identity, process_began, read, release, take
-from ..service.restart_plan import VLLM, restart_plan, units_of
+from ..service.restart_plan import restart_plan, units_of
 from ..service.unit_states import answer
 from ..system.files import read_json, write_atomic
 from ..system.run import COLOUR, Runner
 from ..system.run import run as run_program
+from ..system.units import VLLM
 from .cluster import Cluster, CommandError
 from .looks import WATCHDOG
 from .status import ABSENT_S

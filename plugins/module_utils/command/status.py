@@ -22,9 +22,9 @@ from ..report.status import document, duration, screen
 from ..service.follower import CONFIG
 from ..service.gates import API_KEY_FILE, TOKEN_FILE
 from ..service.pulse import PORT, STATE
-from ..service.restart_plan import ORDER
 from ..system.files import read_json
 from ..system.http_json import HttpClient, HttpError, read_secret_file
+from ..system.units import ORDER
 from .cluster import Cluster
 from .looks import Brief, looks
 from .terminal import Terminal

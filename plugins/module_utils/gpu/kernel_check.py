@@ -19,14 +19,13 @@ from ..docker.cli import BARE, DOCKER, remove_container, running
 from ..report.finding import RED, YELLOW, Finding, as_dicts, fine, sentences
 from ..system.files import write_atomic
 from ..system.run import GIVEN_UP, MISSING, Runner, run
+from ..system.units import ORDER
 from .kernel_probe import CHECKS, FORMAT, MARKER
 from .policy import ALLOWED, BROKEN, REFUSED, TRY, UNKNOWN, Evidence, Trial, verdicts
 from .runtime import Gpu, clock_finding, number, parse_reasons
 
 #: Name of the probe's container, so that one that was left behind is found and removed.
 CONTAINER = "spark-kernel-check"
-#: Containers of the cluster that use the GPU; the probe would take time and memory from them.
-SERVING = ("spark-ray-head", "spark-ray-worker", "spark-vllm", "spark-vllm-worker")
 #: GiB that the probe needs: torch's and vLLM's libraries, a CUDA context and some small matrices.
 NEED_GIB = 6.0
 #: What was looked at, where no single check can be named.
@@ -101,7 +100,7 @@ def digest(probe: Probe, source: str, facts: Mapping[str, str]) -> str:
 def serving_containers(run: Runner) -> list[str]:
     """Return those of the cluster's containers that run now; DockerError where Docker does not answer."""
     names = running(run)
-    return [name for name in SERVING if name in names]
+    return [name for name in ORDER if name in names]
 
 
 def run_probe(probe: Probe, source: str, run: Runner = run) -> dict[str, Any]:

@@ -23,14 +23,12 @@ from ..nfs.share import EXPORTS, UNITS, Mounted, own_paths, parse_exports, parse
 from ..report.finding import LEVELS, RED, YELLOW, Finding, as_dicts, fine
 from ..report.report import counts
 from ..system.run import Runner
+from ..system.units import ORDER
 from .packages import QUERY, is_driver_package, parse_installed, parse_unfinished
 from .requirements import GIB, Machine, parse_cgroup, parse_meminfo, parse_os_release
 
 #: Units of ours carry this prefix.
 OURS = "spark-"
-#: Containers of ours carry the label of container_service; these are known by name as well. A name alone that starts like ours is nobody's:
-#: owners of a Spark call many things spark-something.
-OUR_CONTAINERS = frozenset({"spark-ray-head", "spark-ray-worker", "spark-vllm", "spark-vllm-worker"})
 #: What holds less than this is not worth a line.
 MENTION_GIB = 1.0
 #: Below this much available memory a serving Spark was reported to freeze under load (sparky-cluster, its README: about 6 GiB).
@@ -203,7 +201,9 @@ def parse_containers(text: str) -> list[Container]:
     for row in _inspected(text):
         host, config, state = (_mapping_in(row.get(key)) for key in ("HostConfig", "Config", "State"))
         name = str(row.get("Name") or "").lstrip("/")
-        ours = name in OUR_CONTAINERS or DIGEST_LABEL in _mapping_in(config.get("Labels"))
+        # Containers of ours carry the label; those that serve are known by name as well. A name that only starts like ours is nobody's: owners of a
+        # Spark call many things spark-something.
+        ours = name in ORDER or DIGEST_LABEL in _mapping_in(config.get("Labels"))
         command = " ".join([str(row.get("Path") or ""), *map(str, _list_in(row.get("Args")))])
         found.append(
             Container(

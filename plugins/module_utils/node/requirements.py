@@ -23,12 +23,12 @@ from ..docker.cli import ask
 from ..nfs.share import Mounted, over_nfs, parse_mountinfo
 from ..report.finding import RED, Finding, as_dicts, fine, sentences
 from ..system.run import MISSING, Runner
+from ..system.units import ORDER
 
 GIB = 1024**3
 #: Where role vllm_plan keeps what the last start of a server here logged.
 START_RECORD = "/var/lib/dgx-spark/vllm-start.json"
 #: Units of ours that hold a model.
-SERVING_UNITS = ("spark-ray-head", "spark-ray-worker", "spark-vllm", "spark-vllm-worker")
 
 
 # State of a listening socket in /proc/net/tcp: TCP_LISTEN of include/net/tcp_states.h.
@@ -329,9 +329,7 @@ class Machine:
 
     def serving(self) -> bool:
         """Return whether a unit of ours runs that holds a model: systemd keeps a link for each active unit."""
-        return any(
-            (self.root / "run/systemd/units" / f"invocation:{unit}.service").is_symlink() for unit in SERVING_UNITS
-        )
+        return any((self.root / "run/systemd/units" / f"invocation:{unit}.service").is_symlink() for unit in ORDER)
 
     def interfaces(self) -> list[Interface]:
         """Return the interfaces of the machine."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ..docker.cli import DOCKER, DockerError, inspect_container
 from ..docker.service import DIGEST_LABEL
-from .occupants import OUR_CONTAINERS, OURS, protected
+from ..system.units import ORDER
+from .occupants import OURS, protected
 from .requirements import Runner
 
 
@@ -34,7 +35,7 @@ def plan(run: Runner, containers: Sequence[str], units: Sequence[str]) -> list[S
         TakeoverError: something is ours or must not be stopped, or cannot be looked at; nothing has been done then.
     """
     for name in [*containers, *units]:
-        if name in OUR_CONTAINERS or (name in units and name.startswith(OURS)):
+        if name in ORDER or (name in units and name.startswith(OURS)):
             raise TakeoverError(f"{name} is of this collection: stop the cluster with playbooks/stop.yml instead")
         if not name or name.startswith("-"):
             raise TakeoverError(f"{name!r} is no name of a container or a unit")

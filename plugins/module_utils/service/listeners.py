@@ -17,15 +17,16 @@ from ..nfs.share import RDMA_PORT as NFS_RDMA_PORT
 from ..peer.share import DEFAULT_PORT as SHARE_PORT
 from ..ray.cluster import DASHBOARD_PORT
 from ..ray.start import CLIENT_PORT, NODE_PORTS, WORKER_PORTS
+from ..system.units import RAY_HEAD, RAY_WORKER, VLLM, VLLM_WORKER
 from ..vllm.flags import MASTER_PORT
 from .pulse import PORT as WATCHDOG_PORT
 
 #: Kinds of nodes. ``any`` in the table stands for both.
 KINDS = ("head", "worker")
-_RAY_UNITS = ("spark-ray-head.service", "spark-ray-worker.service")
+_RAY_UNITS = tuple(f"{name}.service" for name in (RAY_HEAD, RAY_WORKER))
 _GATEWAY = "spark-gateway.service"
 _EXPORTER, _PROMETHEUS = "spark-node-exporter.service", "spark-prometheus.service"
-_VLLM, _RAY_HEAD, _VLLM_WORKER = "spark-vllm.service", "spark-ray-head.service", "spark-vllm-worker.service"
+_VLLM, _RAY_HEAD, _VLLM_WORKER = (f"{name}.service" for name in (VLLM, RAY_HEAD, VLLM_WORKER))
 
 
 @dataclass(frozen=True)

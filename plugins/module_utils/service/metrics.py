@@ -25,7 +25,8 @@ from typing import Any
 from ..system.files import read_json, read_text, write_atomic
 from ..system.notify import notify
 from ..system.run import Runner, run
-from .restart_plan import ORDER, OTHERS
+from ..system.units import ORDER
+from .restart_plan import OTHERS
 from .verdict import BUSY, DEAD, DRAINING, HELD, HUNG, LOADING, MUTE, SATURATED, SERVING, STOPPED, WAITING
 
 CONFIG = Path("/etc/dgx-spark/metrics.json")

@@ -21,7 +21,8 @@ from ..docker.service_state import RECORDS, read_record, unit_state
 from ..docker.service_unit import Units
 from ..system.files import read_json, read_text, write_atomic
 from ..system.run import Runner, last_line
-from .restart_plan import ORDER, OTHERS
+from ..system.units import ORDER
+from .restart_plan import OTHERS
 
 #: What may be kept.
 KEEPABLE = ("weights", "image", "packages", "secrets", "caches")

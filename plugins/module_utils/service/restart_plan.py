@@ -12,13 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-RAY_HEAD = "spark-ray-head"
-RAY_WORKER = "spark-ray-worker"
-VLLM = "spark-vllm"
-#: Ranks of the further nodes where vLLM's own executor (mp) runs them instead of Ray.
-VLLM_WORKER = "spark-vllm-worker"
-#: Every unit of the cluster in the order in which they start; they stop in the reverse.
-ORDER = (RAY_HEAD, RAY_WORKER, VLLM_WORKER, VLLM)
+from ..system.units import ORDER, RAY_HEAD, RAY_WORKER, VLLM, VLLM_WORKER
+
 #: Further units of ours on a node, those first that start or heal others; a new one goes here, so that remove.yml takes it away.
 OTHERS = (
     *("spark-watchdog", "spark-follower", "spark-gateway", "spark-packet-filter"),

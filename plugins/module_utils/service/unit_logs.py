@@ -13,7 +13,8 @@ from typing import Any
 from ..docker.service_state import UNITS
 from ..report.finding import GREEN, RED, YELLOW
 from ..system.run import COLOUR, Runner, last_line
-from .restart_plan import ORDER, OTHERS
+from ..system.units import ORDER
+from .restart_plan import OTHERS
 
 #: Seconds for one journal.
 _JOURNAL_S = 10.0

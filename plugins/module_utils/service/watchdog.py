@@ -27,6 +27,7 @@ from ..system.http_json import HttpClient, HttpError, read_secret_file
 from ..system.kernel_log import kernel_log
 from ..system.notify import notify
 from ..system.run import Runner, run
+from ..system.units import RAY_HEAD, VLLM
 from ..vllm.start_causes import first_cause, starts, starts_command
 from .budget import Budget
 from .evidence import SECONDS as EVIDENCE_S
@@ -36,7 +37,6 @@ from .freeze import freeze_warnings
 from .node_state import compiling, container_age, end_container, memory, ranks
 from .observer import Observer, Probe
 from .pulse import PORT, REPORT, START, STATE, Board, Order, PulseServer, Report
-from .restart_plan import RAY_HEAD, VLLM
 from .token_rate import TokenRate
 from .verdict import ALIVE, DEAD, DRAINING, LOADING, SERVING, SICK, WAITING, Judge, Sample, Verdict
 

@@ -17,7 +17,8 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.removal imp
     new_packages,
     record_packages,
 )
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.restart_plan import ORDER, OTHERS
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.restart_plan import OTHERS
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.system.units import ORDER
 
 COLLECTION = Path(__file__).parents[5]
 IMAGE, USERS = "sha256:" + "a" * 64, "sha256:" + "b" * 64

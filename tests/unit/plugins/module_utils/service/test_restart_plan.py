@@ -2,15 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.gpu.kernel_check import SERVING
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.occupants import OUR_CONTAINERS
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.node.requirements import SERVING_UNITS
-from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.restart_plan import ORDER, restart_plan, units_of
+from ansible_collections.dgx_spark.vllm.plugins.module_utils.service.restart_plan import restart_plan, units_of
 
 
 def unit(name: str, *differs: str, active: str = "active") -> dict[str, Any]:
@@ -139,11 +134,3 @@ def test_a_stop_needs_no_look_at_the_nodes() -> None:
 def test_another_kind_of_plan_is_refused() -> None:
     with pytest.raises(ValueError, match="kind of plan is 'halt', expected restart or stop"):
         restart_plan(cluster(), "halt")
-
-
-def test_rooms_below_name_the_same_units() -> None:
-    """They may not import this one, and a role has no list of its own to read it from."""
-    role = Path(__file__).parents[5] / "roles/container_runtime/vars/main.yml"
-    given = yaml.safe_load(role.read_text(encoding="utf-8"))["__container_runtime_units"]
-    assert set(SERVING) == set(OUR_CONTAINERS) == set(SERVING_UNITS) == set(ORDER)
-    assert set(given) == {f"{unit}.service" for unit in ORDER}
