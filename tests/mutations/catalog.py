@@ -237,7 +237,7 @@ _NODE_TOOLS = [
 
 _RESTART = [
     *_in(
-        f"{_UTILS}/service/restart_plan.py",
+        f"{_UTILS}/system/units.py",
         f"{_TESTS}/service/test_restart_plan.py",
         (
             "restart: vLLM starts before Ray",
