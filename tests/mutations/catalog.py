@@ -244,6 +244,10 @@ _RESTART = [
             "(RAY_HEAD, RAY_WORKER, VLLM_WORKER, VLLM)",
             "(VLLM, RAY_HEAD, RAY_WORKER, VLLM_WORKER)",
         ),
+    ),
+    *_in(
+        f"{_UTILS}/service/restart_plan.py",
+        f"{_TESTS}/service/test_restart_plan.py",
         ("restart: stops in the order of starting", "for name in reversed(ORDER)\n", "for name in ORDER\n"),
         (
             "restart: workers of a new head stay",
