@@ -42,6 +42,8 @@ HOMES = {
 LEFT_OUT = ("/proc", "/sys", "/srv/models", "/opt/simulation", "/var/lib/docker/overlay2")
 #: The certificate that the gateway serves, with its key.
 TLS_HOME = "/etc/dgx-spark/gateway/"
+#: Name of the key that is made.
+NAMED = f"planted-{secrets.token_hex(4)}"
 #: Settings that end a run, each another way: with the name of the playbook, and a word of its last sentence.
 FAILURES: dict[str, tuple[str, dict[str, Any], str]] = {
     "hub": ("site.yml", {"model_download_revision": "no-such-branch"}, "no-such-branch"),
@@ -222,7 +224,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, head: Host) -> Iterator[Pl
         assert play(found, "own", "site.yml", own) == "successful", found.outcomes["own"][-3000:]
         values["the authority's key"] = script("spark-1", f"sed -n 3p {AUTHORITY}").strip()
         # A new key is shown to whoever made it: that one answer is looked at apart, and all that is left of it elsewhere with the rest.
-        made = runner(apart)("playbooks/keys.yml", extra={**own, "keys_state": "present", "keys_name": "alice"})
+        made = runner(apart)("playbooks/keys.yml", extra={**own, "keys_state": "present", "keys_name": NAMED})
         (values["key with a name"],) = set(re.findall(r"sk-[\w-]{40,}", made.output))
         for name, book, extra in (
             ("site", "site.yml", {}),
@@ -243,7 +245,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory, head: Host) -> Iterator[Pl
             packed.extractall(folder / "unpacked", filter="data")
         yield found
     finally:
-        run = runner(tmp_path_factory.mktemp("back"))(extra={"spark_api_key": before})
+        back = runner(tmp_path_factory.mktemp("back"))
+        back("playbooks/keys.yml", extra={**own, "keys_state": "absent", "keys_name": NAMED})
+        run = back(extra={"spark_api_key": before})
         script("spark-1", "rm -f /etc/dgx-spark/secrets/hf_token")
         assert run.status == "successful", run.output[-3000:]
         assert "Paris" in chat("What is the capital of France?", before)["content"]
