@@ -104,7 +104,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Row:
+class Line:
     """Ports in the table that are alike: their owner, from where they are reached, who may, and why."""
 
     node: str
@@ -121,7 +121,7 @@ class Row:
         return f"{shown} and {len(self.ports) - _SHOWN} more" if len(self.ports) > _SHOWN else shown
 
 
-def rows_of(node: Node) -> list[Row]:
+def rows_of(node: Node) -> list[Line]:
     """Return the table of a node's ports; those that differ in nothing but their number are one row."""
     alike: dict[tuple[str, tuple[str, ...], str, str], list[int]] = {}
     for port in sorted({one.port for one in node.sockets}):
@@ -142,10 +142,10 @@ def rows_of(node: Node) -> list[Row]:
         elif ours:
             reach = "loopback"
         alike.setdefault((ours or holders[0].owner, places, reach, reason), []).append(port)
-    return [Row(node.name, tuple(ports), *key) for key, ports in alike.items()]
+    return [Line(node.name, tuple(ports), *key) for key, ports in alike.items()]
 
 
-def judge(row: Row, closed: bool) -> Finding:
+def judge(row: Line, closed: bool) -> Finding:
     """Return what is to be said of a row.
 
     Args:
@@ -182,7 +182,7 @@ def judge(row: Row, closed: bool) -> Finding:
     )
 
 
-def table(rows: Iterable[Row]) -> list[str]:
+def table(rows: Iterable[Line]) -> list[str]:
     """Return the table as lines of text, with columns of one width."""
     head = ("node", "port", "owner", "reached from", "who may", "reason")
     lines = [head] + [
