@@ -16,7 +16,7 @@ from typing import Any
 
 from ..report.finding import RED, YELLOW, Finding
 from ..system.pip_lock import HASHED, canonical, covers, entries, refused
-from ..system.run import Runner, last_line
+from ..system.run import COLOUR, Runner, last_line
 from .cli import DockerError, throwaway
 
 #: What was checked.
@@ -478,6 +478,8 @@ def layer_dockerfile(
 
 def build_problem(output: str, ray_version: str) -> str:
     """Return why a build failed, in one sentence with what to do, from what Docker said of it."""
+    # The builder without BuildKit colours each line of pip's complaints.
+    output = COLOUR.sub("", output)
     text = output.lower()
     lines: Sequence[str] = [line.strip() for line in output.splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no output")

@@ -201,6 +201,11 @@ def test_a_pull_that_failed_is_explained(said: str, words: str) -> None:
             "serving_image_wheelhouse",
         ),
         ("no space left on device", "the disk is full"),
+        # Recorded: the builder of Docker 20.10 without BuildKit.
+        (
+            "\x1b[91mERROR: Could not install packages due to an OSError: x\n\x1b[0m",
+            "the build failed: ERROR: Could not install",
+        ),
         ("step 1\nerror: boom\nstep 2", "the build failed: error: boom"),
         ("", "no output"),
     ],
