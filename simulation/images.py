@@ -45,6 +45,8 @@ from simulation.host import Progress
 from simulation.settings import SimulationError
 
 HERE = Path(__file__).resolve().parent
+#: What a node gets; pip compares the hashes in it.
+NODE_LOCK = HERE.parent / "roles" / "node_tools" / "files" / "requirements.txt"
 
 # Debian 12: its systemd (252) still boots on hosts with cgroup v1, and its Python is the one of the wheels below.
 DEBIAN_SUITE = "bookworm"
@@ -526,11 +528,10 @@ def _download_wheels(locks: Sequence[Path], target: Path, key: str, text: str, p
 
 
 def node_wheels(progress: Progress) -> Path:
-    """The folder with huggingface_hub and all that it needs, for the Python of a simulated node."""
+    """The folder with what role node_tools installs, for the Python of a simulated node: the files whose hashes are in the role's list."""
     with _only_one(progress):
         target = node_wheels_folder()
-        locks = [HERE / "node" / "wheels.txt"]
-        _download_wheels(locks, target, "node-wheels", "Downloading the Python packages of a node", progress)
+        _download_wheels([NODE_LOCK], target, "node-wheels", "Downloading the Python packages of a node", progress)
         return target
 
 

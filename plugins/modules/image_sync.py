@@ -44,8 +44,16 @@ options:
       - In the build it is mounted for the one command, and in no layer of the image.
     type: path
   wheelhouse:
-    description: Folder on this node with the wheels of Ray and of what it needs, instead of a package index.
+    description:
+      - Folder on this node with the wheels of Ray and of what it needs, instead of a package index.
+      - With O(lock), these are wheels of the list.
     type: path
+  lock:
+    description:
+      - Text of a list of Ray and all that it needs with hashes, in the form of pip's requirements.
+      - Where it is for O(ray_version), only what is in it is added to the base, and pip refuses a file whose hash is not in it. What the base has stays;
+        where that will not do, the build fails. For another Ray pip chooses what it needs and compares no hash.
+    type: str
   pull:
     description: Whether to pull O(name), or O(base), when it is missing.
     type: bool
@@ -151,7 +159,7 @@ def request_from(params: dict[str, Any], temporary: str, progress: Progress) -> 
             total = int(size) if size.isdecimal() else 0
             load_stream(stream, f"{name} from {share.where}", total=total, progress=progress)
 
-    names = ("archive", "base", "ray_version", "mirror", "ca_bundle", "wheelhouse", "content")
+    names = ("archive", "base", "ray_version", "mirror", "ca_bundle", "wheelhouse", "lock", "content")
     return ImageRequest(
         name=params["name"],
         pull=params["pull"],
@@ -171,6 +179,7 @@ def main() -> None:
             "mirror": {"type": "str"},
             "ca_bundle": {"type": "path"},
             "wheelhouse": {"type": "path"},
+            "lock": {"type": "str"},
             "pull": {"type": "bool", "default": False},
             "content": {"type": "str"},
             "peer_address": {"type": "str"},

@@ -25,8 +25,17 @@ options:
     type: list
     elements: str
     default: []
+  lock:
+    description:
+      - Text of a list of packages with hashes, in the form of pip's requirements.
+      - Where it has each of O(packages) in that version, the whole list is installed, in wheels alone, and pip refuses a file whose hash is not in it.
+        What is installed in another version is replaced. Else pip chooses what the packages need and compares no hash, and a note says so.
+    type: str
+    default: ""
   wheelhouse:
-    description: Folder on the node with wheels of the packages and all they need. When set, no package index is asked.
+    description:
+      - Folder on the node with wheels of the packages and all they need. When set, no package index is asked.
+      - With O(lock), these are wheels of the list.
     type: path
   ca_bundle:
     description: File on the node with certificate authorities for the package index, behind a TLS-intercepting proxy.
@@ -97,6 +106,7 @@ from ..module_utils.command.completion import script
 from ..module_utils.command.library import LIBRARY as PROGRAM_FILES
 from ..module_utils.command.main import parser
 from ..module_utils.system.files import Changes, make_folder
+from ..module_utils.system.pip_lock import HASHED, canonical, covers, entries, outdated, refused
 from ..module_utils.system.run import last_line, run
 
 #: What the services and the command on the node run.
@@ -147,6 +157,12 @@ def place(module: ModuleType) -> str:
     return f"{name}/__init__.py" if hasattr(module, "__path__") else f"{name}.py"
 
 
+def installed(library: Path) -> dict[str, str]:
+    """Return the version of each package below the library of a virtual environment."""
+    found = (path.stem.rpartition("-") for path in library.glob("site-packages/*.dist-info"))
+    return {canonical(name): version for name, _dash, version in found}
+
+
 class NodeTools:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -195,27 +211,25 @@ class NodeTools:
         self.changes.folder(COMPLETION.parent)
         self.changes.write(COMPLETION, script(parser()))
 
-    def installed(self, venv: Path, name: str, version: str) -> bool:
-        escaped = re.sub(r"[-_.]+", "_", name).lower()
-        return any(
-            path.name.lower().replace("-", "_") == f"{escaped}_{version}.dist_info".lower().replace("-", "_")
-            for path in venv.glob("lib/python3*/site-packages/*.dist-info")
-        )
-
     def venv(self, packages: list[str]) -> list[str]:
         """Make the virtual environment; return the operating system's packages that are missing for it."""
         venv = self.path / "venv"
-        pins = []
+        pins = {}
         for package in packages:
             match = _PIN.match(package)
             if not match:
                 raise NodeToolsError(f"packages: {package!r} is not pinned, expected name==version")
-            pins.append(match.groups())
+            pins[canonical(match[1])] = match[2]
+        listed = entries(self.module.params["lock"])
+        lock = listed if covers(listed, pins) else []
+        if listed and not lock:
+            self.notes.append(f"{', '.join(packages)}: not in the collection's list of hashes, so pip compares none")
         python = venv / "bin" / "python"
         current = f"python{sys.version_info.major}.{sys.version_info.minor}"
         # A new Python of the operating system leaves an environment whose packages it does not see.
         usable = python.exists() and (venv / "lib" / current).is_dir()
-        if usable and all(self.installed(venv, name, version) for name, version in pins):
+        have = installed(venv / "lib" / current)
+        if usable and pins.items() <= have.items() and not outdated(lock, have):
             return []
         if importlib.util.find_spec("ensurepip") is None:
             return ["python3-venv"]
@@ -230,16 +244,29 @@ class NodeTools:
             command += ["--no-index", "--find-links", self.module.params["wheelhouse"]]
         if self.module.params["ca_bundle"]:
             command += ["--cert", self.module.params["ca_bundle"]]
-        self.install([*command, *packages], f"installing {', '.join(packages)}")
+        wanted = packages
+        if lock:
+            requirements = Path(self.module.tmpdir) / "requirements.txt"
+            requirements.write_text("".join(entry.text for entry in lock), encoding="utf-8")
+            wanted = [*HASHED, "--requirement", str(requirements)]
+        self.install([*command, *wanted], f"installing {', '.join(packages)}")
         return []
 
     def install(self, argv: list[str], what: str) -> None:
         # A package index over a slow line takes as long as it takes.
         code, out, err = run(argv, None)
-        if code:
+        if not code:
+            return
+        if file := refused(err):
             raise NodeToolsError(
-                f"{what} failed: {last_line(out, err)}; without a package index set node_tools_wheelhouse, behind a TLS-intercepting proxy set spark_ca_bundle"
+                f"{what} failed: {file}: look into the package index or node_tools_wheelhouse that it came from"
             )
+        remedy = (
+            "without a package index set node_tools_wheelhouse, behind a TLS-intercepting proxy set spark_ca_bundle"
+        )
+        if HASHED[-1] in argv and self.module.params["wheelhouse"]:
+            remedy = "node_tools_wheelhouse needs the wheels that the collection lists in roles/node_tools/files/requirements.txt"
+        raise NodeToolsError(f"{what} failed: {last_line(out, err)}; {remedy}")
 
 
 def main() -> None:
@@ -247,6 +274,7 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "default": "/opt/dgx-spark"},
             "packages": {"type": "list", "elements": "str", "default": []},
+            "lock": {"type": "str", "default": ""},
             "wheelhouse": {"type": "path"},
             "ca_bundle": {"type": "path"},
             "folders": {"type": "list", "elements": "path", "default": []},

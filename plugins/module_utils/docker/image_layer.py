@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..report.finding import RED, YELLOW, Finding
-from ..system.run import Runner, last_line
+from ..system.pip_lock import HASHED, canonical, covers, entries, refused
+from ..system.run import COLOUR, Runner, last_line
 from .cli import DockerError, throwaway
 
 #: What was checked.
@@ -34,11 +35,22 @@ _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _MIRROR = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9.-]*(?::\d+)?(?:/[a-z0-9][a-z0-9._-]*)*$")
 _VERSION = re.compile(r"^\d+(?:\.\d+)+")
 _DEFAULT_REGISTRY = "docker.io"
+# Words of pip 22 to 26; Docker's BuildKit puts its own before each line.
+_UNMET = re.compile(
+    r"versions pinned with ==\. These do not:\s*\n(?:#\d+ [\d.]+)?\s*(.+?) from \S+ \(from (\S+?)(?:->|\))"
+)
+_CONFLICT = re.compile(r"Cannot install (.+?) because these package versions have conflicting")
+_MISSING = re.compile(r"No matching distribution found for (\S+)")
 
 #: Seconds for the probe of an image; reading what is installed takes about one.
 PROBE_SECONDS = 120
 CA_IN_BUILD = "ca.pem"
 WHEELS_IN_BUILD = "wheels"
+LIST_IN_BUILD = "requirements.txt"
+#: Where the list of what was added stays in the image.
+LIST_IN_IMAGE = "/usr/local/share/dgx-spark/ray-requirements.txt"
+#: What wants the very OpenTelemetry that is there: it takes the version of its sibling, which is released with it under one number.
+SIBLINGS = {"opentelemetry-exporter-prometheus": "opentelemetry-semantic-conventions"}
 
 
 # --- names --------------------------------------------------------------------------------------------------
@@ -183,6 +195,11 @@ def version(name):
     except metadata.PackageNotFoundError:
         return ""
 
+def installed():
+    """Versions by name: of what is there twice, the one that Python imports."""
+    found = [(d.metadata.get("Name"), d.version) for d in metadata.distributions()]
+    return {name: number for name, number in reversed(found) if name}
+
 def nccl():
     """(version, where): what torch brings along wins over the system's, as it does when torch is imported."""
     places = [p for path in sys.path for p in glob.glob(os.path.join(path, "nvidia", "nccl", "lib", "libnccl.so.2"))]
@@ -203,6 +220,7 @@ def nccl():
 number, place = nccl()
 print(json.dumps({
     "packages": {name: version(name) for name in PACKAGES},
+    "installed": installed(),
     "nccl": number, "nccl_library": place, "cuda": os.environ.get("CUDA_VERSION", ""),
     "python": platform.python_version(), "machine": platform.machine(),
     "programs": {name: shutil.which(name) or "" for name in ("vllm", "ray", "python3", "ptxas")},
@@ -229,7 +247,8 @@ def probe_image(run: Runner, image: str) -> ImageFacts:
 class ImageFacts:
     """Versions in an image, empty for what it has not; ``programs`` by name with their paths.
 
-    ``ray_dashboard`` says whether Ray came with its extra `default`: the dashboard, which the cluster's checks ask.
+    ``ray_dashboard`` says whether Ray came with its extra `default`: the dashboard, which the cluster's checks ask. ``installed`` is
+    every Python package, by the name that packages are compared by.
     """
 
     vllm: str = ""
@@ -245,9 +264,11 @@ class ImageFacts:
     python: str = ""
     architecture: str = ""
     programs: Mapping[str, str] = field(default_factory=dict)
+    installed: Mapping[str, str] = field(default_factory=dict)
 
     def as_facts(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return what is worth showing; the hundreds of packages are not."""
+        return {name: value for name, value in asdict(self).items() if name != "installed"}
 
 
 def _text(document: Mapping[str, Any], name: str) -> str:
@@ -270,7 +291,7 @@ def parse_probe(text: str) -> ImageFacts:
         packages = found.get("packages") if isinstance(found, Mapping) else None
         if not isinstance(packages, Mapping):
             continue
-        programs = found.get("programs")
+        programs, installed = found.get("programs"), found.get("installed")
         return ImageFacts(
             vllm=_text(packages, "vllm"),
             ray=_text(packages, "ray"),
@@ -286,6 +307,9 @@ def parse_probe(text: str) -> ImageFacts:
             architecture=architecture(_text(found, "machine")),
             programs={str(name): str(path) for name, path in programs.items() if path}
             if isinstance(programs, Mapping)
+            else {},
+            installed={canonical(str(name)): str(version) for name, version in installed.items()}
+            if isinstance(installed, Mapping)
             else {},
         )
     raise ValueError("the probe printed nothing that could be read")
@@ -409,9 +433,28 @@ def layer_digest(base: str, base_id: str, ray_version: str) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def layer_dockerfile(base: str, ray_version: str, *, add_ray: bool, ca: bool = False, wheels: bool = False) -> str:
+def ray_requirements(lock: str, ray_version: str, installed: Mapping[str, str]) -> str:
+    """Return the part of a list with hashes that an image lacks; nothing where the list is for another Ray.
+
+    What the image has is left out: pip takes it as it is, and fails where it will not do, since without a hash nothing replaces it.
+    Ray itself stays in: the one that is there is of no use.
+    """
+    listed = entries(lock)
+    if not covers(listed, {"ray": ray_version}):
+        return ""
+    lacking = [entry for entry in listed if entry.name == "ray" or entry.name not in installed]
+    return "".join(
+        entry.text.replace(f"=={entry.version}", f"=={installed.get(SIBLINGS.get(entry.name, ''), entry.version)}", 1)
+        for entry in lacking
+    )
+
+
+def layer_dockerfile(
+    base: str, ray_version: str, *, add_ray: bool, ca: bool = False, wheels: bool = False, hashed: bool = False
+) -> str:
     """Return the Dockerfile of the serving image: the base, and Ray where it lacks.
 
+    The list with hashes is copied, which every builder can, and stays in the image as the record of what was added.
     Certificate and wheels are mounted for the one command only and are in no layer; that needs BuildKit.
     PIP_BREAK_SYSTEM_PACKAGES: the images run from the system's Python, which Ubuntu 24.04 marks as managed.
     """
@@ -424,13 +467,19 @@ def layer_dockerfile(base: str, ray_version: str, *, add_ray: bool, ca: bool = F
         if wheels:
             mounts.append(f"--mount=type=bind,source={WHEELS_IN_BUILD},target=/run/{WHEELS_IN_BUILD}")
             options += ["--no-index", "--find-links", f"/run/{WHEELS_IN_BUILD}"]
-        command = ["python3", "-m", "pip", "install", *options, f'"ray[default]=={ray_version}"']
+        wanted = [f'"ray[default]=={ray_version}"']
+        if hashed:
+            lines.append(f"COPY {LIST_IN_BUILD} {LIST_IN_IMAGE}")
+            wanted = [*HASHED, "--requirement", LIST_IN_IMAGE]
+        command = ["python3", "-m", "pip", "install", *options, *wanted]
         lines.append(" ".join(["RUN", *mounts, *environment, *command]))
     return "\n".join(lines) + "\n"
 
 
 def build_problem(output: str, ray_version: str) -> str:
     """Return why a build failed, in one sentence with what to do, from what Docker said of it."""
+    # The builder without BuildKit colours each line of pip's complaints.
+    output = COLOUR.sub("", output)
     text = output.lower()
     lines: Sequence[str] = [line.strip() for line in output.splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no output")
@@ -441,10 +490,21 @@ def build_problem(output: str, ray_version: str) -> str:
         )
     if "certificate_verify_failed" in text or "certificate verify failed" in text:
         return "pip does not trust the package index: set spark_ca_bundle to the file with the proxy's authority"
+    if file := refused(output):
+        return f"{file}: look into the package index or serving_image_wheelhouse that it came from"
+    other = (
+        f"set serving_image_base to another image, or serving_image_ray_version to another than {ray_version}, "
+        "for which pip chooses without hashes"
+    )
+    if unmet := _UNMET.search(output):
+        return f"{unmet[2]} needs {unmet[1]}, which this image does not have, and what it has is not replaced: {other}"
+    if conflict := _CONFLICT.search(output):
+        return f"pip's constraints in this image forbid {conflict[1]}, which Ray {ray_version} would bring: {other}"
     if "no matching distribution" in text or "could not find a version" in text:
+        package = missing[1] if (missing := _MISSING.search(output)) else f"Ray {ray_version}"
         return (
-            f"pip finds no Ray {ray_version} for this image's Python and architecture: choose another "
-            "serving_image_ray_version, or put its wheels into serving_image_wheelhouse"
+            f"pip finds no {package} for this image's Python and architecture: choose another serving_image_ray_version, or put "
+            "its wheels into serving_image_wheelhouse (docs/images.md)"
         )
     if any(words in text for words in ("name resolution", "connection refused", "timed out", "network is unreachable")):
         return (

@@ -26,6 +26,7 @@ from .image_digest import (
 )
 from .image_layer import (
     CA_IN_BUILD,
+    LIST_IN_BUILD,
     WHEELS_IN_BUILD,
     ImageFacts,
     architecture_problem,
@@ -38,6 +39,7 @@ from .image_layer import (
     probe_image,
     pull_problem,
     ray_problem,
+    ray_requirements,
 )
 from .pull import pull
 
@@ -65,6 +67,7 @@ class ImageRequest:
         mirror: registry to pull from instead of the one in the name.
         ca_bundle: file with certificate authorities for the pull and for the package index.
         wheelhouse: folder with Ray's wheels, instead of a package index.
+        lock: list of Ray and all that it needs, with hashes; not used for another Ray than its own.
         pull: whether it may be pulled.
         content: content digest that it must have.
         peer: brings the image of that name from another node; None where there is none.
@@ -78,6 +81,7 @@ class ImageRequest:
     mirror: str = ""
     ca_bundle: str = ""
     wheelhouse: str = ""
+    lock: str = ""
     pull: bool = False
     content: str = ""
     peer: Callable[[str], None] | None = None
@@ -292,6 +296,7 @@ class ImageSource:
         bundle = Path(self.request.ca_bundle) if self.request.ca_bundle and add_ray else None
         wheels = Path(self.request.wheelhouse) if self.request.wheelhouse and add_ray else None
         fresh = f"{self.name}-unchecked"
+        hashed = ray_requirements(self.request.lock, ray_version, facts.installed) if add_ray else ""
         with tempfile.TemporaryDirectory(dir=self.request.temporary) as folder:
             context = Path(folder)
             if bundle:
@@ -301,9 +306,14 @@ class ImageSource:
                 if not any(wheels.glob("*.whl")):
                     raise ImageError(f"wheelhouse is {str(wheels)!r}, but there are no wheels in it on this node")
                 shutil.copytree(wheels, context / WHEELS_IN_BUILD)
-            text = layer_dockerfile(base, ray_version, add_ray=add_ray, ca=bool(bundle), wheels=bool(wheels))
+            if hashed:
+                (context / LIST_IN_BUILD).write_text(hashed, encoding="utf-8")
+            text = layer_dockerfile(
+                base, ray_version, add_ray=add_ray, ca=bool(bundle), wheels=bool(wheels), hashed=bool(hashed)
+            )
             (context / "Dockerfile").write_text(text, encoding="utf-8")
-            self.progress.note(f"adding Ray {ray_version} to {base}" if add_ray else f"labelling {base}")
+            adding = f"adding Ray {ray_version}{'' if hashed else ', whose hashes are not known,'} to {base}"
+            self.progress.note(adding if add_ray else f"labelling {base}")
             command = [DOCKER, "build", "--tag", fresh]
             for name, value in labels.items():
                 command += ["--label", f"{name}={value}"]

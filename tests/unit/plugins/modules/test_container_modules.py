@@ -189,6 +189,24 @@ def test_wheels_take_the_place_of_an_index(run: Run, world: World, tmp_path: Pat
     assert world.get("built")["context"] == ["Dockerfile", "ray-2.56.1-py3-none-any.whl", "wheels"]
 
 
+def test_the_list_with_hashes_is_for_its_own_ray_alone(run: Run, world: World, tmp_path: Path) -> None:
+    lock = "six==1.17.0 \\\n    --hash=sha256:aa\nray[default]==2.56.1 \\\n    --hash=sha256:bb\n"
+    told = tmp_path / "progress"
+    world.set(images={BASE: image("base")})
+    assert run(image_sync, **REQUEST, lock=lock, progress_file=str(told))["changed"] is True
+    assert world.get("built")["context"] == ["Dockerfile", "requirements.txt"]
+    assert "--require-hashes" in world.get("built")["text"]
+    # The image is the same with a list or without.
+    assert run(image_sync, **REQUEST)["changed"] is False
+    world.set(after=probe("2.57.0"))
+    assert (
+        run(image_sync, **{**REQUEST, "ray_version": "2.57.0"}, lock=lock, progress_file=str(told))["changed"] is True
+    )
+    assert world.get("built")["context"] == ["Dockerfile"]
+    assert '"ray[default]==2.57.0"' in world.get("built")["text"]
+    assert f"adding Ray 2.57.0, whose hashes are not known, to {BASE}" in told.read_text()
+
+
 @pytest.mark.parametrize(
     ("state", "arguments", "words"),
     [

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dgx_spark.vllm.plugins.modules import node_tools
+
+from tests.unit.plugins.wheels import no_index, wheel
 
 
 @pytest.fixture
@@ -23,11 +26,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def install(place: Path, capsys: pytest.CaptureFixture[str], check: bool = False, **arguments: Any) -> dict[str, Any]:
-    given = {"path": str(place / "opt"), "_ansible_check_mode": check, **arguments}
+def said(place: Path, capsys: pytest.CaptureFixture[str], check: bool = False, **arguments: Any) -> dict[str, Any]:
+    given = {
+        "path": str(place / "opt"),
+        "_ansible_check_mode": check,
+        "_ansible_remote_tmp": str(place / "tmp"),
+        **arguments,
+    }
     with patch_module_args(given), pytest.raises(SystemExit):
         node_tools.main()
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def install(place: Path, capsys: pytest.CaptureFixture[str], check: bool = False, **arguments: Any) -> dict[str, Any]:
+    result = said(place, capsys, check, **arguments)
     assert not result.get("failed"), result
     return result
 
@@ -70,3 +83,44 @@ def test_another_program_of_this_name_stays_and_is_said(place: Path, capsys: pyt
     assert node_tools.LINK.read_text() == "theirs"
     assert not node_tools.COMPLETION.exists()
     assert not install(place, capsys)["changed"]
+
+
+def test_real_pip_installs_what_has_its_hash_in_the_list_and_nothing_else(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invented packages in a folder of wheels, with the pip of a new virtual environment; no index is asked."""
+    no_index(monkeypatch)
+    wheels = place / "wheels"
+    lock = wheel(wheels, "hub_of_test", "1.0", "part-of-test") + wheel(wheels, "part_of_test", "2.0")
+    wheel(wheels, "part_of_test", "3.0")
+    wanted: dict[str, Any] = {"packages": ["hub_of_test==1.0"], "lock": lock, "wheelhouse": str(wheels)}
+    library = place / f"opt/venv/lib/python{sys.version_info.major}.{sys.version_info.minor}"
+
+    assert install(place, capsys, check=True, **wanted)["changed"]
+    assert install(place, capsys, **wanted)["actions"][-1] == f"installed hub_of_test==1.0 into {place}/opt/venv"
+    assert node_tools.installed(library).items() >= {("hub-of-test", "1.0"), ("part-of-test", "2.0")}
+    again = install(place, capsys, **wanted)
+    assert (again["changed"], again["notes"]) == (False, [])
+
+    # A list that names a newer version of what is needed reaches the node, and another file under its name does not.
+    newer = wheel(wheels, "hub_of_test", "1.0", "part-of-test") + wheel(wheels, "part_of_test", "3.0")
+    wheel(wheels, "part_of_test", "3.0", content="print('tampered with')")
+    result = said(place, capsys, **{**wanted, "lock": newer})
+    assert result["failed"]
+    assert result["msg"].startswith("installing hub_of_test==1.0 failed: part-of-test==3.0 from file:///")
+    assert "which is not in the list of this collection: look into" in result["msg"]
+    assert "\n" not in result["msg"]
+    assert node_tools.installed(library)["part-of-test"] == "2.0"
+    wheel(wheels, "part_of_test", "3.0")
+    assert install(place, capsys, **{**wanted, "lock": newer})["changed"]
+    assert node_tools.installed(library)["part-of-test"] == "3.0"
+
+    # A folder without a version that the list names, and one's own packages, which go without the list.
+    result = said(place, capsys, **{**wanted, "lock": newer.replace("3.0", "4.0")})
+    assert result["msg"].endswith(
+        "needs the wheels that the collection lists in roles/node_tools/files/requirements.txt"
+    )
+    wheel(wheels, "hub_of_test", "1.1", "part-of-test")
+    result = install(place, capsys, **{**wanted, "packages": ["hub_of_test==1.1"]})
+    assert result["notes"] == ["hub_of_test==1.1: not in the collection's list of hashes, so pip compares none"]
+    assert node_tools.installed(library)["hub-of-test"] == "1.1"

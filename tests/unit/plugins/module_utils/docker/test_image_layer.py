@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.cli import DockerError
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.image_layer import (
+    LIST_IN_IMAGE,
     PROBE,
     ImageFacts,
     Reference,
@@ -28,8 +31,11 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.docker.image_layer 
     probe_image,
     pull_problem,
     ray_problem,
+    ray_requirements,
 )
 from ansible_collections.dgx_spark.vllm.plugins.module_utils.report.finding import RED, YELLOW
+
+from tests.unit.plugins.wheels import no_index, wheel
 
 DIGEST = "sha256:" + "ab" * 32
 NVIDIA = "nvcr.io/nvidia/vllm:26.10-py3"
@@ -174,6 +180,20 @@ def test_a_pull_that_failed_is_explained(said: str, words: str) -> None:
             "ERROR: Could not find a version that satisfies the requirement ray[default]==9.9.9",
             "pip finds no Ray 9.9.9",
         ),
+        # Recorded: pip 26.3 without an index; pip 26.3 and 22.3.1 with google-api-core 2.44.0 over OpenTelemetry 1.42.1, the prefix is BuildKit's;
+        # pip 22.3.1 and 26.3 with PIP_CONSTRAINT.
+        ("ERROR: No matching distribution found for six==1.17.0", "pip finds no six==1.17.0 for this image's Python"),
+        (
+            "#8 9.1 ERROR: In --require-hashes mode, all requirements must have their versions pinned with ==. These do not:\n"
+            "#8 9.1     opentelemetry-api<2.0.0,>=1.44.0 from https://x.example/opentelemetry_api-1.45.2-py3-none-any.whl (from "
+            "google-api-core==2.44.0->-r /tmp/missing.txt (line 9))\nERROR: failed to solve",
+            "google-api-core==2.44.0 needs opentelemetry-api<2.0.0,>=1.44.0, which this image does not have, and what it has is not replaced: "
+            "set serving_image_base to another image, or serving_image_ray_version to another than 9.9.9",
+        ),
+        (
+            "ERROR: Cannot install colorful==0.5.8 because these package versions have conflicting dependencies.\n",
+            "pip's constraints in this image forbid colorful==0.5.8, which Ray 9.9.9 would bring: set",
+        ),
         ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] ...", "set spark_ca_bundle"),
         # invented
         (
@@ -181,6 +201,11 @@ def test_a_pull_that_failed_is_explained(said: str, words: str) -> None:
             "serving_image_wheelhouse",
         ),
         ("no space left on device", "the disk is full"),
+        # Recorded: the builder of Docker 20.10 without BuildKit.
+        (
+            "\x1b[91mERROR: Could not install packages due to an OSError: x\n\x1b[0m",
+            "the build failed: ERROR: Could not install",
+        ),
         ("step 1\nerror: boom\nstep 2", "the build failed: error: boom"),
         ("", "no output"),
     ],
@@ -236,6 +261,28 @@ def test_the_probe_runs_without_vllm_ray_and_torch() -> None:
     assert parse_probe(out).vllm == ""
     found = json.loads(out)
     assert set(found["packages"]) >= {"vllm", "ray", "torch"}
+
+
+def test_the_probe_lists_what_python_would_import(tmp_path: Path) -> None:
+    """Invented packages; one is there twice, as apt's and pip's PyYAML are, and one is broken."""
+    for folder, name, version in (
+        ("a", "Py_YAML", "6.0.2"),
+        ("b", "Py_YAML", "6.0.1"),
+        ("b", "six", "1.17.0"),
+        ("b", "", "1"),
+    ):
+        info = tmp_path / folder / f"{name or 'broken'}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nVersion: {version}\n" + (f"Name: {name}\n" if name else "")
+        )
+    places = f"import sys; sys.path[:0] = [{str(tmp_path / 'a')!r}, {str(tmp_path / 'b')!r}]\n"
+    out = subprocess.run(
+        [sys.executable, "-S", "-c", places + PROBE], capture_output=True, text=True, check=True
+    ).stdout
+    facts = parse_probe(out)
+    assert facts.installed == {"py-yaml": "6.0.2", "six": "1.17.0"}
+    assert "installed" not in facts.as_facts()
 
 
 def test_the_probe_has_neither_network_nor_a_pull() -> None:
@@ -329,6 +376,107 @@ def test_certificate_and_wheels_are_mounted_and_not_copied() -> None:
     assert "PIP_CERT=/run/ca.pem" in text
     assert "--no-index --find-links /run/wheels" in text
     assert "COPY" not in text and "ADD" not in text
+
+
+def test_the_list_with_hashes_is_copied_and_nothing_else_is_installed() -> None:
+    lines = layer_dockerfile(NVIDIA, "2.56.1", add_ray=True, hashed=True).splitlines()
+    assert lines[1] == f"COPY requirements.txt {LIST_IN_IMAGE}"
+    assert lines[2].endswith(f"--no-cache-dir --only-binary :all: --require-hashes --requirement {LIST_IN_IMAGE}")
+    assert "2.56.1" not in lines[2]
+    assert layer_dockerfile(NVIDIA, "2.56.1", add_ray=False, hashed=True) == f"FROM {NVIDIA}\n"
+
+
+LOCK = """# A list; invented hashes.
+click==8.5.1 \\
+    --hash=sha256:aa
+opentelemetry-exporter-prometheus==0.66b2 \\
+    --hash=sha256:bb \\
+    --hash=sha256:cc
+opentelemetry-semantic-conventions==0.66b2 \\
+    --hash=sha256:dd
+ray[default]==2.56.1 \\
+    --hash=sha256:ee
+"""
+
+
+@pytest.mark.parametrize(
+    ("ray_version", "installed", "pins"),
+    [
+        (
+            "2.56.1",
+            {},
+            [
+                "click==8.5.1",
+                "opentelemetry-exporter-prometheus==0.66b2",
+                "opentelemetry-semantic-conventions==0.66b2",
+                "ray[default]==2.56.1",
+            ],
+        ),
+        # What the image has stays, a Ray that is of no use does not, and the exporter follows the image's OpenTelemetry.
+        (
+            "2.56.1",
+            {"click": "8.0", "ray": "2.40.0", "opentelemetry-semantic-conventions": "0.63b1"},
+            ["opentelemetry-exporter-prometheus==0.63b1", "ray[default]==2.56.1"],
+        ),
+        ("2.57.0", {}, []),
+    ],
+)
+def test_what_of_the_list_an_image_lacks(ray_version: str, installed: dict[str, str], pins: list[str]) -> None:
+    text = ray_requirements(LOCK, ray_version, installed)
+    assert re.findall(r"^\S+==\S+", text, re.MULTILINE) == pins
+    assert ray_requirements("", ray_version, installed) == ""
+    assert ("cc" in text) is bool(pins)
+
+
+def test_real_pip_adds_what_the_image_lacks_and_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layer's command over a virtual environment in the place of an image, with invented packages and no index."""
+    no_index(monkeypatch)
+    image, wheels = tmp_path / "image", tmp_path / "wheels"
+    subprocess.run([sys.executable, "-m", "venv", str(image)], check=True)
+    python = str(image / "bin/python")
+
+    def build(lock: str) -> str:
+        """Return what is wrong, as the module says it; nothing where pip is content."""
+        facts = parse_probe(subprocess.run([python, "-c", PROBE], capture_output=True, text=True, check=True).stdout)
+        (tmp_path / "list.txt").write_text(ray_requirements(lock, "2.56.1", facts.installed))
+        line = layer_dockerfile("x", "2.56.1", add_ray=True, wheels=True, hashed=True).splitlines()[-1]
+        command = re.sub(r"RUN --mount\S+", "", line).replace("python3", python, 1)
+        command = command.replace("/run/wheels", str(wheels)).replace(LIST_IN_IMAGE, str(tmp_path / "list.txt"))
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        return build_problem(f"{done.stdout}\n{done.stderr}", "2.56.1") if done.returncode else ""
+
+    def installed() -> dict[str, str]:
+        out = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, check=True).stdout
+        return {
+            name: version for name, version in parse_probe(out).installed.items() if name not in ("pip", "setuptools")
+        }
+
+    lib = wheel(wheels, "lib", "1.0")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--find-links", str(wheels), "lib"], check=True)
+    newer = wheel(wheels, "lib", "2.0")
+    part = wheel(wheels, "part", "3.0", "lib")
+    ray = wheel(wheels, "ray", "2.56.1", "part").replace("ray==", "ray[default]==")
+    assert lib != newer
+
+    # Another file under a name of the list, a package that is not there, and one that the image's own does not satisfy.
+    wheel(wheels, "part", "3.0", "lib", content="print('tampered with')")
+    assert re.fullmatch(
+        r"part==3.0 from \S+ has the SHA-256 [0-9a-f]{64}, which is not in the list of this collection: look into .*",
+        build(newer + part + ray),
+    )
+    (wheels / "part-3.0-py3-none-any.whl").unlink()
+    assert "pip finds no part==3.0 for this image's Python" in build(newer + part + ray)
+    picky = wheel(wheels, "part", "3.0", "lib>=2")
+    assert build(newer + picky + ray).startswith("part==3.0 needs lib>=2, which this image does not have")
+    # What Ray needs and the list does not have is not installed either.
+    wheel(wheels, "part", "3.0", "lib")
+    assert build(newer + ray).startswith("ray[default]==2.56.1 needs part, which this image does not have")
+    assert installed() == {"lib": "1.0"}
+
+    assert build(newer + part + ray) == ""
+    assert installed() == {"lib": "1.0", "part": "3.0", "ray": "2.56.1"}
 
 
 def test_a_digest_changes_with_what_decides() -> None:
