@@ -150,7 +150,8 @@ def test_a_key_is_made_limited_and_withdrawn(playbook: Playbook) -> None:
     assert listed.changed == set()
     assert "alice" in listed.output and key not in listed.output
     gone = playbook(KEYS, extra={**ON, "keys_state": "absent", "keys_name": "alice"})
-    assert gone.changed_tasks == {"Change the keys"}
+    # What the task returned is hidden, and with it that it changed something; the recap counts it.
+    assert gone.status == "successful" and "changed=1" in gone.output
     assert status("/v1/models", key) == 401
 
 
