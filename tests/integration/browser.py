@@ -23,7 +23,7 @@ from typing import Any
 DRIVER = Path("/usr/bin/chromedriver")
 #: WebDriver's name of the field that holds an element's id.
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-ENTER = "\ue007"
+ENTER, ESCAPE = "\ue007", "\ue00c"
 
 
 class BrowserError(Exception):
@@ -77,6 +77,11 @@ class Browser:
 
     def type(self, css: str, words: str) -> None:
         self._ask("POST", f"element/{self.find(css)}/value", {"text": words})
+
+    def escape(self) -> None:
+        """Press the key that closes a menu."""
+        keys = [{"type": kind, "value": ESCAPE} for kind in ("keyDown", "keyUp")]
+        self._ask("POST", "actions", {"actions": [{"type": "key", "id": "keyboard", "actions": keys}]})
 
     def picture(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._ask("GET", "screenshot")))
