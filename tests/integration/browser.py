@@ -63,9 +63,6 @@ class Browser:
 
         return str(self.wait(found, f"no {css} on the page", seconds))
 
-    def click(self, css: str, seconds: float = 60) -> None:
-        self._ask("POST", f"element/{self.find(css, seconds)}/click", {})
-
     def press(self, words: str, seconds: float = 60) -> None:
         """Click the button or the link that says these words and no more."""
         script = (
@@ -75,8 +72,19 @@ class Browser:
         )
         self.wait(lambda: self.run(script, words), f"nothing to press says {words!r}", seconds)
 
-    def type(self, css: str, words: str) -> None:
-        self._ask("POST", f"element/{self.find(css)}/value", {"text": words})
+    def type(self, css: str, words: str, seconds: float = 60) -> None:
+        """Type into a field, once nothing lies over it any more."""
+
+        def typed() -> bool:
+            try:
+                self._ask("POST", f"element/{self.find(css)}/value", {"text": words})
+            except BrowserError as error:
+                if "not interactable" in str(error) or "stale" in str(error):
+                    return False
+                raise
+            return True
+
+        self.wait(typed, f"nothing can be typed into {css}", seconds)
 
     def escape(self) -> None:
         """Press the key that closes a menu."""

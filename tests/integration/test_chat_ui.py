@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from browser import DRIVER, ENTER, Browser, browser
 from testinfra.host import Host
 
 from simulation import images, settings
+from tests.integration.browser import DRIVER, ENTER, Browser, browser
 from tests.integration.conftest import REPOSITORY, Playbook, runner
 
 pytestmark = pytest.mark.long
@@ -159,7 +159,8 @@ def test_a_person_signs_up_asks_calls_a_tool_and_comes_back(head: Host, tmp_path
         window.escape()
         ask(window, "What is 5 factorial?")
         window.says(DONE, 180)
-        window.press("Toggle details")
+        window.press("Explored calculate")
+        window.press("View Result from calculate")
         window.says("120")
         place = str(window.run("return location.href"))
         assert "/c/" in place
