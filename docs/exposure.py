@@ -38,6 +38,7 @@ UNITS = {
         9.6,
         "the same; the gate of the NFS mount runs beside the sandbox, since it mounts and detaches for the whole node",
     ),
+    "spark-chat": (9.6, "the same, without gates"),
     "spark-watchdog": (
         9.6,
         "asks Docker and systemd, reads the kernel's log, ends ranks; nvidia-smi wants its devices. spark-follower and spark-metrics are the same",
@@ -71,7 +72,8 @@ def template(role: str, name: str) -> str:
 def texts() -> dict[str, str]:
     """Return the text of each of our units that lasts, by name."""
     found = {}
-    for name, clear in (("spark-vllm", ()), ("spark-ray-head", ("/var/lib/x",)), ("spark-ray-worker", ("/var/lib/x",))):
+    ray = ("/var/lib/x",)
+    for name, clear in (("spark-vllm", ()), ("spark-ray-head", ray), ("spark-ray-worker", ray), ("spark-chat", ())):
         container = ContainerSpec(name, "image", ("program",))
         found[name] = container_text(container, UnitSpec(name, clear=clear), "sha256:0", "digest")
     return {

@@ -51,6 +51,7 @@ ROLES = {
     "vllm_verify": _HEAD,
     "port_scan": _NODES,
     "monitoring": _NODES,
+    "chat_ui": _HEAD,
     "vllm_benchmark": _NODES,
     "node_diagnosis": _NODES,
     "remove": _NODES,
@@ -234,6 +235,7 @@ def ports() -> str:
         when += [f"weights by {one.share}"] if one.share else []
         when += [f"NFS over {one.transport}"] if one.transport else []
         when += [f"gateway {one.gateway}"] if one.gateway else []
+        when += [f"chat page {one.chat}"] if one.chat else []
         when += [{"on": "monitoring", "head": "monitoring on the head"}[one.monitoring]] if one.monitoring else []
         when += ["several nodes"] if one.several else []
         when += [] if one.lasting else ["for a while"]

@@ -7,7 +7,8 @@ recipe's files and over the name of what it stands on. What exists under its nam
 under a temporary name and renamed when it is whole, so that an interrupted run leaves nothing half-done behind.
 
     python -m simulation.images all          # build whatever is missing, print what there is
-    python -m simulation.images node         # or one of: node, serving, model, wheels; machine: the disk of the virtual machines
+    python -m simulation.images node         # or one of: node, serving, model, wheels
+    python -m simulation.images machine      # the disk of the virtual machines; `chat`: the image of the chat page
 
 Environment:
 
@@ -58,6 +59,7 @@ USELESS_IN_BASE = ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc
 BASE_REPOSITORY = "dgx-spark-sim/debian"
 NODE_REPOSITORY = "dgx-spark-sim/node"
 SERVING_REPOSITORY = "dgx-spark-sim/serving"
+CHAT_REPOSITORY = "dgx-spark-sim/chat"
 MACHINE_REPOSITORY = "dgx-spark-sim/machine"
 CURRENT_TAG = "current"
 
@@ -76,6 +78,9 @@ SHIPPED_DURATIONS: dict[str, float] = {
     "serving-tar": 20,
     "model": 130,
     "machine": 35,
+    "chat-wheels": 60,
+    "chat": 90,
+    "chat-tar": 20,
 }
 
 # Size of a virtual machine's disk in MiB. The file is sparse: it takes what is written to it.
@@ -165,6 +170,11 @@ def node_tag() -> str:
 def serving_tag() -> str:
     """Name of the serving image."""
     return f"{SERVING_REPOSITORY}:{content_hash(base_tag(), HERE / 'serving')}"
+
+
+def chat_tag() -> str:
+    """Name of the image of the chat page."""
+    return f"{CHAT_REPOSITORY}:{content_hash(base_tag(), HERE / 'chat_page')}"
 
 
 def machine_hash() -> str:
@@ -557,32 +567,36 @@ def _build_serving(tag: str, progress: Progress) -> ImageInfo:
     wheels = cache_root() / "wheels" / "serving"
     locks = [recipe / "requirements.txt", recipe / "requirements-build.txt"]
     _download_wheels(locks, wheels, "serving-wheels", "Downloading vLLM, PyTorch (CPU) and Ray, about 0.8 GB", progress)
-    container = f"dgx-spark-sim-build-{tag.rpartition(':')[2]}"
-    subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
     with _step(progress, "serving", "Building the serving image (real vLLM and Ray for CPUs)"):
-        try:
-            # One container, committed once: neither the wheels nor what is stripped afterwards stays in a layer.
-            # A Dockerfile would need a builder with bind mounts, which the engine of Debian 12 (20.10) does not have.
-            argv = ["docker", "run", "--name", container, "--volume", f"{wheels}:/build/wheels:ro"]
-            argv += ["--volume", f"{recipe}:/build/recipe:ro", base, "sh", "/build/recipe/install.sh"]
-            _run(argv, "serving", failure="The serving image could not be built")
-            changes = [f"--change=ENV {name}={value}" for name, value in _serving_environment(recipe).items()]
-            _run(
-                ["docker", "commit", *changes, '--change=CMD ["/bin/sh"]', container, tag],
-                "serving",
-                failure="The serving image could not be committed",
-            )
-        finally:
-            subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
-    built = _inspect(tag)
-    if built is None:
-        raise BuildError(f"Docker reported success, yet there is no image {tag}.")
+        built = _commit(tag, base, recipe, wheels, "serving")
     _remove_old_tags(SERVING_REPOSITORY, tag, progress)
     return built
 
 
-def _serving_environment(recipe: Path) -> dict[str, str]:
-    """Environment of the serving image, from its file of NAME=value lines."""
+def _commit(tag: str, base: str, recipe: Path, wheels: Path, what: str) -> ImageInfo:
+    """Run a recipe's install.sh in one container and commit it once: neither the wheels nor what is stripped afterwards stays in a layer.
+
+    A Dockerfile would need a builder with bind mounts, which the engine of Debian 12 (20.10) does not have.
+    """
+    container = f"dgx-spark-sim-build-{tag.rpartition(':')[2]}"
+    subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
+    try:
+        argv = ["docker", "run", "--name", container, "--volume", f"{wheels}:/build/wheels:ro"]
+        argv += ["--volume", f"{recipe}:/build/recipe:ro", base, "sh", "/build/recipe/install.sh"]
+        _run(argv, what, failure=f"The {what} image could not be built")
+        changes = [f"--change=ENV {name}={value}" for name, value in _environment(recipe).items()]
+        argv = ["docker", "commit", *changes, '--change=CMD ["/bin/sh"]', container, tag]
+        _run(argv, what, failure=f"The {what} image could not be committed")
+    finally:
+        subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
+    built = _inspect(tag)
+    if built is None:
+        raise BuildError(f"Docker reported success, yet there is no image {tag}.")
+    return built
+
+
+def _environment(recipe: Path) -> dict[str, str]:
+    """Environment of a recipe's image, from its file of NAME=value lines."""
     lines = (recipe / "environment").read_text(encoding="utf-8").splitlines()
     pairs = [line.partition("=") for line in lines if line.strip() and not line.startswith("#")]
     return {name: value for name, _, value in pairs}
@@ -609,6 +623,52 @@ def _export_serving(built: ImageInfo, progress: Progress) -> None:
         note.unlink(missing_ok=True)
         temporary.replace(folder / "serving.tar")
         settings.write_json(note, asdict(built))
+
+
+# --- the image of the chat page --------------------------------------------------------------------------------------
+
+
+def chat_archive(name: str, progress: Progress) -> Path:
+    """`chat.tar` beside `serving.tar`: Open WebUI from PyPI under the name that its official image has, which no registry is asked for here.
+
+    No part of `all`: only the test of the chat page asks for it.
+
+    Raises BuildError with one sentence when it cannot be built.
+    """
+    _require_engine()
+    with _only_one(progress):
+        tag = chat_tag()
+        built = _inspect(tag) or _build_chat(tag, progress)
+        folder = images_folder()
+        archive, note = folder / "chat.tar", folder / "chat.json"
+        wanted = {**asdict(built), "name": name}
+        if settings.read_json(note) == wanted and archive.exists():
+            return archive
+        folder.mkdir(parents=True, exist_ok=True)
+        with _step(progress, "chat-tar", "Writing the image of the chat page to a file for the nodes"):
+            temporary = folder / ".chat.tar.incoming"
+            _run(["docker", "tag", tag, name], "chat", failure="The chat image could not be tagged")
+            try:
+                argv = ["docker", "save", "--output", str(temporary), name]
+                _run(argv, "chat", failure="The chat image could not be written to a file")
+            finally:
+                _output(["docker", "image", "rm", name])
+            temporary.chmod(0o644)
+            note.unlink(missing_ok=True)
+            temporary.replace(archive)
+            settings.write_json(note, wanted)
+        return archive
+
+
+def _build_chat(tag: str, progress: Progress) -> ImageInfo:
+    base = _base_image(progress)
+    recipe, wheels = HERE / "chat_page", cache_root() / "wheels" / "chat"
+    locks = [recipe / "requirements.txt", recipe / "requirements-build.txt"]
+    _download_wheels(locks, wheels, "chat-wheels", "Downloading Open WebUI and what it needs, about 0.3 GB", progress)
+    with _step(progress, "chat", "Building the image of the chat page (Open WebUI from PyPI)"):
+        built = _commit(tag, base, recipe, wheels, "chat")
+    _remove_old_tags(CHAT_REPOSITORY, tag, progress)
+    return built
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
@@ -658,7 +718,7 @@ def tiny_model(progress: Progress) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build what is asked for and print where it is. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m simulation.images", description="Build the simulation's parts.")
-    parser.add_argument("part", choices=["all", "node", "serving", "model", "wheels", "machine"])
+    parser.add_argument("part", choices=["all", "node", "serving", "model", "wheels", "machine", "chat"])
     part = parser.parse_args(arguments).part
 
     def progress(message: str) -> None:
@@ -673,6 +733,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(asdict(serving_image(progress))))
         if part in ("all", "model"):
             print(tiny_model(progress))
+        if part == "chat":
+            print(chat_archive(f"{CHAT_REPOSITORY}:{CURRENT_TAG}", progress))
         if part == "machine":
             print(machine_disk(progress).disk.parent)
     except SimulationError as error:

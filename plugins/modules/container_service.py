@@ -112,6 +112,13 @@ options:
     description: Whether the root of the container is read-only. C(/tmp) in it is then memory, and its mounts stay as they are.
     type: bool
     default: true
+  memory_mib:
+    description: Most MiB of memory that the container may take, without swap; it is ended and started again beyond. Left out, no bound.
+    type: int
+  oom_score:
+    description: How early the kernel ends the container when memory is short, of -1000 to 1000; more is earlier.
+    type: int
+    default: 500
   description:
     description: Description of the unit.
     type: str
@@ -218,7 +225,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.docker.cli import DockerError
-from ..module_utils.docker.service import PROPAGATIONS
+from ..module_utils.docker.service import OOM_SCORE, PROPAGATIONS
 from ..module_utils.docker.service_unit import ContainerService
 from ..module_utils.system.run import run
 
@@ -258,6 +265,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "pid": {"type": "str"},
     "cap_add": {"type": "list", "elements": "str", "default": []},
     "read_only": {"type": "bool", "default": True},
+    "memory_mib": {"type": "int"},
+    "oom_score": {"type": "int", "default": OOM_SCORE},
     "description": {"type": "str"},
     "after": {"type": "list", "elements": "str", "default": []},
     "gates": {"type": "list", "elements": "list", "default": []},

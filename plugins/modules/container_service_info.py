@@ -15,7 +15,7 @@ description:
   - Only reads.
 options:
   names:
-    description: Names of the containers. Left out, all that M(dgx_spark.vllm.container_service) wrote on this node.
+    description: Names of the containers. Left out, the cluster's on this node.
     type: list
     elements: str
   startup_of:
@@ -84,6 +84,16 @@ failed_units:
   returned: success
   type: list
   elements: str
+aside:
+  description: Containers that stand beside the cluster and are on this node, C(spark-chat) alone so far.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name: {description: Name of the container and its unit., type: str}
+    active: {description: systemd's ActiveState., type: str}
+    differs: {description: As in RV(units)., type: list, elements: str}
+    port: {description: Port on which it listens., type: int}
 others:
   description: Names of the collection's other units on this node, C(spark-watchdog) and C(spark-gateway) among them.
   returned: success

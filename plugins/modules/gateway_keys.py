@@ -39,6 +39,11 @@ options:
   ends:
     description: Last day on which it is taken, in UTC, as C(2027-01-31); empty for none. Left out, none or as it is.
     type: str
+  key_file:
+    description:
+      - With O(state=present), file for root alone that holds the key, for a program on the head. The key is then in no answer.
+      - Where the file is missing or has another key than the gateway, both get a new one.
+    type: path
   server_key_file:
     description:
       - File with the key of the server behind the gateway, which the gateway sends in place of a client's.
@@ -106,7 +111,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.gateway.keys import KeyProblem, Keys, change
+from ..module_utils.gateway.keys import KeyProblem, Keys, change, held
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["listed", "present", "rotated", "absent"], "default": "listed"},
@@ -115,6 +120,7 @@ ARGUMENTS = {
     "per_minute": {"type": "int"},
     "at_once": {"type": "int"},
     "ends": {"type": "str"},
+    "key_file": {"type": "path", "no_log": False},
     "server_key_file": {"type": "path", "default": "/etc/dgx-spark/secrets/api_key", "no_log": False},
     "folder": {"type": "path", "default": "/etc/dgx-spark/gateway"},
     "socket": {"type": "path", "default": "/run/spark-gateway/admin.sock"},
@@ -137,7 +143,10 @@ def main() -> None:
             value = server_key.read_text(encoding="utf-8").strip()
             keys.server(value)
         given = {field: params[field] for field in LIMITS if params[field] is not None}
-        made = change(keys, params["state"], params["name"], given)
+        if params["key_file"] and params["state"] == "present":
+            held(keys, params["name"], Path(params["key_file"]), given)
+        else:
+            made = change(keys, params["state"], params["name"], given)
         keys.save()
     except KeyProblem as error:
         module.fail_json(msg=str(error))

@@ -20,8 +20,8 @@ options:
     description: What stays.
     type: list
     elements: str
-    choices: [weights, image, packages, secrets, caches]
-    default: [weights, image, packages]
+    choices: [weights, image, packages, secrets, caches, chat]
+    default: [weights, image, packages, chat]
   store:
     description: Folder of the weights.
     type: path
@@ -83,7 +83,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "str",
                 "choices": list(KEEPABLE),
-                "default": ["weights", "image", "packages"],
+                "default": ["weights", "image", "packages", "chat"],
             },
             "store": {"type": "path", "default": "/srv/models"},
             "images": {"type": "list", "elements": "str", "default": []},

@@ -45,6 +45,7 @@ from ..report import finding as report_finding
 from ..report import report as report_report
 from ..report import status as report_status
 from ..service import budget as service_budget
+from ..service import chat_start as service_chat_start
 from ..service import evidence as service_evidence
 from ..service import follower as service_follower
 from ..service import freeze as service_freeze
@@ -150,6 +151,7 @@ LIBRARY: tuple[ModuleType, ...] = (
     report_report,
     report_status,
     service_budget,
+    service_chat_start,
     service_evidence,
     service_follower,
     service_freeze,

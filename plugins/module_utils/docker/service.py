@@ -27,6 +27,8 @@ HOLDS = "/var/lib/dgx-spark/holds"
 TRIALS = "/run/dgx-spark/containers"
 #: Label that carries the digest of the specification that a container was started from.
 DIGEST_LABEL = "dgx-spark.digest"
+#: Containers of ours that stand beside the cluster: whether it serves, and what was verified of it, is not asked of them.
+ASIDE = frozenset({"spark-chat"})
 #: What CUDA took counts for no process, so that kernel and earlyoom would end others first; below the 1000 that Ray gives its workers.
 OOM_SCORE = 500
 SECRETS_IN_CONTAINER = "/run/secrets"
@@ -111,6 +113,8 @@ class ContainerSpec:
     pid: str | None = None
     cap_add: tuple[str, ...] = ()
     read_only: bool = True
+    memory_mib: int | None = None
+    oom_score: int = OOM_SCORE
 
     def __post_init__(self) -> None:
         for capability in self.cap_add:
@@ -120,6 +124,10 @@ class ContainerSpec:
             raise ValueError(
                 f"name is {self.name!r}, expected lower-case letters, digits and '-', at least two characters"
             )
+        if self.memory_mib is not None and self.memory_mib < 16:
+            raise ValueError(f"memory_mib of {self.name} is {self.memory_mib}, expected 16 or more")
+        if not -1000 <= self.oom_score <= 1000:
+            raise ValueError(f"oom_score of {self.name} is {self.oom_score}, expected -1000 to 1000")
         if not self.image:
             raise ValueError("image is empty, expected an image name or id")
         if not self.command:
@@ -159,7 +167,12 @@ class ContainerSpec:
             image_id: id of the image on this node, ``sha256:...``: a moved tag is a change.
             secret_hashes: SHA-256 of each secret's text by secret name: a new key is a change.
         """
-        document = {"spec": asdict(self), "image_id": image_id, "secrets": dict(sorted(secret_hashes.items()))}
+        spec = asdict(self)
+        # What came later is left out where it is as it was: a digest that changes restarts the container.
+        for name, before in (("memory_mib", None), ("oom_score", OOM_SCORE)):
+            if spec[name] == before:
+                del spec[name]
+        document = {"spec": spec, "image_id": image_id, "secrets": dict(sorted(secret_hashes.items()))}
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def run_argv(self, image_id: str, digest: str) -> list[str]:
@@ -168,7 +181,10 @@ class ContainerSpec:
         argv = [DOCKER, "run", "--rm", "--name", self.name, "--network", self.network]
         # The journal has the output already; a second copy in Docker's own log would grow without limit.
         argv += ["--log-driver", "none", "--label", f"{DIGEST_LABEL}={digest}"]
-        argv += ["--oom-score-adj", str(OOM_SCORE)]
+        argv += ["--oom-score-adj", str(self.oom_score)]
+        if self.memory_mib:
+            # Without swap of its own, which Docker would give it as much again of.
+            argv += ["--memory", f"{self.memory_mib}m", "--memory-swap", f"{self.memory_mib}m"]
         # What is kept, and why, is in docs/security.md.
         argv += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
         if self.read_only:
@@ -262,7 +278,8 @@ def unit_text(container: ContainerSpec, unit: UnitSpec, image_id: str, digest: s
         ("Requires", "docker.service"),
         ("Wants", "network-online.target"),
         ("After", " ".join(after)),
-        ("ConditionPathExists", f"!{STOP_FLAG}"),
+        # What stands beside the cluster is not stopped with it.
+        *([("ConditionPathExists", f"!{STOP_FLAG}")] if container.name not in ASIDE else []),
         ("StartLimitIntervalSec", str(unit.window())),
         ("StartLimitBurst", str(unit.start_limit_burst)),
     ]

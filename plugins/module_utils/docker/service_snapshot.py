@@ -24,6 +24,7 @@ from .service_state import (
     TRIAL_UNITS,
     UNITS,
     ContainerServiceError,
+    clustered,
     read_record,
     service_status,
     unit_state,
@@ -41,8 +42,8 @@ def _tag(image_id: str) -> str:
 
 
 def names_here() -> list[str]:
-    """Return the names of the containers that ``container_service`` wrote on this node."""
-    return sorted(path.stem for path in RECORDS.glob("*.json"))
+    """Return the names of the cluster's containers on this node."""
+    return clustered(RECORDS)
 
 
 def services_here() -> dict[str, dict[str, Any]]:

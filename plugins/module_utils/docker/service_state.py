@@ -15,7 +15,7 @@ from ..report.finding import YELLOW, Finding, fine
 from ..system.files import read_json, read_text
 from ..system.run import Runner
 from .cli import DockerError, inspect_container
-from .service import HOLDS, TRIALS, differences
+from .service import ASIDE, HOLDS, TRIALS, differences
 
 #: What was checked.
 CHECK = "services"
@@ -107,6 +107,11 @@ def secret_hashes(paths: Mapping[str, str]) -> dict[str, str]:
             )
         hashes[name] = hashlib.sha256(text).hexdigest()
     return hashes
+
+
+def clustered(records: Path = RECORDS) -> list[str]:
+    """Return the names of the cluster's containers on this node: all that ``container_service`` wrote, but for those that stand beside it."""
+    return sorted(path.stem for path in records.glob("*.json") if path.stem not in ASIDE)
 
 
 def read_record(name: str, records: Path = RECORDS) -> dict[str, Any] | None:

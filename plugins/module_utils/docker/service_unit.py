@@ -99,6 +99,8 @@ class ContainerService(Units):
             pid=params["pid"],
             cap_add=tuple(params["cap_add"]),
             read_only=params["read_only"],
+            memory_mib=params["memory_mib"],
+            oom_score=params["oom_score"],
         )
         unit = UnitSpec(
             description=params["description"] or self.name,

@@ -322,12 +322,32 @@ class Keys(Changes):
                 self.admin.replace_map(self._map(name), told[name])
                 self.actions.append(f"told the running gateway its {name}")
 
-    def private(self, path: Path, text: str) -> bool:
+    def private(self, path: Path, text: str, mode: int = _MODE) -> bool:
         """Write a file for root alone; its content is in no difference that is shown."""
         seen = len(self.diff)
-        wrote = self.write(path, text, _MODE)
+        wrote = self.write(path, text, mode)
         del self.diff[seen:]
         return wrote
+
+
+def held(keys: Keys, name: str, file: Path, given: Mapping[str, Any]) -> None:
+    """Let a file for root alone hold the key of a name, for a program that asks through the gateway.
+
+    A key that is not the one in the file, or that was withdrawn, is made anew: the earlier one may have been withdrawn because others read it.
+
+    Raises:
+        KeyProblem: a field is not usable.
+        OSError: the file cannot be read or written.
+    """
+    value = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+    known = next((key for key in keys.keys if key.name == name), None)
+    if known is None:
+        value = keys.add(Key(name, "", **{"role": USER, **given}))
+    else:
+        if known.sha256 != digest(value):
+            value = keys.rotate(name)
+        keys.limit(name, **given)
+    keys.private(file, f"{value}\n", 0o400)
 
 
 def change(keys: Keys, state: str, name: str, given: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ SCHEMA = "dgx_spark.vllm.status/1"
 #: States of the watchdog in which clients are served, and those in which it waits for something.
 _SERVED = ("serving", "busy")
 _BETWEEN = ("waiting", "loading", "draining", "saturated", "stopped")
+_CHAT = "spark-chat"
 _AWAY, _NOTICED = "node.unreachable", ("watchdog", "vllm", "ray")
 #: Findings that the screen names; the page and the document have all.
 MOST = 6
@@ -73,6 +74,7 @@ def document(nodes: Mapping[str, Mapping[str, Any]], head: str, about: Mapping[s
             "kv_cache_percent": None if kv is None else round(100 * float(kv), 1),
         },
         "ray": _ray(answer, about),
+        "chat": _chat(answer),
         "nodes": [
             _node(name, result, name == head, _look(about, "addresses").get(name), found[name])
             for name, result in nodes.items()
@@ -145,6 +147,11 @@ def _ray(answer: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any] 
         "gpus_expected": about.get("expected_gpus"),
         "reason": str(ray.get("reason") or ray.get("msg") or ""),
     }
+
+
+def _chat(answer: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = next((unit for unit in _look(answer, "services").get("aside") or [] if unit["name"] == _CHAT), None)
+    return {"port": found["port"], "active": str(found["active"])} if found else None
 
 
 def _node(
@@ -248,6 +255,9 @@ def facts(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     if ray:
         said = f"{figure(ray['nodes'])} of {figure(ray['nodes_expected'])} nodes, {figure(ray['gpus'])} of {figure(ray['gpus_expected'])} GPUs"
         rows.append(("Ray", said if ray["nodes"] is not None else ray["reason"]))
+    if chat := status["chat"]:
+        said = "" if chat["active"] == "active" else f", see `journalctl -u {_CHAT}`"
+        rows.append(("chat page", f"port {figure(chat['port'])} of the head: {chat['active']}{said}"))
     last = status["recovery"]
     if last:
         took = f", served again after {duration(last['seconds'])}" if last["seconds"] else ""

@@ -25,6 +25,7 @@ from .pulse import PORT as WATCHDOG_PORT
 KINDS = ("head", "worker")
 _RAY_UNITS = tuple(f"{name}.service" for name in (RAY_HEAD, RAY_WORKER))
 _GATEWAY = "spark-gateway.service"
+_CHAT = "spark-chat.service"
 _EXPORTER, _PROMETHEUS = "spark-node-exporter.service", "spark-prometheus.service"
 _VLLM, _RAY_HEAD, _VLLM_WORKER = (f"{name}.service" for name in (VLLM, RAY_HEAD, VLLM_WORKER))
 
@@ -37,8 +38,8 @@ class Listener:
     is the port, the first that is set counts; none where the port is fixed. ``default``: the port without a setting. ``last``: last port of
     a range. ``owners``: systemd units and containers that open it. ``reach``: who may reach it: ``anyone``, ``fabric`` (the
     other nodes) or ``loopback`` (the node itself). ``executor``, ``share``, ``transport``, ``gateway``: only with this ``vllm_serve_executor``,
-    ``model_share_method``, ``model_share_nfs_transport``, with the gateway ``on`` or ``off``, and with monitoring ``on``
-    (``head`` where Prometheus is on the head as well). ``several``: only with more than one node.
+    ``model_share_method``, ``model_share_nfs_transport``, with the gateway ``on`` or ``off``, with monitoring ``on``
+    (``head`` where Prometheus is on the head as well), and with the chat page ``on``. ``several``: only with more than one node.
     ``lasting``: whether it is open for good; what is open for a while is never open at the same time as another such. ``checked``: whether
     the preflight asks that it is free.
     """
@@ -57,6 +58,7 @@ class Listener:
     transport: str | None = None
     gateway: str | None = None
     monitoring: str | None = None
+    chat: str | None = None
     several: bool = False
     lasting: bool = True
     checked: bool = True
@@ -204,6 +206,7 @@ LISTENERS: tuple[Listener, ...] = (
         gateway="on",
         monitoring="on",
     ),
+    Listener("chat page", "head", "all", 8242, (_CHAT,), "anyone", ("chat_ui_port",), chat="on"),
     Listener(
         "NFS",
         "head",
@@ -292,14 +295,18 @@ class Open:
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
 
 
+def _on(values: Mapping[str, Any], name: str) -> bool:
+    return str(values.get(name)).lower() in ("true", "yes", "1")
+
+
 def gateway_on(values: Mapping[str, Any]) -> bool:
     """Say whether the gateway stands before vLLM, by the settings of a node as far as they are set."""
-    return str(values.get("gateway_enabled")).lower() in ("true", "yes", "1")
+    return _on(values, "gateway_enabled")
 
 
 def monitoring_kinds(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return which rows of monitoring hold, by the settings of a node as far as they are set."""
-    if str(values.get("monitoring_enabled")).lower() not in ("true", "yes", "1"):
+    if not _on(values, "monitoring_enabled"):
         return ()
     return ("on",) if str(values.get("monitoring_on") or "head") == "elsewhere" else ("on", "head")
 
@@ -322,6 +329,7 @@ def open_ports(values: Mapping[str, Any], kind: str, nodes: int) -> list[Open]:
         "share": str(values.get("model_share_method") or "nfs"),
         "transport": str(values.get("model_share_nfs_transport") or "tcp"),
         "gateway": "on" if gateway_on(values) else "off",
+        "chat": "on" if _on(values, "chat_ui_enabled") else "off",
     }
     found = []
     for listener in LISTENERS:
@@ -427,6 +435,7 @@ def settings_asked() -> list[str]:
                 "gateway_enabled",
                 "monitoring_enabled",
                 "monitoring_on",
+                "chat_ui_enabled",
             ]
         )
     )

@@ -25,11 +25,13 @@ from ..system.units import ORDER
 from .restart_plan import OTHERS
 
 #: What may be kept.
-KEEPABLE = ("weights", "image", "packages", "secrets", "caches")
+KEEPABLE = ("weights", "image", "packages", "secrets", "caches", "chat")
 #: Packages of the operating system that roles installed here.
 INSTALLED = Path("/etc/dgx-spark/installed.json")
 #: Folders that are ours alone.
 CONFIG, CACHES = Path("/etc/dgx-spark"), Path("/var/cache/dgx-spark")
+#: Accounts and conversations of the chat page, with the key that signs its sessions.
+CHAT = Path("/var/lib/dgx-spark/chat")
 #: The command for people: a link into a folder of ours (module node_tools).
 COMMAND = Path("/usr/local/bin/spark")
 FOLDERS = (CONFIG, Path("/opt/dgx-spark"), Path("/var/lib/dgx-spark"), CACHES, Path("/run/dgx-spark"))
@@ -280,8 +282,7 @@ class Removal(Units):
         keep = {CONFIG / "secrets"} if "secrets" in self.keep else set()
         if self._keeps_packages():
             keep.add(CONFIG / INSTALLED.name)
-        if "caches" in self.keep:
-            keep.add(CACHES)
+        keep |= {path for name, path in (("caches", CACHES), ("chat", CHAT)) if name in self.keep}
         for folder in map(self._below, FOLDERS):
             kept = {self._below(path) for path in keep}
             if not folder.is_dir() or folder in kept:

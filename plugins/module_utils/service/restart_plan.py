@@ -17,7 +17,7 @@ from ..system.units import ORDER, RAY_HEAD, RAY_WORKER, VLLM, VLLM_WORKER
 #: Further units of ours on a node, those first that start or heal others; a new one goes here, so that remove.yml takes it away.
 OTHERS = (
     *("spark-watchdog", "spark-follower", "spark-gateway", "spark-packet-filter"),
-    *("spark-metrics", "spark-node-exporter", "spark-prometheus"),
+    *("spark-chat", "spark-metrics", "spark-node-exporter", "spark-prometheus"),
     *("spark-fabric-share", "spark-model-download", "spark-cdi", "dgx-spark-fabric-rollback-boot"),
 )
 #: Units that only the head has; the others run on the further nodes.

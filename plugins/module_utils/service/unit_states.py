@@ -4,15 +4,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..docker.cli import GONE, inspect_container, inspect_image
 from ..docker.image_digest import origin_text
-from ..docker.service import STOP_FLAG
+from ..docker.service import ASIDE, STOP_FLAG
 from ..docker.service_snapshot import snapshot
-from ..docker.service_state import RECORDS, UNITS, judge_remote_code, judge_units, read_record, service_status
+from ..docker.service_state import (
+    RECORDS,
+    UNITS,
+    clustered,
+    judge_remote_code,
+    judge_units,
+    read_record,
+    service_status,
+)
 from ..hub.store import weights_bytes
 from ..report.finding import Finding, as_dicts, fine
 from ..system.run import Runner
@@ -105,6 +114,23 @@ def summary(units: list[dict[str, Any]], journals: dict[str, list[str]], causes:
     return ". ".join(words) or f"in the desired state and active: {', '.join(unit['name'] for unit in units)}"
 
 
+def aside(run: Runner) -> list[dict[str, Any]]:
+    """Return the containers that stand beside the cluster and are on this node: ``name``, ``active``, ``differs`` and ``port``."""
+    found = []
+    for name in sorted(ASIDE):
+        record = read_record(name, RECORDS)
+        if record is not None:
+            status, argv = service_status(run, name), [str(word) for word in record.get("argv", [])]
+            port = dict(itertools.pairwise(argv)).get("--port", "")
+            found.append(
+                {
+                    **{key: status[key] for key in ("name", "active", "differs")},
+                    "port": int(port) if port.isdecimal() else None,
+                }
+            )
+    return found
+
+
 def _starts_again(unit: dict[str, Any]) -> bool:
     return unit["restarts"] > 0 and not unit["settled"]
 
@@ -117,7 +143,7 @@ def answer(params: Mapping[str, Any], run: Runner) -> dict[str, Any]:
     """
     names = params["names"]
     if names is None:
-        names = sorted(path.stem for path in RECORDS.glob("*.json"))
+        names = clustered(RECORDS)
     units = [service_status(run, name) for name in names]
     started = [unit["name"] for unit in units if unit["settled"] and unit["name"] == params["startup_of"]]
     said, figures = startup(run, started[0]) if started else ([], {})
@@ -131,6 +157,7 @@ def answer(params: Mapping[str, Any], run: Runner) -> dict[str, Any]:
         "units": units,
         "settled": all(unit["settled"] for unit in units),
         "failed_units": [unit["name"] for unit in units if unit["active"] == "failed"],
+        "aside": aside(run),
         "stop_flag": stopped,
         "causes": {name: cause.as_dict() for name, cause in causes.items()},
         "journal": journals,

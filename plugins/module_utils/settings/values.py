@@ -29,16 +29,29 @@ AUTO_LENGTH = "auto"
 _NODE_PATHS = ("spark_store_path", "spark_ca_bundle")
 #: Settings that hold addresses, and an example.
 _ADDRESSES = {
+    "chat_ui_address": "192.168.1.20, or 0.0.0.0 for every IPv4 address",
     "gateway_addresses": "192.168.1.20, or * for every IPv4 address",
     "vllm_serve_host": "0.0.0.0 or 192.168.100.10",
 }
 #: Settings that cannot be empty, and what they hold.
 _NOT_EMPTY = {
+    "chat_ui_endpoint_host": "a name or an address of the head, such as 127.0.0.1",
+    "chat_ui_image": "an image such as ghcr.io/open-webui/open-webui:v0.12.4",
     "model_download_repo_id": "a repository such as QuantTrio/Qwen3-235B-A22B-Instruct-2507-AWQ",
     "model_download_revision": "a commit, branch or tag",
 }
+#: Names of keys at the gateway, as gateway/keys.py takes them.
+_KEY_NAME, _KEY_NAMED = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}"), "chat_ui_key_name"
 #: Settings whose range is looked at.
-RANGED = (*RANGES, *_NODE_PATHS, *_ADDRESSES, *_NOT_EMPTY, "model_download_endpoint", "vllm_serve_kv_cache_dtype")
+RANGED = (
+    *RANGES,
+    *_NODE_PATHS,
+    *_ADDRESSES,
+    *_NOT_EMPTY,
+    _KEY_NAMED,
+    "model_download_endpoint",
+    "vllm_serve_kv_cache_dtype",
+)
 #: Shortest key that node_secrets takes.
 _KEY_CHARACTERS = 8
 _WORD = re.compile(r"[A-Za-z0-9_]*")
@@ -127,6 +140,9 @@ def range_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     name = "vllm_serve_kv_cache_dtype"
     if values.get(name) is not None and not _WORD.fullmatch(str(values[name])):
         problems.append((name, f"is {str(values[name])!r}, expected one word such as auto or fp8"))
+    if values.get(_KEY_NAMED) is not None and not _KEY_NAME.fullmatch(str(values[_KEY_NAMED])):
+        wanted = "up to 32 of a-z, 0-9, - and _, beginning with a letter or digit"
+        problems.append((_KEY_NAMED, f"is {str(values[_KEY_NAMED])!r}, expected {wanted}"))
     problems += [(name, said) for name in _NODE_PATHS if (said := _path_problem(name, values.get(name)))]
     for name, example in _ADDRESSES.items():
         given = values.get(name)

@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
-STEPS = ["preflight", "fit", "fabric", "nodes", "weights", "units", "cluster", "verify", "monitoring"]
+STEPS = ["preflight", "fit", "fabric", "nodes", "weights", "units", "cluster", "verify", "monitoring", "chat"]
 #: What a playbook says of nodes that it cannot reach, where Ansible's own sentence is not the end of it.
 SAYS = {
     "diagnose": "dgx-spark-diagnosis-",

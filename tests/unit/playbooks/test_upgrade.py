@@ -47,7 +47,8 @@ def test_the_steps_before_are_those_of_site() -> None:
         ]
 
     site = [step for step in imported("site") if step != "steps/facts.yml"]
-    assert imported("upgrade") == [*site[: site.index("steps/units.yml")], "steps/monitoring.yml", "steps/unlock.yml"]
+    after = ["steps/monitoring.yml", "steps/chat.yml", "steps/unlock.yml"]
+    assert imported("upgrade") == [*site[: site.index("steps/units.yml")], *after]
 
 
 def test_what_is_recorded_of_the_proof_is_what_going_back_asks() -> None:

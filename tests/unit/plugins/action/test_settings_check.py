@@ -102,6 +102,10 @@ def test_settings_as_people_wrote_them(name: str) -> None:
         ({"model_download_repo_id": " "}, 2, "is empty, expected a repository such as"),
         ({"model_download_endpoint": "hub"}, 2, "is 'hub', expected an address that begins with https://"),
         ({"gateway_enabled": True, "gateway_addresses": ["hallo"]}, 2, "has 'hallo', which is no address"),
+        ({"chat_ui_address": "hallo"}, 2, "has 'hallo', which is no address"),
+        ({"chat_ui_image": ""}, 2, "is empty, expected an image such as"),
+        ({"chat_ui_key_name": "Open WebUI"}, 2, "is 'Open WebUI', expected up to 32 of a-z"),
+        ({"chat_ui_environment": {"OPENAI_API_KEY": "sk-x"}}, 2, "OPENAI_API_KEY"),
         (
             {"gateway_enabled": True, "gateway_tls": "files", "gateway_tls_key": "k"},
             2,

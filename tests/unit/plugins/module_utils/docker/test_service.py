@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,28 @@ def test_the_containers_are_ended_before_what_else_runs_on_the_node() -> None:
     assert 0 < int(words[words.index("--oom-score-adj") + 1]) < 1000
 
 
+def test_memory_is_bounded_where_that_is_said() -> None:
+    words = " ".join(spec(memory_mib=2048, oom_score=900).run_argv(IMAGE, "d"))
+    assert "--oom-score-adj 900 --memory 2048m --memory-swap 2048m " in words
+    assert "--memory" not in spec().run_argv(IMAGE, "d")
+    for wrong in ({"memory_mib": 8}, {"oom_score": 1001}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            spec(**wrong)
+
+
+def test_what_came_later_restarts_no_container_that_does_not_use_it() -> None:
+    """The digest of a container as an earlier release worked it out: without the names that it did not know."""
+    known = {key: value for key, value in asdict(spec()).items() if key not in ("memory_mib", "oom_score")}
+    document = {"spec": known, "image_id": IMAGE, "secrets": {}}
+    assert spec().digest(IMAGE, {}) == hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def test_what_stands_beside_the_cluster_starts_while_that_is_stopped() -> None:
+    for name, stops in (("spark-vllm", True), ("spark-chat", False)):
+        text = unit_text(ContainerSpec(name, "image", ("program",)), UnitSpec("x"), IMAGE, "d")
+        assert ("ConditionPathExists=" in text) is stops
+
+
 def test_a_container_has_no_capability_and_gains_none() -> None:
     words = " ".join(spec().run_argv(IMAGE, "d"))
     assert "--cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /tmp:rw,exec," in words
@@ -108,6 +133,8 @@ def test_the_image_runs_by_id() -> None:
         {"ipc": "host"},
         {"cap_add": ("SYS_NICE",)},
         {"read_only": False},
+        {"memory_mib": 2048},
+        {"oom_score": 900},
     ],
 )
 def test_whatever_the_container_is_made_of_changes_the_digest(other: dict[str, Any]) -> None:

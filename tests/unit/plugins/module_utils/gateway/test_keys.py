@@ -14,6 +14,7 @@ from ansible_collections.dgx_spark.vllm.plugins.module_utils.gateway.keys import
     KeyProblem,
     Keys,
     digest,
+    held,
     maps,
     parse,
 )
@@ -173,3 +174,40 @@ def test_a_file_that_others_read_or_that_is_no_json_stops(tmp_path: Path) -> Non
     file.write_text("{")
     with pytest.raises(KeyProblem, match="is no JSON"):
         keys(tmp_path)
+
+
+def test_a_program_s_key_lies_in_a_file_for_root_alone(tmp_path: Path) -> None:
+    file = tmp_path / "chat" / "key"
+
+    def given(check: bool = False, **limits: Any) -> tuple[Keys, str]:
+        made = keys(tmp_path, check)
+        held(made, "open-webui", file, limits)
+        made.save()
+        return made, file.read_text().strip() if file.exists() else ""
+
+    foreseen, value = given(check=True)
+    assert foreseen.actions and value == "" and not (tmp_path / "keys.json").exists()
+    _made, value = given()
+    assert keys(tmp_path).keys[0].sha256 == digest(value)
+    assert file.stat().st_mode & 0o777 == 0o400
+    again, same = given()
+    assert (again.actions, same) == ([], value)
+    assert value not in str(_made.diff)
+
+    # Rotated or withdrawn by hand: the program gets a new one, the earlier one stays refused.
+    for change_it in (lambda made: made.rotate("open-webui"), lambda made: made.withdraw("open-webui")):
+        by_hand = keys(tmp_path)
+        change_it(by_hand)
+        by_hand.save()
+        _made, newer = given()
+        assert newer != value and [key.sha256 for key in keys(tmp_path).keys] == [digest(newer)]
+        value = newer
+    file.unlink()
+    assert given()[1] != value
+
+    # Limits that were given by hand stay.
+    limited = keys(tmp_path)
+    limited.limit("open-webui", per_minute=60)
+    limited.save()
+    given()
+    assert keys(tmp_path).keys[0].per_minute == 60

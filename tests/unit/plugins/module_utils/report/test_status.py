@@ -82,6 +82,9 @@ OFF = {"unreachable": True, "msg": "Failed to connect to the host via ssh: conne
 HANGS = {"failed": True, "msg": "Timed out after 5 second(s)."}
 
 
+CHAT = {"name": "spark-chat", "active": "active", "differs": [], "port": 8242}
+
+
 def pair(head: Any = None, worker: Any = None) -> dict[str, Any]:
     """Return the status of a pair that serves, except for what is given."""
     nodes = {"spark-1": head or {"looks": HEAD}, "spark-2": worker or {"looks": WORKER}}
@@ -268,3 +271,19 @@ def test_the_image_is_shown_with_where_it_came_from() -> None:
     )
     nodes = {"spark-1": {"looks": {**HEAD, "services": {"units": [], "findings": told}}}}
     assert document(nodes, "spark-1", ABOUT, "now")["endpoint"]["image"] == said
+
+
+@pytest.mark.parametrize(
+    ("active", "said"),
+    [
+        ("active", "chat page port 8242 of the head: active"),
+        ("failed", "chat page port 8242 of the head: failed, see `journalctl -u spark-chat`"),
+    ],
+)
+def test_the_chat_page_is_one_line_where_it_is_on(active: str, said: str) -> None:
+    services = {**HEAD["services"], "aside": [{**CHAT, "active": active}]}
+    status = pair(head={"looks": {**HEAD, "services": services}})
+    jsonschema.validate(status, SHAPE)
+    assert status["chat"] == {"port": 8242, "active": active}
+    assert said in [" ".join(line.split()) for _level, line in screen(status)]
+    assert pair()["chat"] is None and "chat" not in str(screen(pair()))

@@ -45,6 +45,8 @@ def said(nodes: int = 2, **values: Any) -> list[str]:
         {"vllm_serve_executor": "mp", "spark_api_port": 6379},
         {"spark_api_port": 29501},
         {"spark_api_port": "8000"},
+        # No page, no port of it.
+        {"spark_api_port": 8242},
     ],
 )
 def test_what_is_stated_or_free_is_no_clash(values: dict[str, Any]) -> None:
@@ -54,6 +56,10 @@ def test_what_is_stated_or_free_is_no_clash(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
+        (
+            {"chat_ui_enabled": True, "chat_ui_port": 8235},
+            "chat_ui_port and spark_api_port are both 8235",
+        ),
         (
             {"spark_api_port": 8265},
             "spark_api_port is 8265, the port of Ray dashboard on the head: give one of them another",

@@ -35,6 +35,7 @@ OURS = {
     "etc/dgx-spark/secrets/api_key": "k",
     "opt/dgx-spark/bin/spark-gate": "x",
     "var/lib/dgx-spark/vllm-flags.json": "{}",
+    "var/lib/dgx-spark/chat/data/webui.db": "x",
     "var/cache/dgx-spark/torch/a": "x",
     "srv/models/org--model/refs/main": "c",
     "srv/models/org--model/c.manifest.json": "{}",
@@ -156,8 +157,9 @@ def test_the_command_s_link_goes_and_another_program_of_its_name_stays(node: Nod
 
 def test_what_is_kept(node: Node) -> None:
     record_packages(["nfs-common"])
-    remove(node, "weights", "image", "packages", "secrets", "caches")
-    left = {path for path in OURS if path.startswith(("srv", "etc/dgx-spark/secrets", "var/cache", "etc/apt"))}
+    remove(node, "weights", "image", "packages", "secrets", "caches", "chat")
+    folders = ("srv", "etc/dgx-spark/secrets", "var/cache", "etc/apt", "var/lib/dgx-spark/chat")
+    left = {path for path in OURS if path.startswith(folders)}
     assert node.files() == {*THEIRS, *left, "etc/dgx-spark/installed.json"}
     assert "serving:1" in node.images
     assert not [argv for argv in node.said if argv[0] == "apt-get"]

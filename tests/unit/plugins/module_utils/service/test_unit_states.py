@@ -50,6 +50,16 @@ def test_the_units_are_those_with_a_record(monkeypatch: pytest.MonkeyPatch, tmp_
     assert found["msg"] == "spark-vllm is activating (start-pre): the store is not mounted yet"
 
 
+def test_what_stands_beside_the_cluster_is_no_unit_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    record = {"digest": "d", "argv": ["python3", "-m", "uvicorn", "--port", "8242"]}
+    (tmp_path / "spark-chat.json").write_text(json.dumps(record))
+    fails = unit("spark-chat", active="failed", settled=False)
+    monkeypatch.setattr(unit_states, "service_status", lambda _run, _name: fails)
+    found = unit_states.answer(ASKED, silent)
+    assert (found["units"], found["settled"], found["failed_units"]) == ([], True, [])
+    assert found["aside"] == [{"name": "spark-chat", "active": "failed", "differs": [], "port": 8242}]
+
+
 def test_units_that_differ_and_units_that_run() -> None:
     runs, other = unit("spark-ray-head", settled=True), unit("spark-vllm", settled=True, differs=["another image runs"])
     assert unit_states.summary([runs], {}, {}) == "in the desired state and active: spark-ray-head"
