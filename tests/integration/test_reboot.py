@@ -27,7 +27,7 @@ def serves_again(head: Host, seconds: float = 360) -> None:
             time.sleep(3)
 
 
-@pytest.mark.parametrize("node", ["spark-2", "spark-1"])
+@pytest.mark.parametrize("node", ["spark-2", pytest.param("spark-1", marks=pytest.mark.long)])
 def test_a_node_that_lost_power_comes_back(node: str, head: Host) -> None:
     simulation("reboot", node, "--hard")
     # The loss of a rank takes some seconds to show; an answer before that would prove nothing.
