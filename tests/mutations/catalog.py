@@ -188,7 +188,7 @@ _DIGESTS = [
         ("container: a changed limit is not seen", 'if not found and label != wanted["digest"]:', "if False:"),
         ("container: a changed variable is not seen", "if environment.get(name) != value:", "if False:"),
         ("container: readable mounts are writable", 'mode = "ro" if self.read_only else "rw"', 'mode = "rw"'),
-        ("container: the stop flag is ignored", '        ("ConditionPathExists", f"!{STOP_FLAG}"),\n', ""),
+        ("container: the stop flag is ignored", "if container.name not in ASIDE else []", "if False else []"),
         (
             "container: outlives its unit",
             '("ExecStopPost", exec_line([DOCKER, "rm", "--force"',
