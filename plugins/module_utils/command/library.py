@@ -54,6 +54,7 @@ from ..service import metrics as service_metrics
 from ..service import node_state as service_node_state
 from ..service import observer as service_observer
 from ..service import pulse as service_pulse
+from ..service import rank_watch as service_rank_watch
 from ..service import restart_plan as service_restart_plan
 from ..service import token_rate as service_token_rate
 from ..service import unit_logs as service_unit_logs
@@ -160,6 +161,8 @@ LIBRARY: tuple[ModuleType, ...] = (
     service_node_state,
     service_observer,
     service_pulse,
+    # In front of the ranks under mp, run by its path.
+    service_rank_watch,
     service_restart_plan,
     service_token_rate,
     service_unit_logs,

@@ -158,6 +158,21 @@ def test_what_goes_to_the_nodes_brings_all_that_it_imports() -> None:
         assert f"{place.partition('/')[0]}/__init__.py" in brought
 
 
+def test_what_roles_and_modules_run_by_its_path_is_brought_to_the_nodes() -> None:
+    from ansible_collections.dgx_spark.vllm.plugins.modules import node_tools
+
+    named = re.compile(r"dgx_spark_node/([a-z_]+/[a-z_]+\.py)")
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for folder in ("roles", "playbooks", "plugins")
+        for path in (PLUGINS.parent / folder).rglob("*")
+        if path.suffix in (".yml", ".j2", ".py")
+    }
+    run = {place for text in texts.values() for place in named.findall(text)}
+    assert "service/rank_watch.py" in run, "the ranks of the executor mp are watched by it"
+    assert run <= {node_tools.place(module) for module in node_tools.LIBRARY}
+
+
 @pytest.mark.parametrize("path", sorted(PLUGINS.rglob("*.py")), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_docker_is_asked_by_the_path_that_the_units_run(path: Path) -> None:
     """A `docker` of the PATH may be another one, a snap's for example, and would answer for what the units never reach."""
