@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "status",
         "show whether it serves, how fast, what is wrong and what to do",
         "On the head: the whole cluster, as far as the head sees it. Of the other nodes that is what they report\n"
-        "to the watchdog; playbooks/status.yml looks at each node itself. Takes at most 5 seconds.",
+        "to the watchdog; playbooks/status.yml looks at each node itself. A look at what hangs ends after 5 seconds.",
     )
     one.add_argument(
         "--watch",

@@ -21,7 +21,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "spark_api_port": _PORT,
     "spark_gpus_per_node": (1, 64),
     "chat_ui_port": _PORT,
-    # The page alone takes about 700 MiB, measured in the simulation (docs/chat.md).
+    # The page alone takes about 800 MiB (docs/chat.md).
     "chat_ui_memory_mib": (1024, 2**20),
     "cluster_restart_timeout": _WAIT,
     "fabric_prefix": (8, 30),

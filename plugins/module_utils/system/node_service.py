@@ -21,7 +21,7 @@ LIBRARY = Path("/opt/dgx-spark/lib/dgx_spark_node")
 STATE = "dgx-spark"
 #: Signs of life are sent every other second; a program that is silent for so many seconds is started again.
 WATCHDOG_SEC = 90
-#: What only measures goes first when memory is short, and has an upper limit: the machine's memory is the model's.
+#: What only measures goes before the system's own programs when memory is short, and has an upper limit: the machine's memory is the model's.
 _LIMITS = {"spark-metrics": (("OOMScoreAdjust", "500"), ("MemoryMax", "96M"))}
 
 
