@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pip._internal.models.index import PyPI
+
 ROOT = Path(__file__).resolve().parent.parent
 #: Second numbers of the Pythons of nodes and images, and their machines.
 PYTHONS = (10, 11, 12, 13, 14)
@@ -28,7 +30,7 @@ MACHINES = ("aarch64", "x86_64")
 GLIBC = "manylinux_2_36"
 AGE = "7 days"
 #: Where PyPI keeps its files: another index may have made wheels of its own.
-FILES = "https://files.pythonhosted.org/"
+FILES = f"https://{PyPI.file_storage_domain}/"
 #: What Ray brings into an image, held to versions that ask little of what the image has: protobuf before 6.33.5, OpenTelemetry before 1.44 and
 #: packaging before 26.3 are enough for these.
 HELD = ("google-api-core<2.31", "proto-plus<1.29", "virtualenv<21.14")

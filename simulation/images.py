@@ -561,16 +561,27 @@ def serving_image(progress: Progress) -> ImageInfo:
         return built
 
 
-def _build_serving(tag: str, progress: Progress) -> ImageInfo:
+def _build(
+    tag: str, what: str, folder: str, repository: str, downloading: str, building: str, progress: Progress
+) -> ImageInfo:
+    """Build the image of a recipe from wheels, and take away what its repository had before.
+
+    what: name of the wheels and of the step. folder: of the recipe. downloading, building: what is said meanwhile.
+    """
     base = _base_image(progress)
-    recipe = HERE / "serving"
-    wheels = cache_root() / "wheels" / "serving"
+    recipe, wheels = HERE / folder, cache_root() / "wheels" / what
     locks = [recipe / "requirements.txt", recipe / "requirements-build.txt"]
-    _download_wheels(locks, wheels, "serving-wheels", "Downloading vLLM, PyTorch (CPU) and Ray, about 0.8 GB", progress)
-    with _step(progress, "serving", "Building the serving image (real vLLM and Ray for CPUs)"):
-        built = _commit(tag, base, recipe, wheels, "serving")
-    _remove_old_tags(SERVING_REPOSITORY, tag, progress)
+    _download_wheels(locks, wheels, f"{what}-wheels", downloading, progress)
+    with _step(progress, what, building):
+        built = _commit(tag, base, recipe, wheels, what)
+    _remove_old_tags(repository, tag, progress)
     return built
+
+
+def _build_serving(tag: str, progress: Progress) -> ImageInfo:
+    downloading = "Downloading vLLM, PyTorch (CPU) and Ray, about 0.8 GB"
+    building = "Building the serving image (real vLLM and Ray for CPUs)"
+    return _build(tag, "serving", "serving", SERVING_REPOSITORY, downloading, building, progress)
 
 
 def _commit(tag: str, base: str, recipe: Path, wheels: Path, what: str) -> ImageInfo:
@@ -661,14 +672,9 @@ def chat_archive(name: str, progress: Progress) -> Path:
 
 
 def _build_chat(tag: str, progress: Progress) -> ImageInfo:
-    base = _base_image(progress)
-    recipe, wheels = HERE / "chat_page", cache_root() / "wheels" / "chat"
-    locks = [recipe / "requirements.txt", recipe / "requirements-build.txt"]
-    _download_wheels(locks, wheels, "chat-wheels", "Downloading Open WebUI and what it needs, about 0.3 GB", progress)
-    with _step(progress, "chat", "Building the image of the chat page (Open WebUI from PyPI)"):
-        built = _commit(tag, base, recipe, wheels, "chat")
-    _remove_old_tags(CHAT_REPOSITORY, tag, progress)
-    return built
+    downloading = "Downloading Open WebUI and what it needs, about 0.3 GB"
+    building = "Building the image of the chat page (Open WebUI from PyPI)"
+    return _build(tag, "chat", "chat_page", CHAT_REPOSITORY, downloading, building, progress)
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from tests.unit.playbooks.collection import empty_modules
 from tests.unit.playbooks.real_arguments import arguments
 
 ROOT = Path(__file__).parents[3]
@@ -196,14 +197,7 @@ class World:
         return process.returncode, output
 
     def _collection(self) -> None:
-        base = self.place / "collections" / "ansible_collections" / "dgx_spark" / "vllm"
-        modules = base / "plugins" / "modules"
-        modules.mkdir(parents=True)
-        for name in ("roles", "playbooks", "models", "meta", "galaxy.yml"):
-            (base / name).symlink_to(ROOT / name)
-        for folder in (ROOT / "plugins").iterdir():
-            if folder.name != "modules" and folder.is_dir():
-                (base / "plugins" / folder.name).symlink_to(folder)
+        modules = empty_modules(self.place)
         common = COMMON % {"place": self.place}
         stubs = {
             name: common + text % {"arguments": arguments(name)}

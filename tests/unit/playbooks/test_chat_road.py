@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.playbooks.collection import empty_modules
 from tests.unit.playbooks.real_arguments import arguments
 
 ROOT = Path(__file__).parents[3]
@@ -38,15 +39,7 @@ PLAY = """---
 
 def unit(place: Path, **settings: Any) -> dict[str, Any]:
     """Return what the module is asked for."""
-    collection = place / "collections" / "ansible_collections" / "dgx_spark" / "vllm"
-    modules = collection / "plugins" / "modules"
-    modules.mkdir(parents=True)
-    for entry in ROOT.iterdir():
-        if entry.name in ("roles", "models", "meta", "galaxy.yml"):
-            (collection / entry.name).symlink_to(entry)
-    for entry in (ROOT / "plugins").iterdir():
-        if entry.name != "modules":
-            (collection / "plugins" / entry.name).symlink_to(entry)
+    modules = empty_modules(place)
     # Only has to be there: in check mode nothing is asked of what runs.
     (modules / "container_service_info.py").symlink_to(ROOT / "plugins" / "modules" / "container_service_info.py")
     (modules / "container_service.py").write_text(SERVICE % (arguments("container_service"), place))

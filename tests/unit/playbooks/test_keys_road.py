@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.unit.playbooks.collection import empty_modules
+
 ROOT = Path(__file__).parents[3]
 KEY = re.compile(r"sk-[\w-]{40,}")
 Ask = Callable[..., tuple[int, str]]
@@ -22,14 +24,7 @@ Ask = Callable[..., tuple[int, str]]
 @pytest.fixture
 def ask(tmp_path: Path) -> Ask:
     """Run the playbook with parameters; the module keeps its keys in a folder of the test's."""
-    collection = tmp_path / "collections" / "ansible_collections" / "dgx_spark" / "vllm"
-    (collection / "plugins" / "modules").mkdir(parents=True)
-    for entry in ROOT.iterdir():
-        if entry.name in ("roles", "playbooks", "models", "meta", "galaxy.yml"):
-            (collection / entry.name).symlink_to(entry)
-    for entry in (ROOT / "plugins").iterdir():
-        if entry.name != "modules":
-            (collection / "plugins" / entry.name).symlink_to(entry)
+    modules = empty_modules(tmp_path)
     keys = tmp_path / "gateway"
     keys.mkdir()
     (tmp_path / "api_key").write_text("the-servers-own-key\n", encoding="utf-8")
@@ -38,7 +33,7 @@ def ask(tmp_path: Path) -> Ask:
         "/run/spark-gateway/admin.sock", f"{keys}/none"
     )
     source = source.replace("/etc/dgx-spark/secrets/api_key", f"{tmp_path}/api_key")
-    (collection / "plugins" / "modules" / "gateway_keys.py").write_text(source, encoding="utf-8")
+    (modules / "gateway_keys.py").write_text(source, encoding="utf-8")
     head = {
         "spark-1": {
             "ansible_connection": "local",

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.playbooks.collection import empty_modules
+
 ROOT = Path(__file__).parents[3]
 STAND_IN = """#!/usr/bin/python
 import json
@@ -84,14 +86,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    base = tmp_path / "collections" / "ansible_collections" / "dgx_spark" / "vllm"
-    modules = base / "plugins" / "modules"
-    modules.mkdir(parents=True)
-    for name in ("roles", "playbooks", "models", "meta", "galaxy.yml"):
-        (base / name).symlink_to(ROOT / name)
-    for folder in (ROOT / "plugins").iterdir():
-        if folder.name != "modules" and folder.is_dir():
-            (base / "plugins" / folder.name).symlink_to(folder)
+    modules = empty_modules(tmp_path)
     actions = {path.stem for path in (ROOT / "plugins" / "action").glob("*.py")}
     for path in (ROOT / "plugins" / "modules").glob("*.py"):
         if path.stem in actions:

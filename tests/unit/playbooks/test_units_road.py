@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.playbooks.collection import empty_modules
 from tests.unit.playbooks.real_arguments import arguments
 
 ROOT = Path(__file__).parents[3]
@@ -52,15 +53,7 @@ PLAY = """---
 
 def units(place: Path, nodes: int, **settings: Any) -> dict[str, dict[str, Any]]:
     """Run the roles for so many nodes and return what each unit would be, by node and name."""
-    collection = place / "collections" / "ansible_collections" / "dgx_spark" / "vllm"
-    modules = collection / "plugins" / "modules"
-    modules.mkdir(parents=True)
-    for entry in ROOT.iterdir():
-        if entry.name in ("roles", "models", "meta", "galaxy.yml"):
-            (collection / entry.name).symlink_to(entry)
-    for entry in (ROOT / "plugins").iterdir():
-        if entry.name != "modules":
-            (collection / "plugins" / entry.name).symlink_to(entry)
+    modules = empty_modules(place)
     (modules / "container_service.py").write_text(SERVICE % (arguments("container_service"), place))
     (modules / "vllm_flags.py").write_text(FLAGS % arguments("vllm_flags"))
     addresses = [f"192.168.100.{10 + number}" for number in range(nodes)]
